@@ -1,0 +1,72 @@
+# Works with GNU make 3.81 and later. `make` alone lists the targets.
+
+PYTHON ?= python3
+UV ?= uv
+PY := .venv/bin/python
+
+PYTHONHASHSEED ?= 0
+TF_CPP_MIN_LOG_LEVEL ?= 2
+export PYTHONHASHSEED TF_CPP_MIN_LOG_LEVEL
+
+INSTALL := $(PY) -m pip install --disable-pip-version-check --quiet
+# A package that appears or goes changes what the editable install must know.
+PACKAGES := $(wildcard utils/__init__.py apps/__init__.py)
+COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 \
+	--fork-strategy fewest --generate-hashes --no-annotate --no-emit-index-url \
+	--custom-compile-command "make lock" --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help course test lab notebooks colab lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+course: .venv/.course ## Run every lesson in order, as HTML under build/course/
+	@$(PY) -m utils families
+	@$(PY) notebooks/build.py course
+
+test: .venv/.test ## Run the unit tests, then the lessons and solutions under nbval
+	$(PY) -m utils families
+	$(PY) -m ruff check .
+	$(PY) -m pytest tests
+	$(PY) -m pytest --nbval-lax notebooks/*.ipynb notebooks/solutions/*.ipynb
+
+lab: .venv/.course ## Open the lessons in JupyterLab
+	$(PY) -m utils families
+	$(PY) -m jupyterlab notebooks
+
+notebooks: .venv/.course ## Make the notebooks anew from notebooks/source/
+	$(PY) -m utils families
+	$(PY) notebooks/build.py generate
+	$(PY) notebooks/build.py check
+
+colab: .venv/.course ## Run each lesson's setup cell as Colab would, from a clone
+	$(PY) notebooks/build.py colab
+
+lock: ## Pin the requirements anew (needs uv; UPGRADE=--upgrade for newer versions)
+	$(COMPILE) $(UPGRADE) --output-file requirements.txt
+	$(COMPILE) $(UPGRADE) --extra test --constraint requirements.txt --output-file requirements-test.txt
+	awk -F '==| ' 'NR == FNR { if (/^[a-z0-9]/) pin[$$1] = $$2; next } \
+		/^      - .*==/ { $$0 = "      - " $$8 "==" pin[$$8] } { print }' \
+		requirements.txt environment.yml > environment.yml.new
+	mv environment.yml.new environment.yml
+
+clean: ## Remove what was generated; the environment in .venv stays
+	rm -rf build data/families data/cache .pytest_cache .ruff_cache .hypothesis
+	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "The course needs Python 3.11, 3.12 or 3.13; $(PYTHON) is" \
+			"$$($(PYTHON) --version 2>&1). Name another one: make course PYTHON=python3.12" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+.venv/.course: .venv/bin/python requirements.txt pyproject.toml $(PACKAGES)
+	$(INSTALL) --require-hashes -r requirements.txt
+	$(INSTALL) --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.test: .venv/.course requirements-test.txt
+	$(INSTALL) --require-hashes -r requirements-test.txt
+	@touch $@

@@ -1,0 +1,559 @@
+"""Make the notebooks from notebooks/source/ and run them.
+
+A lesson is edited in one place, the py:percent text notebooks/source/NN_name.py.
+Everything else is made from it:
+
+    generate   notebooks/NN_name.ipynb and its solved twin under notebooks/solutions/
+    course     HTML pages of the lessons, executed in order
+    check      do the committed notebooks agree with their sources?
+    colab      does the setup cell fetch the course where it is not installed?
+
+Conventions of a source
+-----------------------
+- The first cell is Markdown and opens with the lesson's one H1; the Colab badge follows it.
+- A code cell that holds only `# SETUP` becomes the text of notebooks/source/_setup.py.
+- Lines between `# BEGIN SOLUTION` and `# END SOLUTION` are left out for students, who see the
+  code of the `# STUB: ...` lines just above instead, or `...  # your code here`.
+- Code cells that open with `# SOLUTION CHECK` and Markdown cells that open with
+  `<!-- SOLUTION -->` stand in the solved twin only.
+- One output line of the lesson starts with `Key result:`.
+"""
+
+import argparse
+import html
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+import jupytext
+import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE_LIMIT = 1_000_000  # bytes of one notebook file
+CELL_SECONDS = 1800  # longest time for one cell
+
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+}
+BEGIN, END, STUB = "# BEGIN SOLUTION", "# END SOLUTION", "# STUB:"
+DEFAULT_STUB = "...  # your code here"
+SOLVED_ONLY = {"code": "# SOLUTION CHECK", "markdown": "<!-- SOLUTION -->"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+KEY_RESULT = re.compile(r"^Key result:\s*(\S.*)$", re.MULTILINE)
+
+
+class BuildError(Exception):
+    """Something that the author of a lesson must put right, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """The checkout that holds the lessons."""
+
+    root: Path
+
+    @property
+    def notebooks(self) -> Path:
+        return self.root / "notebooks"
+
+    @property
+    def source(self) -> Path:
+        return self.notebooks / "source"
+
+    @property
+    def repository(self) -> str:
+        """The address in pyproject.toml, without a slash at its end."""
+        project = tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))
+        return project["project"]["urls"]["Repository"].rstrip("/")
+
+    def lessons(self, wanted: list[str] | tuple = ()) -> list[str]:
+        """Names of the lessons in order; `wanted` holds names or their numbers."""
+        names = sorted(path.stem for path in self.source.glob("[0-9][0-9]_*.py"))
+        unknown = [want for want in wanted if not any(is_called(name, want) for name in names)]
+        if unknown:
+            raise BuildError(f"no lesson is called {unknown[0]}; there are: {', '.join(names)}")
+        return [name for name in names if not wanted or any(is_called(name, w) for w in wanted)]
+
+    def notebook(self, lesson: str, solved: bool) -> Path:
+        folder = self.notebooks / "solutions" if solved else self.notebooks
+        return folder / f"{lesson}.ipynb"
+
+
+def is_called(lesson: str, want: str) -> bool:
+    """`01`, `01_data_audit` and `notebooks/source/01_data_audit.py` all name the lesson."""
+    stem = Path(want).stem
+    return stem == lesson or stem == lesson[:2]
+
+
+# From a source to a notebook without outputs
+
+
+def split_exercise(source: str, solved: bool) -> str:
+    """The text of a code cell as the solved twin shows it, or as students get it."""
+    kept, stubs, inside = [], [], False
+    for line in source.splitlines():
+        text = line.strip()
+        indent = line[: len(line) - len(line.lstrip())]
+        if text in (BEGIN, END):
+            if inside != (text == END):
+                raise BuildError(f"`{text}` has no partner")
+            inside = text == BEGIN
+            if inside and not solved:
+                kept += stubs or [indent + DEFAULT_STUB]
+            stubs = []
+        elif text.startswith(STUB) and not inside:
+            stubs.append(indent + text.removeprefix(STUB).removeprefix(" "))
+        elif stubs:
+            raise BuildError(f"`{STUB}` stands without `{BEGIN}` after it")
+        elif solved or not inside:
+            kept.append(line)
+    if inside or stubs:
+        raise BuildError(f"`{BEGIN if inside else STUB}` has no partner")
+    return "\n".join(kept)
+
+
+def badge(repository: str, path: str) -> str:
+    """The line that opens a notebook of the main branch on Colab."""
+    slug = "/".join(repository.split("/")[-2:])
+    image = "https://colab.research.google.com/assets/colab-badge.svg"
+    return (
+        f"[![Open in Colab]({image})]"
+        f"(https://colab.research.google.com/github/{slug}/blob/main/{path})"
+    )
+
+
+def with_badge(source: str, line: str) -> str:
+    """Put the badge under the title that opens the first cell."""
+    title, _, rest = source.partition("\n")
+    if not title.startswith("# "):
+        raise BuildError("the first cell must be Markdown that opens with `# Title`")
+    return "\n\n".join(part for part in (title, line, rest.strip("\n")) if part)
+
+
+def setup_text(course: Course) -> str:
+    """The setup cell that every lesson shares."""
+    text = (course.source / "_setup.py").read_text(encoding="utf-8")
+    return text.strip().replace("{repository}", course.repository)
+
+
+def cell_text(course: Course, cell: NotebookNode, solved: bool) -> str:
+    """What a cell of the source becomes in the notebook."""
+    if cell.cell_type != "code":
+        return cell.source
+    if cell.source.strip() == "# SETUP":
+        return setup_text(course)
+    return split_exercise(cell.source, solved)
+
+
+def compose(course: Course, lesson: str, solved: bool) -> NotebookNode:
+    """The lesson's notebook as its source gives it: no outputs, the same every time."""
+    path = course.source / f"{lesson}.py"
+    parsed = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+    cells = [cell for cell in parsed.cells if solved or not is_solved_only(cell)]
+    if not cells or cells[0].cell_type != "markdown":
+        raise BuildError(f"{lesson}: the first cell must be Markdown that opens with `# Title`")
+    for number, cell in enumerate(cells, start=1):
+        try:
+            cell.source = cell_text(course, cell, solved)
+            if number == 1:
+                target = course.notebook(lesson, solved).relative_to(course.root).as_posix()
+                cell.source = with_badge(cell.source, badge(course.repository, target))
+        except BuildError as error:
+            raise BuildError(f"{lesson}: cell {number}: {error}") from error
+        cell.id = f"c{number:03d}"
+        cell.metadata = {key: cell.metadata[key] for key in ("tags",) if key in cell.metadata}
+    return nbformat.from_dict(
+        {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
+    )
+
+
+def is_solved_only(cell: NotebookNode) -> bool:
+    mark = SOLVED_ONLY.get(cell.cell_type)
+    return mark is not None and cell.source.lstrip().startswith(mark)
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The cells that run, in order."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+# Running
+
+
+def execute(notebook: NotebookNode, folder: Path, lesson: str, kernel_dirs=()) -> None:
+    """Run every cell in `folder` by this interpreter; the outputs land in the notebook.
+
+    `kernel_dirs` may hold a `python3` kernel to use instead. With none, Jupyter falls back on
+    the interpreter itself, so that a kernel of that name elsewhere on the machine is never used.
+    """
+    specs = KernelSpecManager(kernel_dirs=[str(path) for path in kernel_dirs])
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
+    client = NotebookClient(
+        notebook,
+        km=manager,
+        timeout=CELL_SECONDS,
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    with tempfile.TemporaryFile() as log:  # the libraries' chatter, of use only after a crash
+        try:
+            client.execute(stdout=log, stderr=log)
+        except CellExecutionError as error:
+            raise BuildError(describe_failure(notebook, lesson, error)) from error
+        except (CellTimeoutError, DeadKernelError) as error:
+            log.seek(0)
+            last = log.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise BuildError(": ".join([lesson, first_line(str(error)), *last])) from error
+
+
+def describe_failure(notebook: NotebookNode, lesson: str, error: CellExecutionError) -> str:
+    """Lesson, cell, first line of the cell, and the exception: one sentence, no traceback."""
+    for number, cell in enumerate(code_cells(notebook), start=1):
+        if any(output.output_type == "error" for output in cell.outputs):
+            where = f"code cell {number} (`{first_line(cell.source)}`)"
+            return f"{lesson}: {where} failed: {error.ename}: {error.evalue}"
+    return f"{lesson}: {error.ename}: {error.evalue}"
+
+
+def first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def normalise(notebook: NotebookNode) -> NotebookNode:
+    """Keep of the outputs only what is the same each time the lesson runs on a machine."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for number, cell in enumerate(code_cells(notebook), start=1):
+        cell.execution_count = number
+        cell.metadata.pop("execution", None)
+        cell.outputs = tidy_outputs(cell.outputs)
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = number
+    return notebook
+
+
+def tidy_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Drop standard error and widgets, and join neighbouring pieces of standard output."""
+    kept: list[NotebookNode] = []
+    for output in outputs:
+        if output.get("name") == "stderr" or WIDGET in output.get("data", {}):
+            continue
+        if output.output_type == "stream" and kept and kept[-1].output_type == "stream":
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    for output in kept:
+        tidy_text(output)
+    return kept
+
+
+def tidy_text(output: NotebookNode) -> None:
+    """Resolve carriage returns and hide memory addresses, which differ from run to run."""
+    if output.output_type == "stream":
+        output.text = masked(re.sub(r"[^\n]*\r(?!\n)", "", output.text.replace("\r\n", "\n")))
+    plain = output.get("data", {}).get("text/plain")
+    if isinstance(plain, str):
+        output.data["text/plain"] = masked(plain)
+
+
+def masked(text: str) -> str:
+    return re.sub(r"\bat 0x[0-9a-fA-F]{6,}", "at 0x...", text)
+
+
+def output_texts(notebook: NotebookNode):
+    """Every piece of output that is text; pictures in base64 are not."""
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                yield output.text
+            for kind, value in output.get("data", {}).items():
+                if kind == "image/svg+xml" or not kind.startswith("image/"):
+                    yield value if isinstance(value, str) else json.dumps(value)
+
+
+def key_result(notebook: NotebookNode, lesson: str) -> str:
+    """The rest of the last output line that starts with `Key result:`."""
+    found = [match for text in output_texts(notebook) for match in KEY_RESULT.findall(text)]
+    if not found:
+        raise BuildError(f"{lesson}: no output line starts with `Key result:`")
+    return found[-1].strip()
+
+
+def leaked_path(notebook: NotebookNode, private: list[Path]) -> str | None:
+    """The first of the private folders that an output names, if any."""
+    folders = [str(path) for path in private if len(path.parts) > 1]
+    for text in output_texts(notebook):
+        for folder in folders:
+            if re.search(re.escape(folder) + r"(?![\w.-])", text):
+                return folder
+    return None
+
+
+# The commands
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that is either the old one or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def serialise(course: Course, notebook: NotebookNode, name: str) -> str:
+    """The text of a notebook file; refuses one too large or one that names a private folder."""
+    leak = leaked_path(notebook, [course.root, Path.home()])
+    if leak:
+        raise BuildError(f"{name}: an output names the folder {leak} of this machine")
+    nbformat.validate(notebook)
+    text = nbformat.writes(notebook) + "\n"
+    size = len(text.encode())
+    if size > SIZE_LIMIT:
+        raise BuildError(f"{name}: {size:,} bytes, and the limit is {SIZE_LIMIT:,}")
+    return text
+
+
+def generate(course: Course, wanted: list[str] | tuple = ()) -> None:
+    """Write both notebooks of each lesson, executed and normalised."""
+    if os.environ.pop("KIN_DATA", None):
+        print("KIN_DATA is set aside: committed notebooks show the synthetic families only.")
+    for lesson in course.lessons(wanted):
+        for solved in (False, True):
+            path = course.notebook(lesson, solved)
+            name = path.relative_to(course.root).as_posix()
+            print(f"{name} ... ", end="", flush=True)
+            start = time.perf_counter()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            notebook = compose(course, lesson, solved)
+            execute(notebook, path.parent, path.stem)
+            text = serialise(course, normalise(notebook), name)
+            write_atomically(path, text)
+            print(f"{time.perf_counter() - start:.1f} s, {len(text) / 1000:.0f} kB")
+
+
+def run_course(course: Course, wanted: list[str] | tuple, out: Path) -> None:
+    """Execute the lessons in order, write them as HTML, and sum them up in a table."""
+    rows = []
+    for lesson in course.lessons(wanted):
+        print(f"{lesson} ... ", end="", flush=True)
+        start = time.perf_counter()
+        notebook = compose(course, lesson, solved=False)
+        execute(notebook, course.notebooks, lesson)
+        result = key_result(normalise(notebook), lesson)
+        write_atomically(out / f"{lesson}.html", as_html(notebook, lesson))
+        rows.append((lesson, time.perf_counter() - start, result))
+        print(f"{rows[-1][1]:.1f} s  {result}", flush=True)
+    write_atomically(out / "index.html", index_page(rows))
+    print("\n" + summary(rows) + f"\n\nOpen {out / 'index.html'}")
+
+
+def as_html(notebook: NotebookNode, lesson: str) -> str:
+    """One page with its pictures inside."""
+    logging.getLogger("traitlets").setLevel(logging.ERROR)  # its hints are for page authors
+    exporter = HTMLExporter(template_name="lab", embed_images=True)
+    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": lesson}})
+    return body
+
+
+def index_page(rows: list[tuple[str, float, str]]) -> str:
+    """The page that links the lessons."""
+    items = "\n".join(
+        f'<li><a href="{lesson}.html">{lesson}</a>: {html.escape(result)} ({seconds:.0f} s)</li>'
+        for lesson, seconds, result in rows
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>The lessons</title>\n'
+        f"<h1>The lessons</h1>\n<ul>\n{items}\n</ul>\n</html>\n"
+    )
+
+
+def summary(rows: list[tuple[str, float, str]]) -> str:
+    """An aligned table: lesson, seconds, key result; the total last."""
+    total = ("total", sum(seconds for _, seconds, _ in rows), "")
+    width = max(len(lesson) for lesson, _, _ in [*rows, total, ("lesson", 0, "")])
+    lines = [f"{'lesson':<{width}}  {'seconds':>7}  key result"]
+    lines += [f"{name:<{width}}  {seconds:>7.1f}  {result}" for name, seconds, result in rows]
+    lines.append(f"{total[0]:<{width}}  {total[1]:>7.1f}")
+    return "\n".join(lines)
+
+
+def problems(course: Course) -> list[str]:
+    """One sentence for each committed notebook that is not what its source gives."""
+    expected = {course.notebook(name, solved): (name, solved)
+                for name in course.lessons() for solved in (False, True)}
+    found = [*course.notebooks.glob("*.ipynb"), *course.notebooks.glob("solutions/*.ipynb")]
+    reasons = {path: "it has no source" for path in found if path not in expected}
+    for path, (lesson, solved) in expected.items():
+        reason = difference(compose(course, lesson, solved), path)
+        if reason:
+            reasons[path] = reason
+    return [f"{path.relative_to(course.root).as_posix()}: {reasons[path]}"
+            for path in sorted(reasons)]
+
+
+def difference(expected: NotebookNode, path: Path) -> str | None:
+    """Why the notebook at `path` is not an executed copy of the expected one, or None."""
+    if not path.is_file():
+        return "it is missing"
+    found = nbformat.read(path, as_version=4)
+    if found.metadata != expected.metadata:
+        return "its metadata differ from what the source gives"
+    if len(found.cells) != len(expected.cells):
+        return f"it has {len(found.cells)} cells, and the source gives {len(expected.cells)}"
+    for number, (one, other) in enumerate(zip(found.cells, expected.cells, strict=True), start=1):
+        if skeleton(one) != skeleton(other):
+            return f"cell {number} (`{first_line(one.source)}`) differs from what the source gives"
+    return execution_fault(found)
+
+
+def skeleton(cell: NotebookNode) -> dict:
+    """A cell without what running it adds."""
+    return {key: value for key, value in cell.items() if key not in ("outputs", "execution_count")}
+
+
+def execution_fault(notebook: NotebookNode) -> str | None:
+    """Say which code cell was not run in order, or ended in an error."""
+    for number, cell in enumerate(code_cells(notebook), start=1):
+        if cell.execution_count != number:
+            return f"code cell {number} (`{first_line(cell.source)}`) was not executed in order"
+        if any(output.output_type == "error" for output in cell.outputs):
+            return f"code cell {number} (`{first_line(cell.source)}`) ended in an error"
+    return None
+
+
+def check(course: Course) -> None:
+    """Fail when a committed notebook is not what its source gives."""
+    found = problems(course)
+    if found:
+        raise BuildError("\n".join([*found, "Run `make notebooks` to make them anew."]))
+    print(f"{2 * len(course.lessons())} notebooks agree with their sources.")
+
+
+def colab(course: Course, wanted: list[str] | tuple = ()) -> None:
+    """Run each lesson's setup cell where only its notebook is, as on Colab.
+
+    Each lesson gets an empty folder and a new environment, which sees this interpreter's
+    packages but not the course: Python reads no .pth file of a folder that a .pth file names,
+    so the editable install stays out. The repository comes from KIN_REPO, or this checkout.
+    """
+    os.environ.setdefault("KIN_REPO", course.root.as_uri())
+    os.environ.pop("PYTHONPATH", None)
+    for lesson in course.lessons(wanted):
+        print(f"{lesson} ... ", end="", flush=True)
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            home = setup_elsewhere(course, lesson, Path(folder).resolve())
+        print(f"utils from {home}, {time.perf_counter() - start:.1f} s", flush=True)
+
+
+def setup_elsewhere(course: Course, lesson: str, folder: Path) -> Path:
+    """Run the setup cell in an empty place; return the clone's `utils`, relative to there."""
+    desk = folder / "content"
+    desk.mkdir()
+    committed = course.notebook(lesson, solved=False)
+    (desk / committed.name).write_bytes(committed.read_bytes())
+    notebook = nbformat.read(desk / committed.name, as_version=4)
+    cells = [cell for cell in code_cells(notebook) if cell.source == setup_text(course)]
+    if not cells:
+        raise BuildError(f"{lesson}: it has no setup cell")
+    probe = new_code_cell("import utils\nprint('home:', utils.__file__, os.getcwd(), sep='\\n')")
+    notebook.cells = [cells[0], probe]
+    execute(notebook, desk, lesson, [kernel_without_course(folder)])
+    _, home, place = notebook.cells[1].outputs[0].text.split("\n")[:3]
+    clone = desk / "kinship-course"
+    if Path(home).parent != clone / "utils" or Path(place) != clone / "notebooks":
+        raise BuildError(f"{lesson}: `utils` came from {home} in {place}, not from the clone")
+    return Path(home).parent.relative_to(folder)
+
+
+def kernel_without_course(folder: Path) -> Path:
+    """Make an environment without the course, and a folder with its `python3` kernel."""
+    environment = folder / "environment"
+    venv.create(environment, with_pip=True, symlinks=True)
+    python = environment / "bin" / "python"
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = subprocess.check_output([python, "-c", ask], text=True).strip()
+    here = subprocess.check_output([sys.executable, "-c", ask], text=True)
+    (Path(packages) / "packages_of_the_course.pth").write_text(here)
+    spec = {
+        "argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    write_atomically(folder / "kernels" / "python3" / "kernel.json", json.dumps(spec))
+    return folder / "kernels"
+
+
+EXAMPLES = """examples:
+  python notebooks/build.py generate                 make every notebook anew
+  python notebooks/build.py generate 02              make those of lesson 02
+  python notebooks/build.py course --out /tmp/pages  run the course, write HTML there
+  python notebooks/build.py check                    name what is out of date
+  KIN_REPO=https://example.org/fork.git python notebooks/build.py colab 01
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, summary_line in (
+        ("generate", "write the notebooks and their solved twins, executed"),
+        ("course", "execute the lessons in order and write them as HTML"),
+        ("check", "name each notebook that differs from what its source gives"),
+        ("colab", "run each setup cell where the course is not installed"),
+    ):
+        sub = verbs.add_parser(verb, help=summary_line, description=summary_line)
+        if verb != "check":
+            sub.add_argument("lesson", nargs="*", help="name or number; all when none is given")
+        if verb == "course":
+            sub.add_argument("--out", type=Path, default=ROOT / "build" / "course",
+                             help="folder of the HTML pages (default: build/course)")
+    return top
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    """Run one command; return its exit status."""
+    options = parser().parse_args(arguments)
+    os.environ.setdefault("PYTHONHASHSEED", "0")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    course = Course(root)
+    try:
+        if options.verb == "generate":
+            generate(course, options.lesson)
+        elif options.verb == "course":
+            run_course(course, options.lesson, options.out)
+        elif options.verb == "check":
+            check(course)
+        else:
+            colab(course, options.lesson)
+    except BuildError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

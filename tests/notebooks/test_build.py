@@ -1,0 +1,326 @@
+"""The builder, on lessons of a few tiny cells; the last test looks at the real ones."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+ROOT = Path(__file__).resolve().parents[2]
+
+spec = importlib.util.spec_from_file_location("course_build", ROOT / "notebooks" / "build.py")
+build = importlib.util.module_from_spec(spec)
+sys.modules["course_build"] = build
+spec.loader.exec_module(build)
+
+LESSON = '''\
+# %% [markdown]
+# # A tiny lesson
+#
+# What it is about.
+
+# %%
+# SETUP
+
+# %%
+def double(x):
+    # STUB: return None
+    # BEGIN SOLUTION
+    return 2 * x
+    # END SOLUTION
+
+# %%
+# BEGIN SOLUTION
+seven = 7
+# END SOLUTION
+double(3)
+
+# %%
+# SOLUTION CHECK
+assert double(3) == 6 and seven == 7
+
+# %% [markdown]
+# <!-- SOLUTION -->
+# Doubling is adding a number to itself.
+
+# %%
+import sys
+
+print("to standard error", file=sys.stderr)
+print("10 %\\r20 %")
+print("Key result: 42 of 42")
+object()
+'''
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A checkout with one lesson."""
+    source = tmp_path / "notebooks" / "source"
+    source.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "x"\n[project.urls]\nRepository = "https://github.com/some/where"\n'
+    )
+    (source / "_setup.py").write_text('repository = "{repository}"\nsettings = {"a": 1}\n')
+    (source / "01_tiny.py").write_text(LESSON)
+    return build.Course(tmp_path)
+
+
+def sources(notebook):
+    return [cell.source for cell in notebook.cells]
+
+
+def rewrite(course, old, new):
+    path = course.source / "01_tiny.py"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def pretend_executed(course):
+    """Write both notebooks of each lesson as if they had been run, with no output."""
+    for lesson in course.lessons():
+        for solved in (False, True):
+            path = course.notebook(lesson, solved)
+            notebook = build.normalise(build.compose(course, lesson, solved))
+            build.write_atomically(path, build.serialise(course, notebook, path.name))
+
+
+def test_students_get_the_stub_and_no_trace_of_the_solution(course):
+    shown = sources(build.compose(course, "01_tiny", solved=False))
+    assert "def double(x):\n    return None" in shown
+    assert "...  # your code here\ndouble(3)" in shown
+    text = "\n".join(shown)
+    assert not any(word in text for word in ("SOLUTION", "STUB", "2 * x", "seven", "Doubling"))
+
+
+def test_solved_twin_has_the_solution_the_checks_and_no_markers(course):
+    shown = sources(build.compose(course, "01_tiny", solved=True))
+    assert "def double(x):\n    return 2 * x" in shown
+    assert "seven = 7\ndouble(3)" in shown
+    assert any(text.startswith("# SOLUTION CHECK\nassert") for text in shown)
+    assert any("Doubling is adding" in text for text in shown)
+    assert not any(mark in text for text in shown for mark in (build.BEGIN, build.END, build.STUB))
+
+
+@pytest.mark.parametrize(
+    ("source", "blamed"),
+    [
+        ("# BEGIN SOLUTION\nx = 1", "# BEGIN SOLUTION"),
+        ("x = 1\n# END SOLUTION", "# END SOLUTION"),
+        ("# BEGIN SOLUTION\n# BEGIN SOLUTION\n# END SOLUTION", "# BEGIN SOLUTION"),
+        ("# STUB: x = 0\ny = 1", "# STUB:"),
+        ("# STUB: x = 0", "# STUB:"),
+    ],
+)
+def test_marker_without_its_partner_is_refused(source, blamed):
+    with pytest.raises(build.BuildError, match=blamed):
+        build.split_exercise(source, solved=True)
+
+
+def test_stub_keeps_its_own_indentation():
+    lines = ["# STUB: if x:", "# STUB:     pass", "# BEGIN SOLUTION", "y", "# END SOLUTION"]
+    source = "\n".join("    " + line for line in lines)
+    assert build.split_exercise(source, solved=False) == "    if x:\n        pass"
+
+
+def test_setup_cell_is_the_shared_text_with_the_repository_in_it(course):
+    shown = sources(build.compose(course, "01_tiny", solved=False))
+    assert shown[1] == 'repository = "https://github.com/some/where"\nsettings = {"a": 1}'
+
+
+@pytest.mark.parametrize("stranger", ["utils.py", "utils/__init__.py"])
+def test_setup_cell_stops_at_a_stranger_called_utils(tmp_path, stranger):
+    (tmp_path / stranger).parent.mkdir(exist_ok=True)
+    (tmp_path / stranger).touch()
+    text = build.setup_text(build.Course(ROOT))
+    run = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "cannot import name 'settings' from 'utils'" in run.stderr.splitlines()[-1]
+    assert not (tmp_path / "kinship-course").exists()
+
+
+@pytest.mark.parametrize(("solved", "path"), [(False, ""), (True, "solutions/")])
+def test_badge_stands_between_title_and_text_and_opens_that_notebook(course, solved, path):
+    title, line, text = sources(build.compose(course, "01_tiny", solved))[0].split("\n\n")
+    assert (title, text) == ("# A tiny lesson", "What it is about.")
+    assert line.endswith(f"/github/some/where/blob/main/notebooks/{path}01_tiny.ipynb)")
+
+
+def test_lesson_without_a_title_is_refused_by_name(course):
+    rewrite(course, "# # A tiny lesson", "# ## A tiny lesson")
+    with pytest.raises(build.BuildError, match="01_tiny: cell 1"):
+        build.compose(course, "01_tiny", solved=False)
+
+
+def test_lessons_are_found_by_name_number_and_path(course):
+    (course.source / "02_next.py").write_text(LESSON)
+    assert course.lessons() == ["01_tiny", "02_next"]
+    for want in ("02", "02_next", "notebooks/source/02_next.py"):
+        assert course.lessons([want]) == ["02_next"]
+    with pytest.raises(build.BuildError, match="no lesson is called 03"):
+        course.lessons(["03"])
+
+
+def test_generating_twice_gives_the_same_bytes_and_check_agrees(course, capsys):
+    build.generate(course)
+    paths = [course.notebook("01_tiny", solved) for solved in (False, True)]
+    before = [path.read_bytes() for path in paths]
+    build.generate(course, ["01"])
+    assert [path.read_bytes() for path in paths] == before
+    assert build.problems(course) == []
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == [
+        "01_tiny.ipynb", "solutions", "source"
+    ]
+
+
+def test_generated_outputs_are_normalised(course, capsys):
+    notebook = build.compose(course, "01_tiny", solved=True)
+    build.execute(notebook, course.notebooks, "01_tiny")
+    build.normalise(notebook)
+    assert notebook.metadata == build.METADATA
+    assert [cell.id for cell in notebook.cells] == [f"c00{n}" for n in range(1, 8)]
+    stream, result = notebook.cells[-1].outputs
+    assert stream.text == "20 %\nKey result: 42 of 42\n"
+    assert result.data["text/plain"] == "<object at 0x...>"
+    assert [cell.execution_count for cell in build.code_cells(notebook)] == [1, 2, 3, 4, 5]
+    assert notebook.cells[3].outputs[0].execution_count == 3
+
+
+def test_widgets_are_not_kept():
+    widget = new_output("display_data", {build.WIDGET: {}, "text/plain": "0%"})
+    picture = new_output("display_data", {"image/png": "AAAA", "text/plain": "<Figure>"})
+    assert build.tidy_outputs([widget, picture]) == [picture]
+
+
+def test_course_writes_pages_an_index_and_a_table(course, capsys):
+    out = course.root / "build" / "course"
+    build.run_course(course, [], out)
+    assert "A tiny lesson" in (out / "01_tiny.html").read_text()
+    assert 'href="01_tiny.html"' in (out / "index.html").read_text()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("01_tiny ... ") and lines[0].endswith("42 of 42")
+    assert lines[2].split() == ["lesson", "seconds", "key", "result"]
+    assert lines[3].split()[0] == "01_tiny" and lines[3].endswith("42 of 42")
+    assert lines[4].split()[0] == "total"
+
+
+def test_failing_cell_stops_the_course_with_lesson_cell_and_error(course, capsys):
+    rewrite(course, "double(3)\n\n# %%\n# SOLUTION", "\n1 / 0\n\n# %%\n# SOLUTION")
+    assert build.main(["course", "--out", str(course.root / "pages")], root=course.root) == 1
+    message = capsys.readouterr().err
+    assert message.strip() == (
+        "01_tiny: code cell 3 (`...  # your code here`) failed: "
+        "ZeroDivisionError: division by zero"
+    )
+
+
+def test_kernel_that_dies_is_named_with_its_last_words(course, capsys):
+    rewrite(course, "double(3)\n\n", "import os\nos.write(2, b'out of room')\nos._exit(1)\n\n")
+    with pytest.raises(build.BuildError, match="01_tiny: .*out of room"):
+        build.run_course(course, [], course.root / "pages")
+
+
+def test_key_result_is_the_last_line_that_says_so():
+    text = "Key result: old\nnoise\nKey result:  AUC 0.81 \nnot a Key result: no\n"
+    cell = new_code_cell("x", outputs=[new_output("stream", text=text)])
+    assert build.key_result(new_notebook(cells=[cell]), "01_tiny") == "AUC 0.81"
+    with pytest.raises(build.BuildError, match="01_tiny"):
+        build.key_result(new_notebook(cells=[new_code_cell("x")]), "01_tiny")
+
+
+def test_notebook_over_one_megabyte_is_refused_by_name(course):
+    notebook = new_notebook(cells=[new_markdown_cell("x" * build.SIZE_LIMIT)])
+    with pytest.raises(build.BuildError, match=r"01_tiny.ipynb: 1,000,\d+ bytes"):
+        build.serialise(course, notebook, "01_tiny.ipynb")
+
+
+@pytest.mark.parametrize("kind", ["stream", "display_data"])
+def test_output_that_names_a_private_folder_is_refused_by_name(course, kind):
+    said = f"saved to {course.root}/build/x.png"
+    output = (
+        new_output(kind, text=said) if kind == "stream"
+        else new_output(kind, {"text/html": f"<b>{said}</b>"})
+    )
+    notebook = new_notebook(cells=[new_code_cell("x", outputs=[output])])
+    with pytest.raises(build.BuildError, match="01_tiny.ipynb: an output names the folder"):
+        build.serialise(course, notebook, "01_tiny.ipynb")
+
+
+def test_folder_whose_name_only_begins_alike_and_pictures_are_no_leak(course):
+    outputs = [
+        new_output("stream", text=f"{course.root}-elsewhere"),
+        new_output("display_data", {"image/png": f"{course.root}/"}),
+    ]
+    notebook = new_notebook(cells=[new_code_cell("x", outputs=outputs)])
+    assert build.leaked_path(notebook, [course.root, Path("/")]) is None
+
+
+def edit_source(notebook):
+    notebook["cells"][2]["source"] = "def double(x):\n    return 3 * x"
+
+
+def edit_metadata(notebook):
+    notebook["metadata"]["kernelspec"]["display_name"] = "My kernel"
+
+
+def drop_cell(notebook):
+    del notebook["cells"][2]
+
+
+def forget_execution(notebook):
+    notebook["cells"][2]["execution_count"] = None
+
+
+def keep_error(notebook):
+    notebook["cells"][2]["outputs"] = [
+        {"output_type": "error", "ename": "E", "evalue": "", "traceback": []}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (edit_source, "cell 3 (`def double(x):`) differs"),
+        (edit_metadata, "metadata"),
+        (drop_cell, "cells, and the source gives"),
+        (forget_execution, "was not executed"),
+        (keep_error, "ended in an error"),
+    ],
+)
+def test_check_names_a_notebook_edited_by_hand(course, edit, reason):
+    pretend_executed(course)
+    path = course.notebook("01_tiny", solved=True)
+    notebook = json.loads(path.read_text())
+    edit(notebook)
+    path.write_text(json.dumps(notebook))
+    [problem] = build.problems(course)
+    assert problem.startswith("notebooks/solutions/01_tiny.ipynb: ")
+    assert reason in problem
+
+
+def test_check_names_missing_notebooks_and_those_without_a_source(course, capsys):
+    pretend_executed(course)
+    course.notebook("01_tiny", solved=False).rename(course.notebooks / "09_old.ipynb")
+    assert build.main(["check"], root=course.root) == 1
+    message = capsys.readouterr().err
+    assert "notebooks/01_tiny.ipynb: it is missing" in message
+    assert "notebooks/09_old.ipynb: it has no source" in message
+
+
+def test_outputs_may_differ_without_check_minding(course):
+    pretend_executed(course)
+    path = course.notebook("01_tiny", solved=False)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].outputs = [new_output("stream", text="another machine")]
+    nbformat.write(notebook, path)
+    assert build.problems(course) == []
+
+
+def test_committed_notebooks_agree_with_their_sources():
+    assert build.problems(build.Course(ROOT)) == []

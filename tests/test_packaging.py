@@ -1,0 +1,125 @@
+"""pyproject.toml, the two locks and environment.yml say the same thing."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCKS = ["requirements.txt", "requirements-test.txt"]
+PYTHONS = ["3.11", "3.12", "3.13"]
+PLATFORMS = ["linux", "darwin"]
+NEEDED = {"jupyter", "tensorflow", "keras-vggface", "mtcnn", "matplotlib", "pandas", "seaborn",
+          "pytest", "nbval"}
+
+
+def lock_entries(name):
+    """(requirement, hashes) for each entry of a lock, whose lines go on after a backslash."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            requirement, *hashes = re.split(r"\s+--hash=", line.strip())
+            yield Requirement(requirement), hashes
+
+
+def pins(name):
+    """The one version of each package in a lock."""
+    found = {}
+    for requirement, _ in lock_entries(name):
+        [specifier] = requirement.specifier
+        assert specifier.operator == "==", f"{name}: {requirement} is no exact pin"
+        package = canonicalize_name(requirement.name)
+        assert package not in found, f"{name} pins {package} twice"
+        found[package] = specifier.version
+    return found
+
+
+def direct(extra=None):
+    lines = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+
+
+def environment():
+    return yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+
+
+def conda_pip_lines():
+    [section] = [part for part in environment()["dependencies"] if isinstance(part, dict)]
+    return section["pip"]
+
+
+@pytest.mark.parametrize(
+    ("lock", "wanted"),
+    [("requirements.txt", direct()), ("requirements-test.txt", direct() | direct("test"))],
+)
+def test_every_direct_dependency_is_locked_within_its_bound(lock, wanted):
+    locked = pins(lock)
+    for name, requirement in wanted.items():
+        assert name in locked, f"{lock} lacks {name}; run `make lock`"
+        assert requirement.specifier.contains(locked[name], prereleases=True), requirement
+
+
+def test_the_packages_the_course_promises_are_direct_dependencies():
+    assert NEEDED <= set(direct())
+
+
+def test_test_lock_holds_the_course_lock_with_equal_pins():
+    course, test = pins("requirements.txt"), pins("requirements-test.txt")
+    assert course.items() <= test.items()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_carries_sha256_hashes(lock):
+    for requirement, hashes in lock_entries(lock):
+        assert hashes, f"{requirement} has no hash"
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", value) for value in hashes), requirement
+
+
+@pytest.mark.parametrize("file", [*LOCKS, "environment.yml"])
+def test_no_address_or_path_is_written_down(file):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    unwanted = r"://|file:|--(extra-)?index-url|--find-links|\s@\s|/(home|root|tmp|Users)/"
+    assert not re.search(unwanted, text)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_tensorflow_is_the_plain_one(lock):
+    names = set(pins(lock))
+    assert "tensorflow" in names
+    assert not {"tensorflow-cpu", "tensorflow-macos", "tf-nightly", "tensorflow-intel"} & names
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_every_direct_dependency_is_installed_on_each_python_and_platform(python, platform):
+    place = {"python_version": python, "python_full_version": f"{python}.9",
+             "sys_platform": platform, "platform_system": platform.capitalize(), "os_name": "posix"}
+    installed = {canonicalize_name(requirement.name)
+                 for requirement, _ in lock_entries("requirements-test.txt")
+                 if requirement.marker is None or requirement.marker.evaluate(place)}
+    assert set(direct() | direct("test")) <= installed
+
+
+def test_the_lock_brings_what_the_offline_editable_install_builds_with():
+    assert "setuptools" in pins("requirements.txt")
+
+
+def test_conda_environment_pins_what_the_lock_pins():
+    *lines, last = conda_pip_lines()
+    listed = {canonicalize_name(name): version
+              for name, _, version in (line.partition("==") for line in lines)}
+    locked = pins("requirements.txt")
+    assert listed == {name: locked[name] for name in direct()}
+    assert last == "-e ."
+
+
+def test_conda_environment_uses_a_python_that_the_course_supports():
+    [python] = [part for part in environment()["dependencies"] if str(part).startswith("python=")]
+    assert python.removeprefix("python=") in PYTHONS
+    supported = Requirement(f"x{PROJECT['requires-python']}").specifier
+    assert [minor for minor in range(9, 20) if f"3.{minor}.1" in supported] == [11, 12, 13]

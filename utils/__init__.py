@@ -1,0 +1,20 @@
+"""The module that every lesson, both web apps and the command line share.
+
+Data flows upward; a room imports only from floors below its own (a test holds this):
+
+======  ==========================================================================
+floor   rooms
+======  ==========================================================================
+6       ``__main__``: the command line
+4       ``training``, ``evaluation``, ``quality``
+3       ``audit``, ``synthetic``, ``embeddings``, ``pairs``, ``models``
+2       ``backbones``, ``datasets``, ``detection``, ``eigenfaces``
+1       ``images``, ``metrics``, ``weights``, ``settings``
+0       ``errors``, ``files``
+side    ``plots``: figures that more than one lesson draws
+======  ==========================================================================
+
+Importing ``utils`` takes no TensorFlow and next to no time: each room imports what it needs.
+"""
+
+__version__ = "0.1.0"

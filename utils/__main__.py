@@ -1,0 +1,280 @@
+"""The command line: ``python -m utils VERB``. Each verb is a few lines over the rooms below."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from . import __version__, settings
+from .errors import CourseError
+
+DEFAULT_MODEL = settings.MODELS / "kinship_head.keras"
+EXAMPLE = "example:\n  python -m utils "
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb. 0: done; 2: something that the user can mend, said in one sentence."""
+    options = build_parser().parse_args(arguments)
+    try:
+        result = options.run(options)
+    except CourseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept", file=sys.stderr)
+        return 130
+    _show(result, options.json)
+    return 0
+
+
+def _show(result: dict, as_json: bool) -> None:
+    """Print a verb's result: JSON, or its ``text`` (a table or a sentence)."""
+    text = result.pop("text")
+    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs with their options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m utils", description="Kinship from faces: data, training and evaluation.",
+        epilog="Without --data (or KIN_DATA) everything runs on the synthetic families.")
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = _verb(verbs, families, "make a dataset of synthetic families",
+                 "families --families 40 --seed 1 --out my_families", data=False)
+    verb.add_argument("--out", type=Path, help="folder to make (default: data/families, kept if there)")
+    verb.add_argument("--families", type=int, default=120, help="number of families (default: 120)")
+    verb.add_argument("--children", type=_span, default=(1, 4), metavar="LEAST-MOST",
+                      help="children of a family (default: 1-4)")
+    verb.add_argument("--photos", type=_span, default=(1, 7), metavar="LEAST-MOST",
+                      help="photos of a person (default: 1-7)")
+    verb.add_argument("--seed", type=int, default=settings.SEED, help="the same seed gives the same bytes")
+
+    verb = _verb(verbs, audit, "say what the data really holds",
+                 "audit --data recognizing-faces-in-the-wild.zip --json")
+    verb.add_argument("--figures", type=Path, metavar="DIR", help="also write the figures as PNG")
+
+    verb = _verb(verbs, embed, "embed all training photos into the cache", "embed --out embeddings.npz")
+    _backbone(verb)
+    verb.add_argument("--out", type=Path, help="also write paths and embeddings to this .npz file")
+
+    verb = _verb(verbs, train, "train the kinship head on frozen embeddings", "train --fold 0 --out head.keras")
+    _backbone(verb)
+    verb.add_argument("--fold", type=int, default=0, help="fold to watch, 0 to 4 (default: 0)")
+    verb.add_argument("--seed", type=int, default=settings.SEED)
+    verb.add_argument("--out", type=Path, default=DEFAULT_MODEL, help="default: models/kinship_head.keras")
+
+    verb = _verb(verbs, evaluate, "score the frozen encoder and the trained head on the held-out families",
+                 "evaluate --model head.keras --json")
+    _backbone(verb)
+    verb.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="default: models/kinship_head.keras")
+    verb.add_argument("--protocol", type=Path, help="CSV of pairs (default: the held-out F09 families')")
+
+    verb = _verb(verbs, submit, "write a Kaggle submission", "submit --out face_vgg.csv")
+    _backbone(verb)
+    verb.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="default: models/kinship_head.keras")
+    verb.add_argument("--out", type=Path, default=Path("face_vgg.csv"), help="default: face_vgg.csv")
+
+    verb = _verb(verbs, protocol, "draw the evaluation pairs and the folds anew",
+                 "protocol --data recognizing-faces-in-the-wild.zip --out data/protocols")
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the two CSV files")
+
+    verb = _verb(verbs, build_eigenfaces, "build the face model of the synthetic families from real photos",
+                 "eigenfaces --data recognizing-faces-in-the-wild.zip --out eigenfaces.npz", name="eigenfaces")
+    verb.add_argument("--out", type=Path, default=settings.EIGENFACES)
+    verb.add_argument("--components", type=int, default=200)
+
+    verb = _verb(verbs, quality, "measure the synthetic families, and how private they are",
+                 "quality --real recognizing-faces-in-the-wild.zip")
+    _backbone(verb)
+    verb.add_argument("--real", type=Path, help="real data to compare with (privacy, expected figures)")
+    return parser
+
+
+def _verb(verbs, run, summary: str, example: str, data: bool = True, name: str | None = None):
+    verb = verbs.add_parser(name or run.__name__, help=summary, description=summary.capitalize() + ".",
+                            epilog=EXAMPLE + example, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verb.set_defaults(run=run)
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    if data:
+        verb.add_argument("--data", type=Path, help="Kaggle archive or folder (default: KIN_DATA, "
+                                                    "else the synthetic families)")
+    return verb
+
+
+def _backbone(verb) -> None:
+    from .backbones import DEFAULT, REGISTRY
+
+    verb.add_argument("--backbone", default=DEFAULT, choices=list(REGISTRY), help=f"default: {DEFAULT}")
+
+
+def _span(text: str) -> tuple[int, int]:
+    least, _, most = text.partition("-")
+    try:
+        return int(least), int(most or least)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no span such as 1-4") from error
+
+
+# --- verbs --------------------------------------------------------------------------------------
+
+
+def families(options) -> dict:
+    """Make synthetic families; the default folder is left alone when it is there."""
+    from . import datasets, synthetic
+
+    out = options.out or settings.families_dir()
+    start = time.perf_counter()
+    made = bool(options.out) or not out.exists()
+    if made:
+        synthetic.generate(out, options.families, options.children, options.photos, options.seed)
+    dataset = datasets.load(out)
+    facts = {"folder": str(out), "families": len(dataset.families), "people": len(dataset.people),
+             "photos": len(dataset.photos), "kin_pairs": len(dataset.kin), "test_pairs": len(dataset.sample)}
+    note = f"made in {time.perf_counter() - start:.1f} s" if made else "there already"
+    return {**facts, "text": f"{out}: {facts['families']} families, {facts['people']} people, "
+                             f"{facts['photos']} photos, {facts['kin_pairs']} kin pairs ({note})"}
+
+
+def audit(options) -> dict:
+    """Count what the data holds."""
+    from tqdm import tqdm
+
+    from . import audit as room
+    from . import plots, synthetic
+
+    dataset = synthetic.open_data(options.data)
+    with tqdm(total=len(dataset.photos) + len(dataset.test_photos), desc="Scanning", unit="photo") as bar:
+        found = room.audit(dataset, advance=bar.update)
+    if options.figures:
+        plots.save(plots.audit_overview(found, dataset), options.figures / "audit.png")
+        largest = dataset.kin["family"].value_counts().index[0]
+        plots.save(plots.family(dataset, largest), options.figures / "family.png")
+    return {**found.to_dict(), "text": found.table().to_string(index=False)}
+
+
+def embed(options) -> dict:
+    """Fill the embedding cache."""
+    import numpy as np
+
+    from . import files
+
+    dataset, backbone, embeddings = _embedded(options)
+    if options.out:
+        with files.atomic(options.out) as temporary, open(temporary, "wb") as file:
+            np.savez(file, path=dataset.photos["path"].to_numpy(str), embedding=embeddings)
+    facts = {"photos": len(embeddings), "backbone": backbone.name, "embedding_size": backbone.embedding_size,
+             "out": str(options.out) if options.out else None}
+    return {**facts, "text": f"{facts['photos']} photos embedded with {backbone.name}"}
+
+
+def train(options) -> dict:
+    """Train the head and save it."""
+    from . import training
+
+    dataset, backbone, embeddings = _embedded(options)
+    model, _ = training.fit_head(dataset, embeddings, backbone, options.fold, options.seed,
+                                 verbose=0 if options.json else 2)
+    model.save(options.out)
+    return {**model.facts, "out": str(options.out),
+            "text": f"{options.out}: AUC {model.facts['val_auc']:.3f} on fold {options.fold}"}
+
+
+def evaluate(options) -> dict:
+    """Frozen cosine and trained head on the same protocol."""
+    from . import evaluation, models, pairs, training
+    from .embeddings import cosine
+
+    dataset, backbone, embeddings = _embedded(options)
+    head = models.load(options.model, backbone)
+    protocol = (pairs.read_protocol(options.protocol, dataset) if options.protocol
+                else pairs.protocol_for(dataset))
+    a, b = (embeddings[rows] for rows in pairs.photo_rows(protocol, dataset))
+    threshold = training.cosine_threshold(dataset, embeddings)
+    reports = [evaluation.evaluate("frozen cosine", protocol, cosine(a, b), threshold),
+               evaluation.evaluate("trained head", protocol, head.score(a, b), head.facts["threshold"],
+                                   probabilities=True)]
+    return {"protocol": str(options.protocol or "held-out F09 families"), "data": _data_name(dataset),
+            "reports": [report.to_dict() for report in reports], "text": evaluation.table(reports).T.to_string()}
+
+
+def submit(options) -> dict:
+    """Score the test pairs and write the submission."""
+    from . import backbones, embeddings, evaluation, models, synthetic
+
+    dataset, backbone = synthetic.open_data(options.data), backbones.get(options.backbone)
+    model = models.load(options.model, backbone)
+    wanted = evaluation.submission_pairs(dataset)
+    a, b = (embeddings.embed_photos(backbone, dataset.paths(wanted[c])) for c in wanted)
+    path = evaluation.write_submission(dataset, model.score(a, b), options.out)
+    truth = dataset.root / synthetic.TRUTH
+    auc = evaluation.score_submission(path, truth) if truth.is_file() else None
+    note = f"; AUC against the known answers {auc:.3f}" if auc is not None else ""
+    return {"out": str(path), "pairs": len(wanted), "auc": auc, "text": f"{path}: {len(wanted)} pairs{note}"}
+
+
+def protocol(options) -> dict:
+    """Draw the committed evaluation files."""
+    from . import datasets, pairs, synthetic
+
+    dataset = synthetic.open_data(options.data)
+    train_families, test_families = datasets.split_families(dataset)
+    drawn = pairs.make_protocol(dataset, test_families)
+    folds = datasets.make_folds(dataset, train_families)
+    pairs.write_csv(drawn, options.out / pairs.F09_PAIRS.name)
+    pairs.write_csv(folds, options.out / pairs.FOLDS.name)
+    facts = {"pairs": len(drawn), "same_photo_pairs": int(drawn["same_photo"].sum()), "families": len(folds)}
+    return {**facts, "text": f"{options.out}: {len(drawn)} pairs ({facts['same_photo_pairs']} of one photograph), "
+                             f"{len(folds)} families in folds"}
+
+
+def build_eigenfaces(options) -> dict:
+    """Fit and write the face model."""
+    from . import eigenfaces
+    from . import synthetic as room
+
+    model, facts = room.build_eigenfaces(room.open_data(options.data), options.components)
+    eigenfaces.save(model, options.out)
+    return {**facts, "out": str(options.out),
+            "text": f"{options.out}: {facts['components']} components of {facts['used']} faces, "
+                    f"{100 * facts['variance_share']:.1f} % of the variance"}
+
+
+def quality(options) -> dict:
+    """Figures for the synthetic families, and for the real data beside them."""
+    import pandas as pd
+
+    from . import backbones, datasets, synthetic
+    from . import quality as room
+
+    backbone = backbones.get(options.backbone)
+    made = datasets.readable(synthetic.open_data(options.data))
+    result = {"synthetic": room.measure(made, backbone)}
+    if options.real:
+        real = datasets.load(options.real)
+        result |= {"real": room.measure(real, backbone), "privacy": room.privacy(made, real, backbone)}
+    text = pd.DataFrame({name: result[name] for name in ("synthetic", "real") if name in result}).to_string()
+    privacy = [f"{name}: {value}" for name, value in result.get("privacy", {}).items()]
+    return {**result, "text": "\n".join([text, *privacy])}
+
+
+def _embedded(options):
+    """The data without unreadable photos, the backbone, and the embedding of every photo."""
+    from . import backbones, datasets, synthetic
+    from .embeddings import embed_photos
+
+    dataset = datasets.readable(synthetic.open_data(options.data))
+    backbone = backbones.get(options.backbone)
+    return dataset, backbone, embed_photos(backbone, dataset.paths(dataset.photos["path"]))
+
+
+def _data_name(dataset) -> str:
+    from . import pairs
+
+    return "kaggle" if pairs.is_kaggle(dataset) else "synthetic"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The small interface behind which every face encoder stands."""
+
+import abc
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import BackboneError, WeightsError
+
+
+class Backbone(abc.ABC):
+    """A face encoder: uint8 RGB crops in, embeddings out.
+
+    Attributes:
+        name: key in the registry.
+        input_size: side of the square crops in pixels.
+        embedding_size: length of an embedding.
+        preprocessing: short name of what :meth:`preprocess` does; part of every cache key.
+    """
+
+    name: str
+    input_size: int
+    embedding_size: int
+    preprocessing: str
+
+    @abc.abstractmethod
+    def preprocess(self, faces):
+        """uint8 RGB ``(n, size, size, 3)``, array or tensor, to the network's float32 input."""
+
+    @abc.abstractmethod
+    def architecture(self):
+        """The network as an untrained ``keras.Model`` on preprocessed input, output ``(n, d)``."""
+
+    @abc.abstractmethod
+    def load_pretrained(self, model) -> None:
+        """Fill ``model`` with the published weights. Raises WeightsError."""
+
+    @property
+    @abc.abstractmethod
+    def weights_id(self) -> str:
+        """Identity of the published weights (a checksum); part of every cache key."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names what determines an embedding, apart from the photo."""
+        return f"{self.name}-{self.preprocessing}-{self.weights_id[:12]}"
+
+    def build(self, weights: str | Path | None = "pretrained"):
+        """Build the network as a trainable ``keras.Model``.
+
+        Args:
+            weights: ``"pretrained"``, None for random weights, or the path of an H5 weights file.
+
+        Raises:
+            WeightsError: the file is missing, damaged, or was written for another network.
+        """
+        model = self.architecture()
+        if weights == "pretrained":
+            self.load_pretrained(model)
+        elif weights is not None:
+            try:
+                model.load_weights(weights)
+            except (OSError, ValueError, KeyError) as error:
+                raise WeightsError(f"{weights} does not hold weights for {self.name}.") from error
+        return model
+
+    def embed(self, faces: np.ndarray, batch_size: int = 64) -> np.ndarray:
+        """Embed uint8 RGB crops ``(n, size, size, 3)`` as float32 ``(n, embedding_size)``.
+
+        The pretrained network is built at the first call and kept. Embeddings are what the
+        network gives, not normalised.
+
+        Raises:
+            BackboneError: wrong shape or dtype.
+        """
+        self.check(faces)
+        parts = [self._forward(faces[i:i + batch_size]).numpy()
+                 for i in range(0, len(faces), batch_size)]
+        return np.concatenate(parts) if parts else np.empty((0, self.embedding_size), np.float32)
+
+    def check(self, faces: np.ndarray) -> None:
+        """Raise BackboneError unless ``faces`` is a uint8 batch of the input size."""
+        expected = (self.input_size, self.input_size, 3)
+        if faces.dtype != np.uint8 or faces.ndim != 4 or faces.shape[1:] != expected:
+            raise BackboneError(
+                f"{self.name} takes RGB uint8 batches of shape (n, {self.input_size}, "
+                f"{self.input_size}, 3) with values 0-255, not {faces.dtype} {faces.shape}.")
+
+    @functools.cached_property
+    def _forward(self):
+        import tensorflow as tf
+
+        model = self.build()
+        size = self.input_size
+
+        @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])
+        def forward(faces):
+            return model(self.preprocess(faces), training=False)
+
+        return forward

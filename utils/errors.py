@@ -1,0 +1,37 @@
+"""What a user can cause. Every message says what was wrong, with which file, and what to do."""
+
+
+class CourseError(Exception):
+    """Base of every named error: the command line prints its sentence and exits with status 2."""
+
+
+class ImageError(CourseError):
+    """A photo that cannot be used: missing, empty, broken, too small, too large, not an image."""
+
+
+class FaceError(CourseError):
+    """A photo in which no usable face was found."""
+
+
+class WeightsError(CourseError):
+    """A weights file that is missing, truncated, altered or meant for another network."""
+
+
+class DatasetError(CourseError):
+    """A folder or archive that is not laid out as the competition's data."""
+
+
+class ProtocolError(CourseError):
+    """A file of evaluation pairs with wrong columns or values, or photos that are not there."""
+
+
+class BackboneError(CourseError):
+    """An unknown backbone, or a batch of faces that it cannot take."""
+
+
+class ModelError(CourseError):
+    """A saved model that cannot be read, or that was trained on another backbone."""
+
+
+class SubmissionError(CourseError):
+    """Scores that cannot be written as a Kaggle submission."""

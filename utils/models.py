@@ -1,0 +1,95 @@
+"""Pair networks, and the one file that holds a trained one with all that it needs to be used."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from .backbones import Backbone
+from .errors import ModelError
+from .files import atomic
+
+FACTS = "kinship.json"
+
+
+def pair_features(a, b):
+    """What two embeddings have in common, the same whichever comes first: ``(batch, 5 d)``.
+
+    Sum, absolute difference, product, sum of squares, squared difference; each is a symmetric
+    function of a and b, so swapping the photos cannot change a score.
+    """
+    return layers.Concatenate(name="pair_features")([
+        a + b, ops.abs(a - b), a * b, ops.square(a) + ops.square(b), ops.square(a - b)])
+
+
+def kinship_head(embedding_size: int, units: tuple[int, ...] = (512, 128), dropout: float = 0.5):
+    """A small network on two embeddings ``(batch, embedding_size)``: probability of kin ``(batch, 1)``.
+
+    Embeddings are scaled to length 1, combined by :func:`pair_features`, standardised by batch
+    normalisation, and passed through dense layers with dropout.
+    """
+    a = keras.Input((embedding_size,), name="embedding_a")
+    b = keras.Input((embedding_size,), name="embedding_b")
+    unit = layers.UnitNormalization(name="unit_length")
+    x = layers.BatchNormalization(name="standardise")(pair_features(unit(a), unit(b)))
+    for number, width in enumerate(units, start=1):
+        x = layers.Dense(width, activation="relu", name=f"dense{number}")(x)
+        x = layers.Dropout(dropout, name=f"dropout{number}")(x)
+    return keras.Model([a, b], layers.Dense(1, activation="sigmoid", name="kin")(x), name="kinship_head")
+
+
+@dataclass
+class KinshipModel:
+    """A trained head, and the facts that go with it.
+
+    Attributes:
+        model: takes two embeddings, gives the probability of kin.
+        facts: backbone, its fingerprint and preprocessing, threshold, and how it was trained.
+    """
+
+    model: keras.Model
+    facts: dict
+
+    def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Probability of kin for each pair of embeddings ``(n, d)``: float32 ``(n,)`` in [0, 1]."""
+        return self.model.predict([a, b], batch_size=4096, verbose=0)[:, 0]
+
+    def save(self, path: str | Path) -> None:
+        """Write one ``.keras`` file with the facts inside, atomically."""
+        with atomic(_keras_path(path)) as temporary:
+            self.model.save(temporary)
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.writestr(FACTS, json.dumps(self.facts, indent=2))
+
+
+def load(path: str | Path, backbone: Backbone) -> KinshipModel:
+    """Read what :meth:`KinshipModel.save` wrote, without running any code from the file.
+
+    Raises:
+        ModelError: missing or damaged, or trained on embeddings of another backbone.
+    """
+    path = _keras_path(path)
+    if not path.is_file():
+        raise ModelError(f"There is no model {path}; train one with: python -m utils train")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            facts = json.loads(archive.read(FACTS))
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path} is not a whole kinship model; train it again with: "
+                         "python -m utils train") from error
+    if facts["fingerprint"] != backbone.fingerprint:
+        raise ModelError(f"{path} was trained on embeddings of {facts['backbone']} "
+                         f"({facts['fingerprint']}), not of {backbone.name} ({backbone.fingerprint}).")
+    return KinshipModel(model, facts)
+
+
+def _keras_path(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise ModelError(f"{path} must end in .keras.")
+    return path

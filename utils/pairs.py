@@ -1,0 +1,310 @@
+"""Pairs of photos: sampled batches to train on, tf.data pipelines, fixed protocols to score on."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import datasets, settings
+from .datasets import Dataset
+from .errors import DatasetError, ProtocolError
+from .files import write_text
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Pairs as rows of ``dataset.photos``: a and b int64 ``(n,)``, labels float32 ``(n,)``, 1 for kin."""
+
+    a: np.ndarray
+    b: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class PairSampler:
+    """Draws balanced batches of kin and strangers, the same ones for the same seed and step.
+
+    A kin pair is a row of the relationships drawn uniformly, with a photo of each person drawn
+    uniformly, as the published generator does. A pair of strangers is two people of different
+    families. Either side comes first with equal chance.
+
+    Args:
+        dataset: photos and kin to draw from; restrict it to families with ``of_families``.
+        batch_size: pairs in a batch.
+        kin_fraction: share of kin pairs, in [0, 1].
+        cross_photo_only: never pair two faces cut from the same photograph.
+        one_pair_per_family: no family takes part in two pairs of a batch.
+        within_family_negatives: share of the strangers that are people of one family whom the CSV
+            does not list as kin. Off (0) by default: many of them are relatives nobody listed.
+        seed: first part of the random state of every batch.
+
+    Raises:
+        DatasetError: too few kin or families for what is asked.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int = 16, kin_fraction: float = 0.5,
+                 cross_photo_only: bool = False, one_pair_per_family: bool = False,
+                 within_family_negatives: float = 0.0, seed: int = settings.SEED):
+        self.batch_size, self.kin_fraction, self.seed = batch_size, kin_fraction, seed
+        self.cross_photo_only, self.one_pair_per_family = cross_photo_only, one_pair_per_family
+        self.within_family_negatives = within_family_negatives
+        self._index_people(dataset)
+        self.kin = self._usable(dataset.kin[["p1", "p2"]], "kin pairs")
+        self.unlisted = np.empty((0, 2), np.int64)
+        if within_family_negatives:
+            self.unlisted = self._usable(pd.DataFrame(datasets.unlisted_pairs(dataset)), "unlisted pairs")
+        if len(np.unique(self.family)) < 2:
+            raise DatasetError("Strangers need at least two families with photos.")
+
+    def _index_people(self, dataset: Dataset) -> None:
+        """Arrays by person: first row and number of photos, family; by photo: source photograph."""
+        person, names = pd.factorize(dataset.photos["person"], sort=True)
+        self._code = {name: code for code, name in enumerate(names)}
+        self._rows = np.argsort(person, kind="stable")
+        self._count = np.bincount(person)
+        self._first = np.cumsum(self._count) - self._count
+        self.family = pd.factorize(pd.Series(names).str.partition("/")[0])[0]
+        # a photo id belongs to a family: the same id elsewhere is another photograph
+        self._source = pd.factorize(dataset.photos["family"] + dataset.photos["photo_id"])[0]
+
+    def _usable(self, people: pd.DataFrame, what: str) -> np.ndarray:
+        codes = np.array([[self._code[name] for name in pair] for pair in people.to_numpy()],
+                         np.int64).reshape(-1, 2)
+        if self.cross_photo_only:
+            codes = codes[[self._has_cross_photo(*pair) for pair in codes]]
+        if not len(codes):
+            raise DatasetError(f"There are no {what} to draw from; check the relationships.")
+        return codes
+
+    def _has_cross_photo(self, a: int, b: int) -> bool:
+        sources = [set(self._source[self._rows[self._first[p]:self._first[p] + self._count[p]]]) for p in (a, b)]
+        return len(sources[0] | sources[1]) > 1
+
+    def batch(self, step: int) -> PairBatch:
+        """Batch number ``step``; it does not depend on the batches before it."""
+        return self.draw(self.batch_size, np.random.default_rng((self.seed, step)))
+
+    def batches(self, start: int = 0) -> Iterator[PairBatch]:
+        """Batches ``start``, ``start + 1``, … without end."""
+        step = start
+        while True:
+            yield self.batch(step)
+            step += 1
+
+    def draw(self, count: int, rng: np.random.Generator) -> PairBatch:
+        """``count`` pairs at once; with ``one_pair_per_family`` they count as one batch."""
+        kin = round(count * self.kin_fraction)
+        choose = self._people_one_per_family if self.one_pair_per_family else self._people
+        people, labels = choose(kin, count - kin, rng)
+        photos = self._photos(people, rng)
+        swap = rng.random(count) < 0.5
+        photos[swap] = photos[swap][:, ::-1]
+        order = rng.permutation(count)
+        return PairBatch(photos[order, 0], photos[order, 1], labels[order])
+
+    def _people(self, kin: int, strangers: int, rng) -> tuple[np.ndarray, np.ndarray]:
+        within = rng.binomial(strangers, self.within_family_negatives) if len(self.unlisted) else 0
+        people = np.concatenate([
+            self.kin[rng.integers(len(self.kin), size=kin)],
+            self.unlisted[rng.integers(len(self.unlisted), size=within)] if within else self.unlisted[:0],
+            self._strangers(strangers - within, rng)])
+        return people, np.repeat(np.float32([1, 0]), [kin, strangers])
+
+    def _strangers(self, count: int, rng) -> np.ndarray:
+        people = rng.integers(len(self.family), size=(count, 2))
+        while (same := self.family[people[:, 0]] == self.family[people[:, 1]]).any():
+            people[same] = rng.integers(len(self.family), size=(int(same.sum()), 2))
+        return people
+
+    def _people_one_per_family(self, kin: int, strangers: int, rng) -> tuple[np.ndarray, np.ndarray]:
+        kin_order = rng.permutation(len(self.kin))
+        _, first = np.unique(self.family[self.kin[kin_order, 0]], return_index=True)
+        chosen = self.kin[kin_order[rng.permutation(first)[:kin]]]
+        others = np.setdiff1d(self.family, self.family[chosen[:, 0]])
+        if len(chosen) < kin or len(others) < 2 * strangers:
+            raise DatasetError(f"{len(np.unique(self.family))} families are too few for {kin} kin pairs "
+                               f"and {strangers} pairs of strangers with no family twice.")
+        person_order = rng.permutation(len(self.family))
+        families, first = np.unique(self.family[person_order], return_index=True)
+        person_of = dict(zip(families, person_order[first], strict=True))
+        drawn = rng.permutation(others)[:2 * strangers].reshape(-1, 2)
+        apart = np.array([[person_of[a], person_of[b]] for a, b in drawn], np.int64).reshape(-1, 2)
+        return np.concatenate([chosen, apart]), np.repeat(np.float32([1, 0]), [kin, strangers])
+
+    def _photos(self, people: np.ndarray, rng) -> np.ndarray:
+        def any_photo(who):
+            return self._rows[self._first[who] + (rng.random(who.shape) * self._count[who]).astype(np.int64)]
+
+        photos = any_photo(people)
+        if self.cross_photo_only:
+            while (same := self._source[photos[:, 0]] == self._source[photos[:, 1]]).any():
+                photos[same] = any_photo(people[same])
+        return photos
+
+
+# --- pipelines ----------------------------------------------------------------------------------
+
+
+def pipeline(pixels: np.ndarray, sampler: PairSampler, steps: int, start: int = 0,
+             preprocess=None, augmented: bool = False, both_orders: bool = False):
+    """A ``tf.data.Dataset`` of ((a, b), labels) batches for ``Model.fit``.
+
+    Args:
+        pixels: uint8 RGB ``(photos, size, size, 3)``, an array or a memory map in the dataset's order.
+        steps: number of batches; ``start`` is the first one's step.
+        preprocess: a backbone's ``preprocess``; without it the images stay in 0–255.
+        augmented: flip, crop, grey and brightness by chance, each image on its own.
+        both_orders: every pair also the other way round, which doubles the batch.
+    """
+    import tensorflow as tf
+
+    size = pixels.shape[1]
+
+    def gather(step):
+        batch = sampler.batch(int(step))
+        return pixels[batch.a], pixels[batch.b], batch.labels
+
+    def load(step):
+        a, b, labels = tf.numpy_function(gather, [step], (tf.uint8, tf.uint8, tf.float32), stateful=False)
+        a, b = (tf.ensure_shape(x, (None, size, size, 3)) for x in (a, b))
+        if augmented:
+            a, b = (augment(x, (sampler.seed, 2 * step + side)) for side, x in enumerate((a, b)))
+        if preprocess is not None:
+            a, b = preprocess(a), preprocess(b)
+        if both_orders:
+            a, b, labels = tf.concat([a, b], 0), tf.concat([b, a], 0), tf.tile(labels, [2])
+        return (a, b), tf.ensure_shape(labels, (None,))
+
+    return (tf.data.Dataset.range(start, start + steps)
+            .map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .prefetch(tf.data.AUTOTUNE))
+
+
+def augment(faces, seed):
+    """Change each face by chance: uint8 in, float32 in [0, 255] out, same shape.
+
+    Mirrored (half of them), cropped to 80–100 % and scaled back (all), grey (one in ten),
+    brightness shifted by up to ±30 grey levels (all).
+
+    Args:
+        faces: tensor ``(n, size, size, 3)``.
+        seed: pair of integers; the same seed changes the same faces in the same way.
+    """
+    import tensorflow as tf
+
+    count, size = tf.shape(faces)[0], faces.shape[1]
+    draw = tf.random.stateless_uniform((count, 6), tf.cast(tf.stack(seed), tf.int64))
+    side = 0.8 + 0.2 * draw[:, 0]
+    top, left = draw[:, 1] * (1 - side), draw[:, 2] * (1 - side)
+    right = left + side
+    mirrored = draw[:, 3] < 0.5
+    boxes = tf.stack([top, tf.where(mirrored, right, left), top + side, tf.where(mirrored, left, right)], 1)
+    x = tf.image.crop_and_resize(tf.cast(faces, tf.float32), boxes, tf.range(count), (size, size))
+    grey = tf.image.rgb_to_grayscale(x)
+    x = tf.where((draw[:, 4] < 0.1)[:, None, None, None], grey, x)
+    return tf.clip_by_value(x + (60 * draw[:, 5] - 30)[:, None, None, None], 0.0, 255.0)
+
+
+# --- protocols ----------------------------------------------------------------------------------
+
+PROTOCOL_COLUMNS = ["photo_a", "photo_b", "is_related", "same_photo"]
+F09_PAIRS = settings.PROTOCOLS / "f09_pairs.csv"
+FOLDS = settings.PROTOCOLS / "folds.csv"
+
+
+def make_protocol(dataset: Dataset, families: list[str], pairs_each: int = 3000,
+                  seed: int = settings.SEED) -> pd.DataFrame:
+    """A fixed list of photo pairs to score on: photo_a, photo_b, is_related, same_photo.
+
+    Drawn as :class:`PairSampler` draws with its defaults, until there are ``pairs_each`` distinct
+    kin pairs and as many across families (fewer when the families do not have so many).
+    ``same_photo`` is 1 when both faces were cut from one photograph.
+    """
+    part = dataset.of_families(families)
+    sampler = PairSampler(part, seed=seed)
+    path, family, source = (part.photos[name].to_numpy() for name in ("path", "family", "photo_id"))
+    kept: dict[tuple, None] = {}
+    room = Counter({1: pairs_each, 0: pairs_each})
+    for step in range(50):
+        batch = sampler.draw(4 * pairs_each, np.random.default_rng((seed, step)))
+        for a, b, label in zip(batch.a, batch.b, batch.labels.astype(int), strict=True):
+            pair = (min(a, b), max(a, b), label)
+            if room[label] and pair not in kept:
+                kept[pair] = None
+                room[label] -= 1
+        if not room.total():
+            break
+    each = pairs_each - max(room.values())
+    rows = [pair for label in (1, 0) for pair in [p for p in kept if p[2] == label][:each]]
+    return pd.DataFrame([(path[a], path[b], label, int(family[a] == family[b] and source[a] == source[b]))
+                         for a, b, label in rows], columns=PROTOCOL_COLUMNS)
+
+
+def write_csv(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a protocol or a table of folds, atomically."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def read_protocol(path: str | Path, dataset: Dataset) -> pd.DataFrame:
+    """Read a protocol and check it against the data.
+
+    Raises:
+        ProtocolError: missing file, wrong columns or values, or photos that the data lacks.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ProtocolError(f"The protocol {path} does not exist; check the path.")
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"{path} is not a CSV file that can be read.") from error
+    if list(table.columns) != PROTOCOL_COLUMNS:
+        raise ProtocolError(f"{path} has the columns {', '.join(map(str, table.columns))}; expected "
+                            f"{', '.join(PROTOCOL_COLUMNS)}.")
+    if not table[["is_related", "same_photo"]].isin([0, 1]).all(axis=None):
+        raise ProtocolError(f"{path} has labels or flags other than 0 and 1.")
+    absent = set(table["photo_a"]) | set(table["photo_b"])
+    absent -= set(dataset.photos["path"])
+    if absent:
+        raise ProtocolError(f"{path} names {len(absent)} photos that {dataset.root} lacks, "
+                            f"{min(absent)} among them; it was made for other data.")
+    return table
+
+
+def protocol_for(dataset: Dataset) -> pd.DataFrame:
+    """The committed ``f09_pairs.csv`` when the data is Kaggle's; else one of the same kind, made anew.
+
+    On other data (the synthetic families) the held-out families are the ``F09`` ones too.
+    """
+    if is_kaggle(dataset):
+        return read_protocol(F09_PAIRS, dataset)
+    return make_protocol(dataset, datasets.split_families(dataset)[1], pairs_each=600)
+
+
+def folds_for(dataset: Dataset) -> pd.DataFrame:
+    """Five folds over the families that are not held out: the committed ones for Kaggle's data."""
+    if is_kaggle(dataset):
+        return pd.read_csv(FOLDS)
+    return datasets.make_folds(dataset, datasets.split_families(dataset)[0])
+
+
+def is_kaggle(dataset: Dataset) -> bool:
+    """Whether the data holds every photo of the committed protocol."""
+    wanted = pd.read_csv(F09_PAIRS, usecols=["photo_a", "photo_b"]) if F09_PAIRS.is_file() else None
+    return wanted is not None and bool(wanted.isin(set(dataset.photos["path"])).all(axis=None))
+
+
+def photo_rows(table: pd.DataFrame, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of ``dataset.photos`` for the two photos of each pair of a protocol, each int64 ``(n,)``."""
+    row = pd.Series(np.arange(len(dataset.photos)), index=dataset.photos["path"])
+    return row[table["photo_a"]].to_numpy(), row[table["photo_b"]].to_numpy()
+
+
+def pair_families(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The family of each side of each pair of a protocol, from the paths."""
+    return tuple(table[column].str.split("/").str[1].to_numpy() for column in ("photo_a", "photo_b"))

@@ -1,0 +1,155 @@
+"""Figures that more than one lesson draws. Each returns its matplotlib figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from . import images, metrics
+from .audit import Audit
+from .datasets import Dataset
+
+KIN, STRANGER, NEUTRAL = "#c2571a", "#2a6f97", "#6c757d"
+
+
+def photos(pictures: Sequence, titles: Sequence[str] = (), columns: int = 6, size: float = 1.6):
+    """Pictures in a grid. ``pictures``: paths or RGB uint8 arrays; ``size``: inches each."""
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    height = size + (0.25 if len(titles) else 0)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * height), squeeze=False)
+    for number, axis in enumerate(axes.flat):
+        axis.axis("off")
+        if number < len(pictures):
+            axis.imshow(_picture(pictures[number]))
+            if number < len(titles):
+                axis.set_title(titles[number], fontsize=8)
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def pair_gallery(dataset: Dataset, table: pd.DataFrame, titles: Sequence[str] = (), columns: int = 3):
+    """Pairs of photos side by side. ``table`` has photo_a and photo_b, relative to the data's root."""
+    joined = [np.hstack([_picture(dataset.root / a), np.full((112, 4, 3), 255, np.uint8),
+                         _picture(dataset.root / b)])
+              for a, b in table[["photo_a", "photo_b"]].itertuples(index=False)]
+    figure = photos(joined, titles, columns)
+    figure.set_size_inches(columns * 2.6, -(-len(joined) // columns) * 1.6)
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def _picture(source) -> np.ndarray:
+    return source if isinstance(source, np.ndarray) else images.read_resized(source, 112)
+
+
+def family(dataset: Dataset, name: str):
+    """A family's graph: a photo for each person, a line for each pair listed as kin."""
+    import networkx as nx
+
+    part = dataset.of_families([name])
+    graph = nx.Graph()
+    graph.add_nodes_from(sorted(part.people))
+    graph.add_edges_from(part.kin[["p1", "p2"]].itertuples(index=False))
+    position = nx.circular_layout(graph)
+    first = part.photos.groupby("person")["path"].first()
+    figure, axis = plt.subplots(figsize=(6, 5))
+    nx.draw_networkx_edges(graph, position, ax=axis, edge_color=KIN, width=2)
+    for person, (x, y) in position.items():
+        axis.imshow(_picture(dataset.root / first[person]), extent=(x - .22, x + .22, y - .22, y + .22), zorder=3)
+        axis.text(x, y - .3, person.partition("/")[2], ha="center", fontsize=9, zorder=4)
+    axis.set(xlim=(-1.35, 1.35), ylim=(-1.4, 1.3), aspect="equal")
+    axis.set_title(f"{name}: a line joins two people listed as kin")
+    axis.axis("off")
+    return figure
+
+
+def audit_overview(audit: Audit, dataset: Dataset):
+    """Four histograms: photos a person, people a family, kin pairs a family, shared photographs."""
+    from .audit import same_photo_share
+
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6.5))
+    per_person = dataset.photos["person"].value_counts()
+    members = dataset.photos.groupby("family")["person"].nunique()
+    kin = dataset.kin["family"].value_counts()
+    share = 100 * same_photo_share(dataset)
+    for axis, values, label, what in (
+            (axes[0, 0], per_person.clip(upper=20), "photos of a person (20: 20 or more)", "people"),
+            (axes[0, 1], members.clip(upper=20), "people in a family (20: 20 or more)", "families"),
+            (axes[1, 0], kin.clip(upper=30), "kin pairs in a family (30: 30 or more)", "families")):
+        axis.hist(values, bins=np.arange(values.max() + 1) + 0.5, color=STRANGER, rwidth=0.85)
+        axis.set(xlabel=label, ylabel=what)
+    axes[1, 1].hist(share, bins=20, range=(0, 100), color=KIN, rwidth=0.85)
+    axes[1, 1].set(xlabel="photo pairs cut from one photograph (%)", ylabel="kin pairs", yscale="log")
+    facts = audit.sections["photos"]
+    figure.suptitle(f"{facts['training_photos']} photos of {facts['people_with_photos']} people")
+    figure.tight_layout()
+    return figure
+
+
+def roc(curves: dict[str, tuple[np.ndarray, np.ndarray]]):
+    """ROC and precision–recall curves. ``curves``: name to (labels, scores)."""
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4))
+    for name, (labels, scores) in curves.items():
+        false_accept, true_accept, _ = roc_curve(labels, scores)
+        left.plot(false_accept, true_accept, label=f"{name}: AUC {metrics.roc_auc(labels, scores):.3f}")
+        precision, recall, _ = precision_recall_curve(labels, scores)
+        right.plot(recall, precision, label=name)
+    left.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="guessing")
+    left.set(xlabel="strangers accepted (share)", ylabel="kin accepted (share)", title="ROC")
+    right.set(xlabel="kin found (recall)", ylabel="found that are kin (precision)", title="Precision–recall",
+              ylim=(0.4, 1.02))
+    left.legend(loc="lower right", fontsize=9)
+    right.legend(loc="lower left", fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def score_histogram(labels: np.ndarray, scores: np.ndarray, threshold: float | None = None,
+                    xlabel: str = "score", axis=None):
+    """Scores of kin and of strangers, and the threshold."""
+    axis = axis or plt.subplots(figsize=(6.4, 3.6))[1]
+    labels = np.asarray(labels).astype(bool)
+    bins = np.linspace(np.min(scores), np.max(scores), 41)
+    axis.hist(scores[~labels], bins, alpha=0.65, color=STRANGER, label="strangers", density=True)
+    axis.hist(scores[labels], bins, alpha=0.65, color=KIN, label="kin", density=True)
+    if threshold is not None:
+        axis.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.2f}")
+    axis.set(xlabel=xlabel, ylabel="density of pairs")
+    axis.legend(fontsize=9)
+    return axis.figure
+
+
+def reliability(curves: dict[str, tuple[np.ndarray, np.ndarray]], bins: int = 10):
+    """Reliability diagram: claimed probability against the share that is kin."""
+    figure, axis = plt.subplots(figsize=(4.6, 4.4))
+    axis.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="perfect")
+    for name, (labels, probabilities) in curves.items():
+        mean, share, count = metrics.reliability(labels, probabilities, bins).T
+        error = metrics.calibration_error(labels, probabilities, bins)
+        axis.plot(mean, share, marker="o", label=f"{name}: error {error:.3f}")
+    axis.set(xlabel="claimed probability of kin", ylabel="share that is kin", xlim=(0, 1), ylim=(0, 1))
+    axis.legend(fontsize=9, loc="upper left")
+    figure.tight_layout()
+    return figure
+
+
+def history(curves: dict[str, Sequence[float]], ylabel: str, xlabel: str = "epoch", axis=None):
+    """Training curves by epoch, counted from 1."""
+    axis = axis or plt.subplots(figsize=(6.4, 3.6))[1]
+    for name, values in curves.items():
+        axis.plot(np.arange(1, len(values) + 1), values, marker=".", label=name)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.legend(fontsize=9)
+    return axis.figure
+
+
+def save(figure, path: str | Path) -> None:
+    """Write a figure as PNG and close it."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    plt.close(figure)
