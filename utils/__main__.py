@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         result = options.run(options)
-    except CourseError as error:
+    except (CourseError, OSError) as error:  # OSError: no room, no permission; it names the file
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -161,7 +161,8 @@ def embed(options) -> dict:
 
     from . import files
 
-    dataset, backbone, embeddings = _embedded(options)
+    dataset, backbone = _opened(options)
+    embeddings = _embedded(dataset, backbone)
     if options.out:
         with files.atomic(options.out) as temporary, open(temporary, "wb") as file:
             np.savez(file, path=dataset.photos["path"].to_numpy(str), embedding=embeddings)
@@ -172,10 +173,11 @@ def embed(options) -> dict:
 
 def train(options) -> dict:
     """Train the head and save it."""
-    from . import training
+    from . import models, training
 
-    dataset, backbone, embeddings = _embedded(options)
-    model, _ = training.fit_head(dataset, embeddings, backbone, options.fold, options.seed,
+    models.keras_path(options.out)
+    dataset, backbone = _opened(options)
+    model, _ = training.fit_head(dataset, _embedded(dataset, backbone), backbone, options.fold, options.seed,
                                  verbose=0 if options.json else 2)
     model.save(options.out)
     return {**model.facts, "out": str(options.out),
@@ -187,10 +189,11 @@ def evaluate(options) -> dict:
     from . import evaluation, models, pairs, training
     from .embeddings import cosine
 
-    dataset, backbone, embeddings = _embedded(options)
+    dataset, backbone = _opened(options)
     head = models.load(options.model, backbone)
     protocol = (pairs.read_protocol(options.protocol, dataset) if options.protocol
                 else pairs.protocol_for(dataset))
+    embeddings = _embedded(dataset, backbone)
     a, b = (embeddings[rows] for rows in pairs.photo_rows(protocol, dataset))
     threshold = training.cosine_threshold(dataset, embeddings)
     reports = [evaluation.evaluate("frozen cosine", protocol, cosine(a, b), threshold),
@@ -260,14 +263,18 @@ def quality(options) -> dict:
     return {**result, "text": "\n".join([text, *privacy])}
 
 
-def _embedded(options):
-    """The data without unreadable photos, the backbone, and the embedding of every photo."""
+def _opened(options):
+    """The data without unreadable photos, and the backbone."""
     from . import backbones, datasets, synthetic
+
+    return datasets.readable(synthetic.open_data(options.data)), backbones.get(options.backbone)
+
+
+def _embedded(dataset, backbone):
+    """The embedding of every training photo."""
     from .embeddings import embed_photos
 
-    dataset = datasets.readable(synthetic.open_data(options.data))
-    backbone = backbones.get(options.backbone)
-    return dataset, backbone, embed_photos(backbone, dataset.paths(dataset.photos["path"]))
+    return embed_photos(backbone, dataset.paths(dataset.photos["path"]))
 
 
 def _data_name(dataset) -> str:

@@ -86,7 +86,7 @@ def scan(dataset: Dataset, advance=lambda count: None) -> tuple[pd.DataFrame, di
     def examine(name):
         try:
             return name, _examine((dataset.root / name).read_bytes(), name)
-        except ImageError as error:
+        except (ImageError, OSError) as error:
             return name, str(error)
 
     rows, unreadable = [], {}
@@ -184,7 +184,7 @@ def _duplicate_facts(exact: pd.DataFrame, near: pd.DataFrame) -> dict:
 
 def _relationship_facts(dataset: Dataset, listed: set[str], absent: list[str]) -> dict:
     rows = dataset.relationships
-    family = [rows[column].str.partition("/")[0] for column in ("p1", "p2")]
+    family = [datasets.family_of(rows[column]) for column in ("p1", "p2")]
     unordered = pd.Series([frozenset(pair) for pair in rows.itertuples(index=False)])
     return {
         "rows": len(rows),

@@ -11,12 +11,12 @@ Layout::
 import functools
 import hashlib
 import itertools
-import json
 import re
 import shutil
 import tempfile
 import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -26,7 +26,7 @@ import pandas as pd
 
 from . import images, settings
 from .errors import DatasetError, ImageError
-from .files import atomic, sha256, write_json
+from .files import atomic, read_json, sha256, write_json
 
 TEST_PREFIX = "F09"
 RELATIONSHIPS = "train_relationships.csv"
@@ -35,8 +35,10 @@ _PERSON = re.compile(r"F\d{4}/MID\d+")
 _TRAIN_PHOTO = re.compile(r"F\d{4}/MID\d+/P\d+_face\d*\.jpe?g", re.IGNORECASE)
 _TEST_PHOTO = re.compile(r"face\d+\.jpe?g", re.IGNORECASE)
 # Members of the archive that are extracted; everything else in it is passed over.
-_MEMBERS = {"train": re.compile(r"(?:train/)?(F\d{4}/MID\d+/[\w.-]+)"),
-            "test": re.compile(r"(?:test/)?([\w.-]+)")}
+_MEMBERS = {"train": re.compile(r"(?:train/)?(F\d{4}/MID\d+/\w[\w.-]*)"),
+            "test": re.compile(r"(?:test/)?(\w[\w.-]*)")}
+# What zipfile raises on broken content, found by feeding it such archives.
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Dataset:
         """Relationships of which both people have photos: p1, p2, family (that of p1)."""
         both = self.relationships["p1"].isin(self.people) & self.relationships["p2"].isin(self.people)
         usable = self.relationships[both].reset_index(drop=True)
-        return usable.assign(family=usable["p1"].str.partition("/")[0])
+        return usable.assign(family=family_of(usable["p1"]))
 
     @functools.cached_property
     def families(self) -> list[str]:
@@ -81,14 +83,19 @@ class Dataset:
     def of_families(self, families: set[str] | list[str]) -> "Dataset":
         """The same data, restricted to the training photos and kin of some families."""
         families = set(families)
-        family_of = self.relationships["p1"].str.partition("/")[0]
+        wanted = family_of(self.relationships["p1"]).isin(families)
         return replace(self, photos=self.photos[self.photos["family"].isin(families)].reset_index(drop=True),
-                       relationships=self.relationships[family_of.isin(families)].reset_index(drop=True))
+                       relationships=self.relationships[wanted].reset_index(drop=True))
 
     def without_photos(self, names: set[str] | list[str]) -> "Dataset":
         """The same data without some training photos (relative paths)."""
         kept = self.photos[~self.photos["path"].isin(set(names))]
         return replace(self, photos=kept.reset_index(drop=True))
+
+
+def family_of(people: pd.Series) -> pd.Series:
+    """The family in names such as F0123/MID1."""
+    return people.str.split("/").str[0]
 
 
 def load(source: str | Path) -> Dataset:
@@ -101,7 +108,11 @@ def load(source: str | Path) -> Dataset:
     if source.is_dir():
         return _index(source)
     if source.is_file():
-        return _index(extract(source))
+        folder = extract(source)
+        try:
+            return _index(folder)
+        except DatasetError as error:
+            raise DatasetError(f"{source} does not hold the competition's data: {error}") from error
     raise DatasetError(f"{source} does not exist; name the Kaggle archive or its extracted folder.")
 
 
@@ -135,7 +146,7 @@ def _extract_members(archive: Path, target: Path) -> None:
                     with outer.open(name) as stream, zipfile.ZipFile(stream) as photos:
                         _extract_photos(photos, target, inner.removesuffix(".zip"))
             _extract_photos(outer, target, "train")
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except _BROKEN as error:
         raise DatasetError(f"{archive} is damaged ({error}); download it again.") from error
 
 
@@ -177,6 +188,8 @@ def _relationships(path: Path) -> pd.DataFrame:
             line = int(np.flatnonzero(wrong)[0]) + 2
             raise DatasetError(f"{path}, line {line}: {table[column][line - 2]!r} is no person "
                                "such as F0123/MID1.")
+    if table.empty:
+        raise DatasetError(f"{path} lists no pair of people; copy it from the competition's data.")
     return table
 
 
@@ -277,7 +290,7 @@ def readable(dataset: Dataset, advance=lambda count: None) -> Dataset:
     known = settings.cache_dir() / "unreadable" / f"{fingerprint(dataset)}.json"
     if not known.is_file():
         write_json(known, unreadable_photos(dataset, advance))
-    names = json.loads(known.read_text())
+    names = read_json(known)
     if names:
         warnings.warn(f"{len(names)} photos cannot be read and are left out: {', '.join(names)}",
                       stacklevel=2)

@@ -8,6 +8,7 @@ A face is kept as luma at full and two chroma planes at half resolution (as JPEG
 halves the numbers; components are stored as 8-bit integers with one step size for all.
 """
 
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from .files import atomic
 
 SIZE = 128
 CHROMA_WEIGHT = 2.0  # a chroma pixel stands for four pixels; 2² = 4 in squared error
+# What NumPy raises on broken or foreign files, found by feeding it such files.
+_BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError,
+           zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def load(path: str | Path = settings.EIGENFACES) -> Eigenfaces:
         with np.load(path) as stored:
             components = stored["components"].astype(np.float32) * stored["step"]
             return Eigenfaces(stored["mean"].astype(np.float32), components, stored["landmarks"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise DatasetError(f"The eigenfaces {path} are missing or damaged; restore the file from the "
                            "repository, or build it with: python -m utils eigenfaces") from error
 

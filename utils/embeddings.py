@@ -8,6 +8,7 @@ import hashlib
 import uuid
 import warnings
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from tqdm.auto import tqdm
 from . import images, settings
 from .backbones import Backbone
 from .files import atomic
+
+# What NumPy raises on broken or foreign shards, found by feeding it such files.
+_BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError,
+           zipfile.BadZipFile, zlib.error)
 
 CHUNK = 512  # photos decoded, embedded and written at a time; 35 MB at 150×150
 
@@ -68,7 +73,9 @@ def _load(folder: Path, size: int) -> dict[bytes, np.ndarray]:
                 keys, vectors = shard["keys"], shard["vectors"]
             if vectors.shape != (len(keys), size) or keys.shape[1:] != (32,):
                 raise ValueError("wrong shape")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            if (keys.dtype, vectors.dtype) != (np.uint8, np.float32):
+                raise ValueError("wrong type")
+        except _BROKEN as error:
             warnings.warn(f"The embedding cache {path} is damaged ({error}); its photos are "
                           "embedded again.", stacklevel=3)
             path.unlink(missing_ok=True)

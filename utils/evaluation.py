@@ -144,9 +144,19 @@ def score_submission(path: str | Path, truth: str | Path) -> float:
         truth: CSV with img_pair and is_related, such as the synthetic families' ``truth/test_labels.csv``.
 
     Raises:
-        SubmissionError: the two files do not list the same pairs.
+        SubmissionError: a file is missing or no submission, or the two do not list the same pairs.
     """
-    submitted, answers = (pd.read_csv(p).set_index("img_pair")["is_related"] for p in (path, truth))
+    submitted, answers = _read_answers(path), _read_answers(truth)
+    if submitted.isna().any():
+        raise SubmissionError(f"{path} lacks the score of {submitted.isna().idxmax()}; write it again.")
     if set(submitted.index) != set(answers.index) or submitted.index.has_duplicates:
         raise SubmissionError(f"{path} and {truth} do not list the same pairs.")
     return metrics.roc_auc(answers, submitted[answers.index])
+
+
+def _read_answers(path: str | Path) -> pd.Series:
+    """``is_related`` by ``img_pair``."""
+    try:
+        return pd.read_csv(path, dtype={"is_related": np.float64}).set_index("img_pair")["is_related"]
+    except (OSError, ValueError, KeyError) as error:
+        raise SubmissionError(f"{path} is no CSV file with img_pair and is_related; check the path.") from error

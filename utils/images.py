@@ -18,6 +18,8 @@ Source = str | os.PathLike | bytes | BinaryIO | np.ndarray
 MAX_BYTES = 40 * 2**20
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 20
+# What photos come as. Pillow knows more formats, and hands some of them to other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
 # What Pillow raises on broken or hostile content, found by feeding it such files.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, struct.error,
@@ -45,10 +47,12 @@ def decode(content: bytes, name: str = "photo") -> np.ndarray:
     if not content:
         raise ImageError(f"{name} is empty; copy or download it again.")
     if len(content) > MAX_BYTES:
-        raise ImageError(f"{name} has {len(content) / 2**20:.0f} MB; the limit is "
-                         f"{MAX_BYTES // 2**20} MB. Save it smaller.")
+        raise ImageError(f"{name} has more than {MAX_BYTES // 2**20} MB; save it smaller.")
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} has too many pixels; the limit is "
+                         f"{MAX_PIXELS // 10**6} million. Save it smaller.") from error
     except _BROKEN as error:
         raise ImageError(f"{name} is not an image that can be read; use JPEG or PNG.") from error
     _check_size(image.size, name)

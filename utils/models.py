@@ -26,7 +26,7 @@ def pair_features(a, b):
         a + b, ops.abs(a - b), a * b, ops.square(a) + ops.square(b), ops.square(a - b)])
 
 
-def kinship_head(embedding_size: int, units: tuple[int, ...] = (512, 128), dropout: float = 0.5):
+def kinship_head(embedding_size: int, units: tuple[int, ...] = (512,), dropout: float = 0.5):
     """A small network on two embeddings ``(batch, embedding_size)``: probability of kin ``(batch, 1)``.
 
     Embeddings are scaled to length 1, combined by :func:`pair_features`, standardised by batch
@@ -60,7 +60,7 @@ class KinshipModel:
 
     def save(self, path: str | Path) -> None:
         """Write one ``.keras`` file with the facts inside, atomically."""
-        with atomic(_keras_path(path)) as temporary:
+        with atomic(keras_path(path)) as temporary:
             self.model.save(temporary)
             with zipfile.ZipFile(temporary, "a") as archive:
                 archive.writestr(FACTS, json.dumps(self.facts, indent=2))
@@ -72,23 +72,25 @@ def load(path: str | Path, backbone: Backbone) -> KinshipModel:
     Raises:
         ModelError: missing or damaged, or trained on embeddings of another backbone.
     """
-    path = _keras_path(path)
+    path = keras_path(path)
     if not path.is_file():
         raise ModelError(f"There is no model {path}; train one with: python -m utils train")
     try:
         with zipfile.ZipFile(path) as archive:
             facts = json.loads(archive.read(FACTS))
+        name, fingerprint = facts["backbone"], facts["fingerprint"]
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path} is not a whole kinship model; train it again with: "
                          "python -m utils train") from error
-    if facts["fingerprint"] != backbone.fingerprint:
-        raise ModelError(f"{path} was trained on embeddings of {facts['backbone']} "
-                         f"({facts['fingerprint']}), not of {backbone.name} ({backbone.fingerprint}).")
+    if fingerprint != backbone.fingerprint:
+        raise ModelError(f"{path} was trained on embeddings of {name} ({fingerprint}), not of "
+                         f"{backbone.name} ({backbone.fingerprint}); name that backbone or train it again.")
     return KinshipModel(model, facts)
 
 
-def _keras_path(path: str | Path) -> Path:
+def keras_path(path: str | Path) -> Path:
+    """``path``, if a model can be saved there. Raises ModelError: it does not end in ``.keras``."""
     path = Path(path)
     if path.suffix != ".keras":
         raise ModelError(f"{path} must end in .keras.")

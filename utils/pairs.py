@@ -41,10 +41,11 @@ class PairSampler:
         one_pair_per_family: no family takes part in two pairs of a batch.
         within_family_negatives: share of the strangers that are people of one family whom the CSV
             does not list as kin. Off (0) by default: many of them are relatives nobody listed.
+            Not together with ``one_pair_per_family``.
         seed: first part of the random state of every batch.
 
     Raises:
-        DatasetError: too few kin or families for what is asked.
+        DatasetError: too few kin or families for what is asked, or options that exclude each other.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int = 16, kin_fraction: float = 0.5,
@@ -53,6 +54,8 @@ class PairSampler:
         self.batch_size, self.kin_fraction, self.seed = batch_size, kin_fraction, seed
         self.cross_photo_only, self.one_pair_per_family = cross_photo_only, one_pair_per_family
         self.within_family_negatives = within_family_negatives
+        if one_pair_per_family and within_family_negatives:
+            raise DatasetError("within_family_negatives cannot be drawn with one_pair_per_family; choose one.")
         self._index_people(dataset)
         self.kin = self._usable(dataset.kin[["p1", "p2"]], "kin pairs")
         self.unlisted = np.empty((0, 2), np.int64)
@@ -272,7 +275,9 @@ def read_protocol(path: str | Path, dataset: Dataset) -> pd.DataFrame:
     absent -= set(dataset.photos["path"])
     if absent:
         raise ProtocolError(f"{path} names {len(absent)} photos that {dataset.root} lacks, "
-                            f"{min(absent)} among them; it was made for other data.")
+                            f"{min(map(str, absent))} among them; it was made for other data.")
+    if table["is_related"].nunique() < 2:
+        raise ProtocolError(f"{path} needs pairs of kin and pairs of strangers; it lacks one of the two.")
     return table
 
 

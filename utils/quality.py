@@ -7,6 +7,7 @@ from . import metrics, synthetic
 from .backbones import Backbone
 from .datasets import Dataset
 from .embeddings import cosine, embed_photos, normalise
+from .errors import DatasetError
 from .images import read_many
 
 CASES = 4000
@@ -17,6 +18,9 @@ def measure(dataset: Dataset, backbone: Backbone, seed: int = 0) -> dict:
 
     Same person and kin are both compared with strangers of other families; pairs cut from one
     photograph are left out. The same figures on the real data say what to expect.
+
+    Raises:
+        DatasetError: no person or no kin with photos from two photographs.
     """
     rng = np.random.default_rng(seed)
     embeddings = embed_photos(backbone, dataset.paths(dataset.photos["path"]))
@@ -53,10 +57,12 @@ def _draw(people: list[tuple[str, str]], rows: dict, photos: pd.DataFrame, rng) 
     """Photo pairs of these pairs of people, never one photo twice nor one photograph twice."""
     source = (photos["family"] + photos["photo_id"]).to_numpy()
     drawn = []
-    for index in rng.integers(len(people), size=CASES):
+    for index in rng.integers(len(people), size=CASES) if people else ():
         a, b = (rows[name][rng.integers(len(rows[name]))] for name in people[index])
         if source[a] != source[b]:
             drawn.append((a, b))
+    if not drawn:
+        raise DatasetError("There are too few photos to compare: no two from different photographs.")
     return np.array(drawn)
 
 

@@ -20,7 +20,7 @@ SEED = 2026
 
 def cache_dir() -> Path:
     """Folder for everything that can be made again."""
-    return Path(os.environ.get("KIN_CACHE") or DATA / "cache")
+    return Path(os.environ.get("KIN_CACHE") or DATA / "cache").expanduser()
 
 
 def data_source() -> Path | None:

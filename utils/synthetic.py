@@ -7,12 +7,12 @@ same light. What goes wrong in the real data is planted at known places and writ
 """
 
 import functools
-import json
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -22,7 +22,7 @@ from . import datasets, detection, eigenfaces, images, settings
 from .datasets import Dataset
 from .eigenfaces import Eigenfaces
 from .errors import DatasetError
-from .files import write_json
+from .files import read_json, write_json
 
 PHOTO_SIZE = 224  # as in the competition
 MIN_FAMILIES = 20
@@ -256,7 +256,7 @@ class _Maker:
             "duplicate_across_families": [self._copy_across(order[5], order[6])],
             "near_duplicate": [self._save_again(order[7])],
             "greyscale": [self._grey(group) for group in order[8:12]],
-            "kin_not_listed": self._unlist(kin),
+            "kin_not_listed": self._unlist(training, kin[:len(training)]),
         }
 
     def _lose_people(self, groups: list[list[Person]]) -> list[str]:
@@ -296,10 +296,15 @@ class _Maker:
         person.photos[0] = (file, images.to_jpeg(grey))
         return f"train/{person.name}/{file}"
 
-    def _unlist(self, kin: list[list[tuple[str, str]]]) -> list[list[str]]:
+    def _unlist(self, groups: list[list[Person]], kin: list[list[tuple[str, str]]]) -> list[list[str]]:
         """Take one row from each of a few large families: relatives that nobody wrote down."""
-        large = [i for i, pairs in enumerate(kin) if len(pairs) >= 8][:3]
-        return [list(kin[i].pop(int(self.rng.integers(len(kin[i]))))) for i in large]
+        unlisted = []
+        for group, pairs in [both for both in zip(groups, kin, strict=True) if len(both[1]) >= 8][:3]:
+            shown = {person.name for person in group if person.photos}
+            usable = [pair for pair in pairs if shown.issuperset(pair)]
+            unlisted.append(list(usable[int(self.rng.integers(len(usable)))]))
+            pairs.remove(tuple(unlisted[-1]))
+        return unlisted
 
     def write_train(self, root: Path, groups: list[list[Person]], kin: list[list[tuple[str, str]]]) -> None:
         for person in (person for group in groups for person in group):
@@ -313,7 +318,7 @@ class _Maker:
     def write_test(self, root: Path, groups: list[list[Person]], hidden: list[list[Person]]) -> None:
         """Photos of families of their own, pairs to score, the answers; plus two unused copies."""
         faces = [(p, content) for group in hidden for p in group for _, content in p.photos]
-        copies = [groups[i][0].photos[-1][1] for i in (0, 1)]
+        copies = self._whole_photos(groups)[:2]
         order = self.rng.permutation(len(faces) + len(copies))
         contents = [content for _, content in faces] + copies
         (root / "test").mkdir()
@@ -324,6 +329,12 @@ class _Maker:
         self.defects["test_copies_of_training_photos"] = sorted(
             names[len(faces) + i] for i in range(len(copies)))
         self._write_pairs(root, hidden, [p.name for p, _ in faces], names)
+
+    def _whole_photos(self, groups: list[list[Person]]) -> list[bytes]:
+        """A training photo of each family, but not the truncated one."""
+        last = [(person.name, *person.photos[-1]) for person in (group[0] for group in groups)]
+        return [content for name, file, content in last
+                if f"train/{name}/{file}" not in self.defects["truncated"]]
 
     def _write_pairs(self, root: Path, hidden: list[list[Person]], owners: list[str], names: dict) -> None:
         photos_of: dict[str, list[str]] = {}
@@ -349,7 +360,7 @@ class _Maker:
 
 def manifest(root: str | Path) -> dict:
     """How a synthetic dataset was made, and where its defects are."""
-    return json.loads((Path(root) / MANIFEST).read_text())
+    return read_json(Path(root) / MANIFEST)
 
 
 # --- the data that the course runs on -----------------------------------------------------------
@@ -363,9 +374,17 @@ def open_data(source: str | Path | None = None) -> Dataset:
     source = source or settings.data_source()
     if source is None:
         source = settings.families_dir()
-        if not source.exists():
-            generate(source)
+        _generate_once(source)
     return datasets.load(source)
+
+
+def _generate_once(out: Path) -> None:
+    """Make the families unless they are there; of several programs at once, one makes them."""
+    lock = settings.cache_dir() / "families.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(lock):
+        if not out.exists():
+            generate(out)
 
 
 # --- building the eigenfaces --------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pandas as pd
 
 from . import __version__, metrics, models, pairs, settings
 from .backbones import Backbone
-from .datasets import Dataset
+from .datasets import Dataset, fingerprint
 from .embeddings import cosine
 from .errors import DatasetError
 
@@ -39,7 +39,7 @@ class FoldAUC(keras.callbacks.Callback):
 class HeadSettings:
     """How a head is trained: 30,000 fresh pairs an epoch until the fold's AUC stops rising."""
 
-    units: tuple[int, ...] = (512, 128)
+    units: tuple[int, ...] = (512,)
     dropout: float = 0.5
     learning_rate: float = 5e-4
     batch_size: int = 256
@@ -79,11 +79,11 @@ def fit_head(dataset: Dataset, embeddings: np.ndarray, backbone: Backbone, fold:
     a, b = pairs.photo_rows(watched, dataset)
     fold_inputs, labels = [embeddings[a], embeddings[b]], watched["is_related"].to_numpy()
     train_families = list(folds.loc[folds["fold"] != fold, "family"])
+    steps = how.pairs_per_epoch // how.batch_size
     model = models.kinship_head(embeddings.shape[1], how.units, how.dropout)
     model.compile(keras.optimizers.Adam(how.learning_rate), "binary_crossentropy")
     history = model.fit(
-        EmbeddingPairs(dataset, embeddings, train_families, how.pairs_per_epoch // how.batch_size,
-                       how.batch_size, seed),
+        EmbeddingPairs(dataset, embeddings, train_families, steps, how.batch_size, seed),
         epochs=how.epochs, shuffle=False, verbose=verbose,
         callbacks=[FoldAUC(fold_inputs, labels),
                    keras.callbacks.EarlyStopping("val_auc", mode="max", patience=how.patience,
@@ -94,10 +94,19 @@ def fit_head(dataset: Dataset, embeddings: np.ndarray, backbone: Backbone, fold:
         "backbone": backbone.name, "fingerprint": backbone.fingerprint,
         "preprocessing": backbone.preprocessing, "data": "kaggle" if pairs.is_kaggle(dataset) else "synthetic",
         "seed": seed, "fold": fold, "families": len(train_families), "epochs": len(history["loss"]),
-        "pairs": len(history["loss"]) * how.pairs_per_epoch, "val_auc": round(max(history["val_auc"]), 4),
+        "pairs": len(history["loss"]) * steps * how.batch_size, "val_auc": round(max(history["val_auc"]), 4),
         "threshold": metrics.best_threshold(labels, scores),
     }
     return models.KinshipModel(model, facts), history
+
+
+def cached_head(dataset: Dataset, embeddings: np.ndarray, backbone: Backbone) -> models.KinshipModel:
+    """The head that :func:`fit_head` gives by default for this data, trained once (a minute)."""
+    name = f"{fingerprint(dataset)}-{backbone.fingerprint}-{__version__}.keras"
+    path = settings.cache_dir() / "heads" / name
+    if not path.is_file():
+        fit_head(dataset, embeddings, backbone, verbose=0)[0].save(path)
+    return models.load(path, backbone)
 
 
 class EmbeddingPairs(keras.utils.PyDataset):

@@ -13,6 +13,7 @@ if importlib.util.find_spec("utils") is None:
     for folder in site.getsitepackages():
         site.addsitedir(folder)  # lets this running kernel find what pip has just installed
 
-from utils import settings
+from utils import plots, settings
 
+plots.show_as_jpeg()
 settings.report()

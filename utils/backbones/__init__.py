@@ -16,7 +16,6 @@ REGISTRY = {
 __all__ = ["DEFAULT", "REGISTRY", "Backbone", "get"]
 
 
-@functools.cache
 def get(name: str = DEFAULT) -> Backbone:
     """The backbone called ``name``; one shared instance for each.
 
@@ -25,5 +24,10 @@ def get(name: str = DEFAULT) -> Backbone:
     """
     if name not in REGISTRY:
         raise BackboneError(f"There is no backbone {name!r}; choose one of: {', '.join(REGISTRY)}.")
+    return _shared(name)
+
+
+@functools.cache
+def _shared(name: str) -> Backbone:
     module, cls = REGISTRY[name].split(":")
     return getattr(importlib.import_module(f".{module}", __package__), cls)()

@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ class Backbone(abc.ABC):
         """Build the network as a trainable ``keras.Model``.
 
         Args:
-            weights: ``"pretrained"``, None for random weights, or the path of an H5 weights file.
+            weights: ``"pretrained"``, None for random weights, or the path of a weights or
+                model file (``.weights.h5``, ``.keras``) that was saved from this network.
 
         Raises:
             WeightsError: the file is missing, damaged, or was written for another network.
@@ -59,11 +61,17 @@ class Backbone(abc.ABC):
         if weights == "pretrained":
             self.load_pretrained(model)
         elif weights is not None:
-            try:
-                model.load_weights(weights)
-            except (OSError, ValueError, KeyError) as error:
-                raise WeightsError(f"{weights} does not hold weights for {self.name}.") from error
+            self._load_file(model, Path(weights))
         return model
+
+    def _load_file(self, model, path: Path) -> None:
+        if not path.is_file():
+            raise WeightsError(f"The weights file {path} does not exist; check the path.")
+        try:
+            model.load_weights(path)
+        except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+            raise WeightsError(f"{path} does not hold weights for {self.name}, or is damaged; name a "
+                               ".weights.h5 or .keras file that was saved from this network.") from error
 
     def embed(self, faces: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Embed uint8 RGB crops ``(n, size, size, 3)`` as float32 ``(n, embedding_size)``.

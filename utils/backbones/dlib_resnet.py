@@ -12,7 +12,6 @@ An affine map after a linear one is one linear map, so the two are merged when t
 
 import math
 import re
-import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -36,6 +35,7 @@ BLOCKS = (
     + [(256, True)] + [(256, False)] * 2
     + [(256, True)]
 )
+CONVOLUTIONS = 1 + 2 * len(BLOCKS)
 
 
 class DlibResNet(Backbone):
@@ -120,9 +120,13 @@ def convert(content: bytes) -> list[np.ndarray]:
         WeightsError: the content does not hold this network.
     """
     try:
-        return list(_arrays(content))
-    except (ValueError, struct.error) as error:
-        raise WeightsError("The content is not dlib's face recognition network.") from error
+        arrays = list(_arrays(content))
+        if len(arrays) != 2 * CONVOLUTIONS + 1:
+            raise ValueError(f"{len(arrays)} arrays")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise WeightsError("The content is not dlib's face recognition network; "
+                           f"reinstall {WEIGHTS.requirement}.") from error
+    return arrays
 
 
 def _arrays(content: bytes) -> Iterator[np.ndarray]:
@@ -167,8 +171,8 @@ class _Reader:
     def tensor(self) -> np.ndarray:
         """Version 2, four sizes, and as many little-endian float32."""
         version, *sizes = (self.integer() for _ in range(5))
-        if version != 2:
-            raise ValueError(f"tensor version {version}")
+        if version != 2 or min(sizes) < 0:
+            raise ValueError(f"tensor version {version}, sizes {sizes}")
         count = math.prod(sizes)
         values = np.frombuffer(self.content, "<f4", count, self.position)
         self.position += 4 * count

@@ -1,0 +1,42 @@
+"""What many tests share: small synthetic families, a cache of their own, the encoder built once."""
+
+import pytest
+
+from utils import backbones, datasets, embeddings, synthetic
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory):
+    """No test reads or writes the user's cache or data."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("KIN_DATA", raising=False)
+        patch.delenv("KIN_WEIGHTS", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def families_root(tmp_path_factory):
+    """A folder of 24 synthetic families with one to three photos a person. Copy it to change it."""
+    root = tmp_path_factory.mktemp("data") / "families"
+    return synthetic.generate(root, families=24, photos=(1, 3), seed=7, progress=False)
+
+
+@pytest.fixture(scope="session")
+def families(families_root):
+    """The 24 families without their truncated photo."""
+    dataset = datasets.load(families_root)
+    return dataset.without_photos(synthetic.manifest(families_root)["defects"]["truncated"])
+
+
+@pytest.fixture(scope="session")
+def backbone():
+    """The default encoder with its pretrained weights."""
+    return backbones.get()
+
+
+@pytest.fixture(scope="session")
+def family_embeddings(families, backbone):
+    """Embeddings of all photos of ``families``, row by row."""
+    paths = families.paths(families.photos["path"])
+    return embeddings.embed_photos(backbone, paths, progress=False)

@@ -1,0 +1,278 @@
+"""The embedding cache: nothing is computed twice, and nothing wrong is ever believed."""
+
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from utils import embeddings, images
+from utils.backbones import Backbone
+from utils.errors import ImageError
+
+
+class Toy(Backbone):
+    """Mean, spread, least and most of the pixels; remembers how many photos each call embedded."""
+
+    name = "toy"
+    input_size = 24
+    embedding_size = 4
+    preprocessing = "none"
+    weights_id = "0123456789abcdef"
+
+    def __init__(self):
+        self.calls = []
+
+    def preprocess(self, faces):
+        return faces
+
+    def architecture(self):
+        raise NotImplementedError
+
+    def load_pretrained(self, model):
+        raise NotImplementedError
+
+    def embed(self, faces, batch_size=64):
+        self.check(faces)
+        self.calls.append(len(faces))
+        flat = faces.reshape(len(faces), -1).astype(np.float32)
+        return np.stack([flat.mean(1), flat.std(1), flat.min(1), flat.max(1)], axis=1)
+
+
+@pytest.fixture
+def toy():
+    return Toy()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An empty cache of the test's own."""
+    monkeypatch.setenv("KIN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "embeddings" / Toy().fingerprint
+
+
+@pytest.fixture
+def photos(families, tmp_path):
+    """Copies of ten different photos."""
+    names = families.photos["path"].iloc[10:20]
+    return [Path(shutil.copy(families.root / name, tmp_path / f"{number}.jpg")) for number, name in enumerate(names)]
+
+
+def embed(backbone, paths):
+    return embeddings.embed_photos(backbone, paths, progress=False)
+
+
+def expected(paths):
+    return Toy().embed(images.read_many(paths, Toy.input_size))
+
+
+# --- what comes back ----------------------------------------------------------------------------
+
+
+def test_embeddings_are_those_of_the_photos_in_order(toy, photos):
+    found = embed(toy, photos[::-1])
+    assert found.dtype == np.float32
+    assert_array_equal(found, expected(photos[::-1]))
+
+
+def test_order_is_kept_when_some_photos_are_known(toy, photos):
+    embed(toy, photos[3:6])
+    assert_array_equal(embed(toy, photos), expected(photos))
+
+
+def test_real_backbone_goes_the_one_way_for_a_photo(families, backbone, family_embeddings):
+    crop = images.read_resized(families.root / families.photos["path"].iloc[3], backbone.input_size)
+    assert_allclose(family_embeddings[3], backbone.embed(crop[None])[0], atol=1e-5)
+
+
+def test_no_photos_give_no_rows(toy):
+    assert embed(toy, []).shape == (0, 4)
+    assert toy.calls == []
+
+
+def test_names_may_be_strings(toy, photos):
+    assert_array_equal(embed(toy, [str(path) for path in photos]), expected(photos))
+
+
+# --- what is not computed again -----------------------------------------------------------------
+
+
+def test_second_call_makes_no_forward_pass(toy, photos):
+    first = embed(toy, photos)
+    assert_array_equal(embed(toy, photos), first)
+    assert toy.calls == [10]
+
+
+def test_same_content_under_another_name_is_reused(toy, photos, tmp_path):
+    embed(toy, photos)
+    assert_array_equal(embed(toy, [photos[4].rename(tmp_path / "renamed.png")]), expected([tmp_path / "renamed.png"]))
+    assert toy.calls == [10]
+
+
+def test_duplicates_are_embedded_once_and_all_given(toy, photos, tmp_path):
+    twin = shutil.copy(photos[0], tmp_path / "twin.jpg")
+    found = embed(toy, [photos[0], photos[1], twin, photos[0]])
+    assert toy.calls == [2]
+    assert_array_equal(found, expected([photos[n] for n in (0, 1, 0, 0)]))
+
+
+def test_changed_photo_is_embedded_again(toy, photos):
+    embed(toy, photos)
+    shutil.copy(photos[1], photos[0])
+    photos[2].write_bytes(images.to_jpeg(images.read(photos[2])[::-1].copy()))
+    assert_array_equal(embed(toy, photos), expected(photos))
+    assert toy.calls == [10, 1]
+
+
+@pytest.mark.parametrize("what, value", [("name", "other"), ("preprocessing", "other"), ("weights_id", "fedcba987654")])
+def test_another_backbone_weights_or_preprocessing_shares_nothing(toy, photos, what, value):
+    embed(toy, photos)
+    other = type("Other", (Toy,), {what: value})()
+    embed(other, photos)
+    assert other.calls == [10]
+
+
+def test_photos_are_embedded_in_chunks(toy, photos, monkeypatch, cache):
+    monkeypatch.setattr(embeddings, "CHUNK", 4)
+    assert_array_equal(embed(toy, photos), expected(photos))
+    assert toy.calls == [4, 4, 2] and len(list(cache.glob("*.npz"))) == 3
+
+
+# --- interrupted and concurrent runs ------------------------------------------------------------
+
+
+def test_killed_run_keeps_its_finished_chunks(toy, photos, monkeypatch):
+    class Dying(Toy):
+        def embed(self, faces, batch_size=64):
+            if len(self.calls) == 2:
+                raise KeyboardInterrupt
+            return super().embed(faces, batch_size)
+
+    monkeypatch.setattr(embeddings, "CHUNK", 4)
+    with pytest.raises(KeyboardInterrupt):
+        embed(Dying(), photos)
+    assert_array_equal(embed(toy, photos), expected(photos))
+    assert toy.calls == [2]
+
+
+def test_half_written_shard_of_a_killed_run_is_not_looked_at(toy, photos, cache, recwarn):
+    embed(toy, photos)
+    (cache / ".half-written.npz").write_bytes(b"PK\x03\x04")
+    embed(toy, photos)
+    assert toy.calls == [10] and not recwarn
+
+
+def test_two_processes_at_once_give_the_same_result(photos, tmp_path, toy):
+    code = ("import sys\nimport numpy as np\nfrom utils import embeddings\nfrom utils.backbones import Backbone\n"
+            f"{inspect.getsource(Toy)}\n"
+            "embeddings.CHUNK = 1\n"
+            "np.save(sys.argv[1], embeddings.embed_photos(Toy(), sys.argv[2:], progress=False))\n")
+    running = [subprocess.Popen([sys.executable, "-c", code, tmp_path / f"{n}.npy", *photos], env=os.environ.copy(),
+                                cwd=Path(embeddings.__file__).parents[1]) for n in range(2)]
+    assert [process.wait() for process in running] == [0, 0]
+    for number in range(2):
+        assert_array_equal(np.load(tmp_path / f"{number}.npy"), expected(photos))
+    assert_array_equal(embed(toy, photos), expected(photos))
+    assert toy.calls == []
+
+
+def test_unreadable_photo_is_named_and_the_chunks_before_it_are_kept(toy, photos, monkeypatch):
+    monkeypatch.setattr(embeddings, "CHUNK", 4)
+    photos[5].write_bytes(photos[5].read_bytes()[:500])
+    with pytest.raises(ImageError, match=r"5\.jpg is truncated or damaged; copy or download it again"):
+        embed(toy, photos)
+    embed(toy, photos[:4])
+    assert toy.calls == [4]
+
+
+@pytest.mark.parametrize("spoil, message", [(lambda path: path.unlink(), "does not exist; check the path"),
+                                            (lambda path: path.write_bytes(b""), "is empty"),
+                                            (lambda path: path.write_text("hello"), "is not an image")])
+def test_photo_that_is_none_is_named(toy, photos, spoil, message):
+    spoil(photos[5])
+    with pytest.raises(ImageError, match=rf"5\.jpg {message}"):
+        embed(toy, photos)
+
+
+def test_folder_in_the_place_of_a_photo_is_named(toy, tmp_path):
+    with pytest.raises(ImageError, match="cannot be opened"):
+        embed(toy, [tmp_path])
+
+
+# --- damaged shards -----------------------------------------------------------------------------
+
+
+def shard(path, **arrays):
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def garbled(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+
+
+KEYS, VECTORS = np.zeros((2, 32), np.uint8), np.zeros((2, 4), np.float32)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_text("no archive"),
+    garbled,
+    lambda path: path.write_bytes(b"\x93NUMPY" + path.read_bytes()),
+    lambda path: np.save(path.open("wb"), VECTORS),
+    lambda path: shard(path, other=VECTORS),
+    lambda path: shard(path, keys=KEYS, vectors=np.zeros((2, 5), np.float32)),
+    lambda path: shard(path, keys=KEYS, vectors=VECTORS[:1]),
+    lambda path: shard(path, keys=KEYS[:, :16], vectors=VECTORS),
+    lambda path: shard(path, keys=np.uint8(3), vectors=VECTORS),
+    lambda path: shard(path, keys=KEYS, vectors=VECTORS.astype(str)),
+    lambda path: shard(path, keys=KEYS, vectors=VECTORS.astype(object)),
+    lambda path: shard(path, keys=KEYS.astype(float), vectors=VECTORS),
+], ids=["truncated", "empty", "text", "garbled", "header", "npy", "other-names", "other-size", "fewer", "short-keys",
+        "no-keys", "strings", "objects", "float-keys"])
+def test_damaged_or_foreign_shard_is_dropped_with_a_warning_and_built_again(toy, photos, cache, spoil):
+    embed(toy, photos)
+    [path] = cache.glob("*.npz")
+    spoil(path)
+    with pytest.warns(UserWarning, match=f"The embedding cache .*{path.name} is damaged .*embedded again"):
+        assert_array_equal(embed(toy, photos), expected(photos))
+    assert toy.calls == [10, 10] and not path.exists()
+    assert_array_equal(embed(toy, photos), expected(photos))
+    assert toy.calls == [10, 10]
+
+
+@settings(max_examples=80, deadline=None)
+@given(place=st.integers(0, 10**6), byte=st.integers(1, 255))
+def test_flipped_byte_in_a_shard_never_changes_a_result(families, tmp_path_factory, place, byte):
+    paths = families.paths(families.photos["path"].iloc[:2])
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
+        patch.setenv("KIN_CACHE", str(tmp_path_factory.mktemp("flipped")))
+        embed(Toy(), paths)
+        [path] = (Path(os.environ["KIN_CACHE"]) / "embeddings" / Toy().fingerprint).glob("*.npz")
+        content = bytearray(path.read_bytes())
+        content[place % len(content)] ^= byte
+        path.write_bytes(content)
+        assert_array_equal(embed(Toy(), paths), expected(paths))
+
+
+# --- similarity ---------------------------------------------------------------------------------
+
+
+def test_cosine_by_hand():
+    a, b = np.array([[3.0, 4], [1, 0], [1, 1]]), np.array([[4.0, 3], [0, 5], [-2, -2]])
+    assert_allclose(embeddings.cosine(a, b), [0.96, 0, -1], atol=1e-12)
+
+
+def test_normalised_rows_have_length_one_and_zeros_stay_zeros():
+    assert_allclose(embeddings.normalise(np.array([[3.0, 4], [0, 0]])), [[0.6, 0.8], [0, 0]])

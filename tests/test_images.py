@@ -1,0 +1,312 @@
+"""Whatever a user hands over becomes upright RGB uint8, or one ImageError that says why."""
+
+import io
+import re
+import struct
+import threading
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+from utils import images
+from utils.errors import ImageError
+
+RED, BLUE, WHITE, BLACK = (255, 0, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+
+
+def smooth(height=60, width=80, seed=0):
+    """A picture with large coloured blobs and no symmetry."""
+    blobs = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encode(image, fmt="PNG", **options):
+    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    buffer = io.BytesIO()
+    image.save(buffer, fmt, **options)
+    return buffer.getvalue()
+
+
+def png_header(width, height):
+    """A PNG of a few bytes that claims this size."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    size = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + size + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+# --- what is read -------------------------------------------------------------------------------
+
+
+def test_path_text_bytes_and_file_object_give_the_same_pixels(tmp_path):
+    path, content = tmp_path / "a.png", encode(smooth())
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        for source in (path, str(path), content, bytearray(content), memoryview(content), file):
+            assert_array_equal(images.read(source), smooth())
+
+
+def test_rgb_array_is_taken_as_it_is():
+    photo = smooth()
+    assert images.read(photo) is photo
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF", "BMP", "PPM"])
+def test_lossless_formats_give_the_exact_pixels(fmt):
+    assert_array_equal(images.decode(encode(smooth(), fmt)), smooth())
+
+
+@pytest.mark.parametrize(("fmt", "error"), [("JPEG", 6), ("WEBP", 10), ("GIF", 40)])
+def test_lossy_formats_give_nearly_the_pixels(fmt, error):
+    pixels = images.decode(encode(smooth(), fmt))
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - smooth()).mean() < error
+
+
+def test_transparency_is_laid_on_white():
+    pixels = np.zeros((40, 40, 4), np.uint8)
+    pixels[:, 20:] = (255, 0, 0, 255)
+    pixels[:20, 20:, 3] = 128
+    image = images.decode(encode(pixels))
+    assert tuple(image[30, 10]) == WHITE and tuple(image[30, 30]) == RED
+    assert_allclose(image[10, 30], (255, 127, 127), atol=1)
+
+
+def test_transparent_colour_of_a_palette_is_laid_on_white():
+    image = Image.new("P", (40, 40), 0)
+    image.putpalette([0, 0, 0, 0, 0, 255])
+    image.paste(1, (20, 0, 40, 40))
+    pixels = images.decode(encode(image, transparency=0))
+    assert tuple(pixels[20, 10]) == WHITE and tuple(pixels[20, 30]) == BLUE
+
+
+def test_grey_with_alpha_is_laid_on_white():
+    pixels = images.decode(encode(Image.new("LA", (40, 40), (0, 0))))
+    assert (pixels == 255).all()
+
+
+def test_greyscale_gets_three_equal_channels():
+    grey = smooth()[..., 0]
+    assert_array_equal(images.decode(encode(grey)), np.stack([grey] * 3, axis=-1))
+
+
+def test_bilevel_image_becomes_black_and_white():
+    image = Image.new("1", (40, 40), 0)
+    image.paste(1, (20, 0, 40, 40))
+    pixels = images.decode(encode(image))
+    assert tuple(pixels[5, 5]) == BLACK and tuple(pixels[5, 35]) == WHITE
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped():
+    levels = np.repeat(np.array([0, 64, 128, 255], np.uint16) * 257, 10)
+    pixels = images.decode(encode(Image.fromarray(np.tile(levels, (40, 1)))))
+    assert_array_equal(pixels[0, ::10], [[v] * 3 for v in (0, 64, 128, 255)])
+
+
+@pytest.mark.parametrize("fmt", ["TIFF", "JPEG"])
+def test_cmyk_is_converted(fmt):
+    image = Image.new("CMYK", (40, 40), (0, 0, 0, 0))
+    image.paste((0, 255, 255, 0), (20, 0, 40, 40))
+    pixels = images.decode(encode(image, fmt))
+    assert_allclose(pixels[20, 5], WHITE, atol=3)
+    assert_allclose(pixels[20, 35], RED, atol=3)
+
+
+def test_animation_gives_its_first_frame():
+    first = Image.new("RGB", (40, 40), RED)
+    content = encode(first, "GIF", save_all=True, append_images=[Image.new("RGB", (40, 40), BLUE)])
+    assert (images.decode(content) == RED).all()
+
+
+STORED = {  # how an upright picture lies in the file, for each EXIF orientation
+    1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: lambda a: np.rot90(a, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_photo_of_a_turned_phone_is_upright(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encode(np.ascontiguousarray(STORED[orientation](smooth())), exif=exif)
+    assert_array_equal(images.decode(content), smooth())
+
+
+def test_photo_with_damaged_exif_is_still_read():
+    content = encode(smooth(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05garbage")
+    with pytest.warns(UserWarning, match="EXIF|Truncated"):
+        assert images.decode(content).shape == (60, 80, 3)
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_truncated_photo_is_refused_at_any_length(fmt, share):
+    content = encode(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8), fmt)
+    with pytest.raises(ImageError, match=r"^half\.img is (truncated or damaged; copy or download it again"
+                                         r"|not an image that can be read)"):
+        images.decode(content[:int(len(content) * share)], "half.img")
+
+
+def test_empty_file_is_refused_by_name(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(ImageError, match=re.escape(f"{tmp_path / 'a.jpg'} is empty; copy or download it again.")):
+        images.read(tmp_path / "a.jpg")
+
+
+def test_text_called_jpg_is_refused_by_name(tmp_path):
+    (tmp_path / "a.jpg").write_text("I am no photo. " * 100)
+    with pytest.raises(ImageError, match=r"a\.jpg is not an image that can be read; use JPEG or PNG"):
+        images.read(tmp_path / "a.jpg")
+
+
+def test_formats_that_other_programs_would_render_are_refused():
+    with pytest.raises(ImageError, match="the photo is not an image that can be read; use JPEG or PNG"):
+        images.read(encode(smooth(), "EPS"))
+
+
+@pytest.mark.parametrize("size", [(9_000, 9_000), (50_000, 50_000), (2**31 - 1, 2**31 - 1)])
+def test_header_that_claims_a_huge_picture_is_refused_before_decoding(size):
+    with pytest.raises(ImageError, match=r"bomb\.png has .*pixels; the limit is 64 million\. Save it smaller"):
+        images.decode(png_header(*size), "bomb.png")
+
+
+def test_file_above_the_limit_is_refused_by_name(tmp_path):
+    with (tmp_path / "large.jpg").open("wb") as file:
+        file.truncate(images.MAX_BYTES + 1)
+    with pytest.raises(ImageError, match=r"large\.jpg has more than 40 MB; save it smaller"):
+        images.read(tmp_path / "large.jpg")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (19, 400), (400, 19)])
+def test_picture_too_small_for_a_face_is_refused(size):
+    with pytest.raises(ImageError, match=rf"tiny\.png has {size[0]}×{size[1]} pixels; at least 20 each way"):
+        images.decode(encode(Image.new("RGB", size)), "tiny.png")
+
+
+def test_smallest_picture_is_accepted():
+    assert images.decode(encode(Image.new("RGB", (20, 20)))).shape == (20, 20, 3)
+
+
+def test_missing_file_and_folder_are_refused_by_name(tmp_path):
+    with pytest.raises(ImageError, match=re.escape(f"{tmp_path / 'no.jpg'} does not exist; check the path.")):
+        images.read(tmp_path / "no.jpg")
+    with pytest.raises(ImageError, match=re.escape(f"{tmp_path} cannot be opened; check the path.")):
+        images.read(tmp_path)
+
+
+def test_path_with_a_null_character_is_refused():
+    with pytest.raises(ImageError, match="cannot be opened"):
+        images.read("a\0.jpg")
+
+
+def test_file_object_of_text_or_read_to_its_end_is_refused():
+    with pytest.raises(ImageError, match="the photo is not an image"):
+        images.read(io.StringIO("text"))
+    spent = io.BytesIO(encode(smooth()))
+    spent.read()
+    with pytest.raises(ImageError, match="the photo is empty"):
+        images.read(spent)
+
+
+@pytest.mark.parametrize("array", [np.zeros((60, 60, 3), np.float32), np.zeros((60, 60), np.uint8),
+                                   np.zeros((60, 60, 4), np.uint8), np.zeros((1, 60, 60, 3), np.uint8)],
+                         ids=["float", "grey", "alpha", "batch"])
+def test_array_that_is_no_rgb_photo_is_refused_with_its_shape(array):
+    with pytest.raises(ImageError, match=re.escape(f"{array.dtype} {array.shape} is no photo; give RGB uint8")):
+        images.read(array)
+
+
+def test_tiny_array_is_refused():
+    with pytest.raises(ImageError, match="The array has 30×19 pixels"):
+        images.read(np.zeros((19, 30, 3), np.uint8))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_give_an_image_error_and_nothing_else(content):
+    with pytest.raises(ImageError):
+        images.decode(content)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"]), st.data())
+def test_altered_file_gives_an_rgb_photo_or_an_image_error(fmt, data):
+    content = bytearray(encode(smooth(), fmt))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        pixels = images.decode(bytes(content))
+    except ImageError as error:
+        assert str(error).startswith("photo ")
+    else:
+        assert pixels.dtype == np.uint8 and pixels.shape[2:] == (3,)
+
+
+# --- many photos --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve photos of different sizes."""
+    for number in range(12):
+        (tmp_path / f"{number:02d}.png").write_bytes(encode(smooth(40 + number, 90 - number, number)))
+    return tmp_path
+
+
+def test_resize_is_square_and_leaves_the_right_size_alone():
+    assert images.resize(smooth(), 50).shape == (50, 50, 3)
+    assert_array_equal(images.resize(smooth(64, 64), 64), smooth(64, 64))
+    assert (images.resize(np.full((70, 90, 3), 77, np.uint8), 32) == 77).all()
+
+
+def test_resize_does_not_alias_fine_stripes():
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert_allclose(images.resize(stripes, 32), 127.5, atol=6)
+
+
+def test_read_many_gives_each_photo_in_order_and_counts_them(folder):
+    paths, counted = sorted(folder.iterdir()), []
+    many = images.read_many(paths, 48, advance=counted.append)
+    assert many.dtype == np.uint8 and counted == [1] * 12
+    for row, path in zip(many, paths, strict=True):
+        assert_array_equal(row, images.read_resized(path, 48))
+
+
+def test_read_many_fills_the_memory_map_it_is_given(folder, tmp_path):
+    paths = sorted(folder.glob("*.png"))
+    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.uint8, (12, 32, 32, 3))
+    assert images.read_many(paths, 32, out) is out
+    out.flush()
+    assert_array_equal(np.load(tmp_path / "out.npy"), images.read_many(paths, 32))
+
+
+def test_read_many_of_nothing_is_empty():
+    assert images.read_many([], 32).shape == (0, 32, 32, 3)
+
+
+def test_read_many_names_the_broken_photo(folder):
+    (folder / "07.png").write_bytes(encode(smooth())[:200])
+    with pytest.raises(ImageError, match=r"07\.png is truncated or damaged"):
+        images.read_many(sorted(folder.iterdir()), 32)
+
+
+def test_threads_give_results_in_order_and_end():
+    before = threading.active_count()
+    assert list(images.map_threads(lambda x: x * x, range(100))) == [x * x for x in range(100)]
+    assert threading.active_count() == before
+
+
+def test_jpeg_is_the_same_every_time_and_close_to_the_pixels():
+    assert images.to_jpeg(smooth()) == images.to_jpeg(smooth().copy())
+    assert np.abs(images.decode(images.to_jpeg(smooth())).astype(int) - smooth()).mean() < 2

@@ -1,0 +1,49 @@
+"""Where things are, and that the environment decides it at every call."""
+
+from pathlib import Path
+
+from utils import settings
+
+
+def test_cache_is_where_the_environment_says_at_every_call(monkeypatch, tmp_path):
+    for name in ("one", "two"):
+        monkeypatch.setenv("KIN_CACHE", str(tmp_path / name))
+        assert settings.cache_dir() == tmp_path / name
+
+
+def test_cache_is_beside_the_data_by_default(monkeypatch):
+    monkeypatch.delenv("KIN_CACHE")
+    assert settings.cache_dir() == settings.DATA / "cache"
+    monkeypatch.setenv("KIN_CACHE", "")
+    assert settings.cache_dir() == settings.DATA / "cache"
+
+
+def test_data_is_synthetic_unless_named(monkeypatch):
+    assert settings.data_source() is None
+    monkeypatch.setenv("KIN_DATA", "")
+    assert settings.data_source() is None
+    monkeypatch.setenv("KIN_DATA", "some/archive.zip")
+    assert settings.data_source() == Path("some/archive.zip")
+
+
+def test_home_folder_may_be_written_as_a_tilde(monkeypatch):
+    monkeypatch.setenv("KIN_DATA", "~/fiw.zip")
+    monkeypatch.setenv("KIN_CACHE", "~/cache")
+    assert settings.data_source() == Path.home() / "fiw.zip"
+    assert settings.cache_dir() == Path.home() / "cache"
+
+
+def test_committed_inputs_are_where_the_settings_say():
+    assert settings.EIGENFACES.is_file()
+    assert (settings.PROTOCOLS / "f09_pairs.csv").is_file()
+
+
+def test_report_names_data_versions_and_device_but_no_folder(monkeypatch, capsys):
+    settings.report()
+    assert capsys.readouterr().out.splitlines()[0] == "data:     synthetic families"
+    monkeypatch.setenv("KIN_DATA", "/private/place/fiw.zip")
+    settings.report()
+    data, packages, device = capsys.readouterr().out.splitlines()
+    assert data == "data:     real data, fiw.zip"
+    assert packages.startswith("packages: tensorflow 2.") and ", keras 3." in packages
+    assert device.startswith("device:   ")
