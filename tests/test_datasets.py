@@ -373,6 +373,16 @@ def test_folds_are_complete_disjoint_and_balanced(sizes, count):
     assert len(load) == count and load.max() - load.min() <= max(sizes)
 
 
+def test_folds_are_dealt_from_the_largest_family_to_the_emptiest_fold():
+    sizes = [2, 6, 2, 3, 2, 3]
+    names = [f"F{number:04d}" for number in range(6)]
+    kin = [(f"{name}/MID0", f"{name}/MID{n + 1}") for name, size in zip(names, sizes, strict=True)
+           for n in range(size)]
+    people = dict.fromkeys((person for pair in kin for person in pair), ["P1_face1.jpg"])
+    folds = datasets.make_folds(hand_made(people, kin), names, 2)
+    assert np.bincount(folds["fold"], sizes).tolist() == [10, 8]
+
+
 def test_folds_do_not_depend_on_the_order_of_the_families(families):
     one = datasets.make_folds(families, families.families, 5)
     assert_frame_equal(one, datasets.make_folds(families, families.families[::-1], 5))

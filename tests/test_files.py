@@ -51,6 +51,14 @@ def test_writers_at_once_leave_one_whole_text(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_bytes_are_written_whole_in_place_of_the_old_ones(tmp_path):
+    path = tmp_path / "new" / "photo.jpg"
+    for content in (b"\r\n\0 first", b""):
+        files.write_bytes(path, content)
+        assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_json_round_trip_keeps_names_in_any_script(tmp_path):
     content = {"Zoë": [1, 2.5, None], "家族": {"kin": True}}
     files.write_json(tmp_path / "a.json", content)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from scipy.stats import norm
-from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score, roc_curve
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
 
 from utils import metrics
 
@@ -199,12 +199,11 @@ def test_equal_error_rate_of_two_normal_distributions():
 
 @modestly
 @given(LABELS, SCORES)
-def test_equal_error_rate_is_where_the_roc_meets_the_diagonal(labels, scores):
+def test_equal_error_rate_lies_between_both_rates_at_every_threshold(labels, scores):
     rate = metrics.equal_error_rate(labels, scores)
-    false_accept, true_accept, _ = roc_curve(labels, scores, drop_intermediate=False)
-    below, above = true_accept[false_accept <= rate + 1e-12], true_accept[false_accept >= rate - 1e-12]
-    assert below.max(initial=0) - 1e-9 <= 1 - rate or 1 - rate in above
-    assert above.max() + 1e-9 >= 1 - rate
+    for threshold in range(-9, 10):
+        rates = metrics.error_rates(labels, scores, threshold)
+        assert min(rates) - 1e-9 <= rate <= max(rates) + 1e-9
 
 
 # --- probabilities ------------------------------------------------------------------------------

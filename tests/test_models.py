@@ -37,13 +37,15 @@ def saved(trained, tmp_path):
     return tmp_path / "head.keras"
 
 
-def with_facts(path, facts):
-    """The saved model with other facts, or without any."""
+def replace_members(path, **members):
+    """Write the file anew with other content under these names (in them, _ stands for .); None leaves one out."""
     with zipfile.ZipFile(path) as archive:
-        content = {name: archive.read(name) for name in archive.namelist() if name != models.FACTS}
+        content = {name: archive.read(name) for name in archive.namelist()}
+    content |= {name.replace("_", "."): data for name, data in members.items()}
     with zipfile.ZipFile(path, "w") as archive:
-        for name, data in {**content, **({} if facts is None else {models.FACTS: facts})}.items():
-            archive.writestr(name, data)
+        for name, data in content.items():
+            if data is not None:
+                archive.writestr(name, data)
 
 
 # --- the network --------------------------------------------------------------------------------
@@ -104,12 +106,12 @@ def test_plain_keras_opens_the_file_safely(saved, trained, pair):
 
 def test_model_of_another_backbone_is_refused(saved, backbone):
     other = types.SimpleNamespace(name="facenet", fingerprint="facenet-whitened-000")
-    with pytest.raises(ModelError, match=rf"head\.keras was trained .*{backbone.fingerprint}.* not of facenet .*-000"):
+    with pytest.raises(ModelError, match=rf"head\.keras was .*{backbone.fingerprint}.* not of facenet .*again"):
         models.load(saved, other)
 
 
 def test_missing_model_is_named(tmp_path, backbone):
-    with pytest.raises(ModelError, match=r"There is no model .*gone\.keras; train one with: python -m utils train"):
+    with pytest.raises(ModelError, match=r"no model .*gone\.keras; train one with: python -m utils train"):
         models.load(tmp_path / "gone.keras", backbone)
 
 
@@ -126,13 +128,16 @@ def test_name_that_does_not_end_in_keras_is_refused(trained, tmp_path, backbone,
     lambda path: path.write_text("no archive"),
     lambda path: path.write_bytes(path.read_bytes()[:-100]),
     lambda path: path.write_bytes(path.read_bytes()[:2000] + b"junk" * 50 + path.read_bytes()[2200:]),
-    lambda path: with_facts(path, None),
-    lambda path: with_facts(path, "{"),
-    lambda path: with_facts(path, "[]"),
-    lambda path: with_facts(path, "{}"),
-    lambda path: with_facts(path, b"\xff\xfe"),
-    lambda path: zipfile.ZipFile(path, "w").writestr(models.FACTS, '{"backbone": "x", "fingerprint": "x"}'),
-], ids=["empty", "text", "truncated", "garbled", "no-facts", "half-facts", "list", "bare", "binary", "no-model"])
+    lambda path: replace_members(path, kinship_json=None),
+    lambda path: replace_members(path, kinship_json="{"),
+    lambda path: replace_members(path, kinship_json="[]"),
+    lambda path: replace_members(path, kinship_json="{}"),
+    lambda path: replace_members(path, kinship_json=b"\xff\xfe"),
+    lambda path: replace_members(path, config_json=None),
+    lambda path: replace_members(path, config_json="{}"),
+    lambda path: replace_members(path, config_json='{"module": "os", "class_name": "system", "config": {}}'),
+], ids=["empty", "text", "truncated", "garbled", "no-facts", "half-facts", "list", "bare", "binary", "no-config",
+        "bare-config", "foreign-config"])
 def test_damaged_model_is_named(saved, backbone, spoil):
     spoil(saved)
     with pytest.raises(ModelError, match=r"head\.keras is not a whole kinship model; train it again with: python"):

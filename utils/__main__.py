@@ -90,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
                  "quality --real recognizing-faces-in-the-wild.zip")
     _backbone(verb)
     verb.add_argument("--real", type=Path, help="real data to compare with (privacy, expected figures)")
+    verb.add_argument("--picture", type=Path, help="also write a picture of five families (JPEG)")
     return parser
 
 
@@ -249,7 +250,7 @@ def quality(options) -> dict:
     """Figures for the synthetic families, and for the real data beside them."""
     import pandas as pd
 
-    from . import backbones, datasets, synthetic
+    from . import backbones, datasets, files, images, plots, synthetic
     from . import quality as room
 
     backbone = backbones.get(options.backbone)
@@ -258,6 +259,8 @@ def quality(options) -> dict:
     if options.real:
         real = datasets.load(options.real)
         result |= {"real": room.measure(real, backbone), "privacy": room.privacy(made, real, backbone)}
+    if options.picture:
+        files.write_bytes(options.picture, images.to_jpeg(plots.families(made, made.families[20:25])))
     text = pd.DataFrame({name: result[name] for name in ("synthetic", "real") if name in result}).to_string()
     privacy = [f"{name}: {value}" for name, value in result.get("privacy", {}).items()]
     return {**result, "text": "\n".join([text, *privacy])}

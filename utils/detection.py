@@ -47,7 +47,8 @@ def detect(image: np.ndarray, min_face: int = MTCNN_MIN_FACE, long_side: int = L
     """Find the faces in an RGB uint8 photo, the largest first. No face gives an empty list.
 
     Args:
-        min_face: smallest face to look for, in pixels of the photo.
+        min_face: about the smallest face to look for, in pixels of the photo; MTCNN may still find
+            faces of half that size.
         long_side: larger photos are shrunk to it before the search.
     """
     return detect_many([image], min_face, long_side)[0]

@@ -9,7 +9,7 @@ import pandas as pd
 from . import metrics, pairs
 from .datasets import Dataset
 from .errors import SubmissionError
-from .files import atomic
+from .files import atomic, read_json
 
 SUBMISSION = "face_vgg.csv"  # the published submission's name
 
@@ -84,6 +84,13 @@ def table(reports: list[Report]) -> pd.DataFrame:
         "strangers accepted": percent(r.false_accept), "kin rejected": percent(r.false_reject),
         "calibration error": "" if r.calibration_error is None else f"{r.calibration_error:.3f}",
     } for r in reports]).set_index("model")
+
+
+def read_reports(path: str | Path) -> list[Report]:
+    """The reports in a file that ``python -m utils evaluate --json`` printed."""
+    intervals = ("auc", "auc_cross_photo")
+    return [Report(**{name: metrics.Interval(**value) if name in intervals else value
+                      for name, value in report.items()}) for report in read_json(path)["reports"]]
 
 
 def hardest(protocol: pd.DataFrame, scores: np.ndarray, count: int = 6) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -26,16 +26,20 @@ def pair_features(a, b):
         a + b, ops.abs(a - b), a * b, ops.square(a) + ops.square(b), ops.square(a - b)])
 
 
-def kinship_head(embedding_size: int, units: tuple[int, ...] = (512,), dropout: float = 0.5):
+def kinship_head(embedding_size: int, units: tuple[int, ...] = (512,), dropout: float = 0.5,
+                 feature_dropout: float = 0.5):
     """A small network on two embeddings ``(batch, embedding_size)``: probability of kin ``(batch, 1)``.
 
     Embeddings are scaled to length 1, combined by :func:`pair_features`, standardised by batch
-    normalisation, and passed through dense layers with dropout.
+    normalisation, and passed through dense layers. In training, ``feature_dropout`` of the features
+    and ``dropout`` of each dense layer's outputs are left out by chance: with few families, a
+    network that always sees all features learns the families by heart.
     """
     a = keras.Input((embedding_size,), name="embedding_a")
     b = keras.Input((embedding_size,), name="embedding_b")
     unit = layers.UnitNormalization(name="unit_length")
     x = layers.BatchNormalization(name="standardise")(pair_features(unit(a), unit(b)))
+    x = layers.Dropout(feature_dropout, name="feature_dropout")(x)
     for number, width in enumerate(units, start=1):
         x = layers.Dense(width, activation="relu", name=f"dense{number}")(x)
         x = layers.Dropout(dropout, name=f"dropout{number}")(x)

@@ -207,9 +207,10 @@ def augment(faces, seed):
     right = left + side
     mirrored = draw[:, 3] < 0.5
     boxes = tf.stack([top, tf.where(mirrored, right, left), top + side, tf.where(mirrored, left, right)], 1)
-    x = tf.image.crop_and_resize(tf.cast(faces, tf.float32), boxes, tf.range(count), (size, size))
-    grey = tf.image.rgb_to_grayscale(x)
-    x = tf.where((draw[:, 4] < 0.1)[:, None, None, None], grey, x)
+    x = tf.image.crop_and_resize(faces, boxes, tf.range(count), (size, size))
+    chosen = tf.where(draw[:, 4] < 0.1)  # few: greying all and choosing takes as long as the crop
+    grey = tf.image.rgb_to_grayscale(tf.gather_nd(x, chosen))
+    x = tf.tensor_scatter_nd_update(x, chosen, tf.repeat(grey, 3, axis=-1))
     return tf.clip_by_value(x + (60 * draw[:, 5] - 30)[:, None, None, None], 0.0, 255.0)
 
 

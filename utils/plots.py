@@ -73,6 +73,17 @@ def family(dataset: Dataset, name: str):
     return figure
 
 
+def families(dataset: Dataset, names: Sequence[str], photos_each: int = 2, columns: int = 9) -> np.ndarray:
+    """A picture with one row for each family: two photos of each person, RGB uint8."""
+    rows = []
+    for name in names:
+        paths = dataset.photos[dataset.photos["family"] == name].groupby("person")["path"].head(photos_each)
+        faces = [_picture(dataset.root / path) for path in paths[:columns]]
+        blank = [np.full_like(faces[0], 255)] * (columns - len(faces))
+        rows.append(np.hstack(faces + blank))
+    return np.vstack(rows)
+
+
 def audit_overview(audit: Audit, dataset: Dataset):
     """Four histograms: photos a person, people a family, kin pairs a family, shared photographs."""
     figure, axes = plt.subplots(2, 2, figsize=(10, 6.5))

@@ -137,7 +137,8 @@ print(f"{len(same_family)} of {len(strangers)} strangers share a family, for exa
 
 # %%
 photo_id = dataset.photos.set_index("path")["photo_id"]
-drawn_photos = [[random.choice(person_to_paths[p]) for p in pair] for pair in random.choices(kin_list, k=5000)]
+drawn = random.choices(kin_list, k=5000)
+drawn_photos = [[random.choice(person_to_paths[p]) for p in pair] for pair in drawn]
 same = np.mean([photo_id[a] == photo_id[b] for a, b in drawn_photos])
 print(f"{100 * same:.1f} % of kin pairs are cut from one photograph")
 
@@ -273,7 +274,8 @@ print(sorted(zip(families[apart.a], families[apart.b], strict=True))[:4])
 # %%
 unlisted = {frozenset(pair) for pair in datasets.unlisted_pairs(dataset)}
 if (dataset.root / synthetic.MANIFEST).is_file():
-    really_kin = {frozenset(pair) for pair in synthetic.manifest(dataset.root)["defects"]["kin_not_listed"]}
+    left_out = synthetic.manifest(dataset.root)["defects"]["kin_not_listed"]
+    really_kin = {frozenset(pair) for pair in left_out}
     print(f"{len(unlisted & really_kin)} of {len(unlisted)} such negatives are relatives")
 
 # %% [markdown]
@@ -357,7 +359,8 @@ else:
         (answer.shape, (20_000, 2), "one row for each pair"),
         (bool((family_of_photo[answer[:, 0]] != family_of_photo[answer[:, 1]]).all()), True,
          "both photos of some pair are of one family"),
-        (bool(abs(most[answer].mean() / most.mean() - 1) < 0.25), True, "each photo should be equally likely"))
+        (bool(abs(most[answer].mean() / most.mean() - 1) < 0.25), True,
+         "each photo should be equally likely"))
 
 # %% [markdown]
 # **2. How unfair is uniform over rows?** A family with 30 kin pairs is drawn 30 times as often as a

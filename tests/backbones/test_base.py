@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -54,6 +55,13 @@ def test_chunks_give_the_same_as_one_batch(tiny, faces, size):
     assert_allclose(tiny.embed(faces, batch_size=size), tiny.embed(faces, batch_size=21), atol=1e-6)
 
 
+def test_threads_that_embed_first_all_get_the_embeddings(tiny, faces):
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(tiny.embed, [faces] * 4))
+    for result in results:
+        assert_allclose(result, tiny.embed(faces), atol=1e-6)
+
+
 def test_nothing_embeds_to_nothing(tiny, faces):
     empty = tiny.embed(faces[:0])
     assert empty.shape == (0, 3) and empty.dtype == np.float32
@@ -94,7 +102,7 @@ def test_missing_weights_file_is_named(tiny, tmp_path):
 @pytest.mark.parametrize("name", ["a.weights.h5", "a.h5", "a.keras", "a.txt"])
 def test_file_of_something_else_is_refused_by_name(tiny, tmp_path, name):
     (tmp_path / name).write_bytes(b"no weights at all")
-    with pytest.raises(WeightsError, match=re.escape(name) + " does not hold weights for tiny.*name a .weights.h5"):
+    with pytest.raises(WeightsError, match=f"{name} does not hold weights for tiny.*name a .weights.h5"):
         tiny.build(tmp_path / name)
 
 

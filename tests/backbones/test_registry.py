@@ -1,7 +1,5 @@
 """Backbones by name."""
 
-import threading
-
 import pytest
 
 from utils import backbones
@@ -28,13 +26,3 @@ def test_fingerprints_name_backbone_preprocessing_and_weights():
     found = backbones.get("dlib-resnet")
     assert found.fingerprint == f"dlib-resnet-centred256-{found.weights_id[:12]}"
     assert len({backbones.get(name).fingerprint for name in backbones.REGISTRY}) == len(backbones.REGISTRY)
-
-
-def test_threads_that_embed_first_get_the_same_embeddings(photo_batch):
-    found, results = backbones.get(), []
-    threads = [threading.Thread(target=lambda: results.append(found.embed(photo_batch))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 3 and all((r == results[0]).all() for r in results)

@@ -1,0 +1,157 @@
+"""The benchmarks at tiny size: figures are finite and positive, the article's generator is what it says."""
+
+import importlib
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def load():
+    """Imports a benchmark by name, as a script in its folder would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def generator(load):
+    return load("generator")
+
+
+@pytest.fixture(scope="module")
+def encoder(load):
+    return load("encoder")
+
+
+@pytest.fixture(scope="module")
+def side_by_side(load):
+    return load("side_by_side")
+
+
+def all_positive(values):
+    return all(np.isfinite(value) and value > 0 for value in values)
+
+
+# --- the generator ------------------------------------------------------------------------------
+
+
+def article_batches(generator, dataset, views, count):
+    return list(itertools.islice(generator.ArticleGenerator(dataset, views), count))
+
+
+def people_of(sides):
+    return [tuple(Path(path).parent.relative_to(Path(path).parents[2]).as_posix() for path in pair)
+            for pair in zip(*sides, strict=True)]
+
+
+def test_article_generator_gives_four_images_a_pair(generator, families):
+    views = [generator.facenet_view, generator.vggface_view]
+    [(images, labels)] = article_batches(generator, families, views, 1)
+    assert [image.shape for image in images] == [(16, 160, 160, 3)] * 2 + [(16, 224, 224, 3)] * 2
+    assert labels.tolist() == [1] * 8 + [0] * 8
+
+
+def test_article_generator_labels_kin_by_the_relationships_in_either_order(generator, families):
+    kin = {frozenset(pair) for pair in families.kin[["p1", "p2"]].itertuples(index=False)}
+    for sides, labels in article_batches(generator, families, [list], 20):
+        people = people_of(sides)
+        assert [float(frozenset(pair) in kin) for pair in people] == labels.tolist()
+        assert all(a != b for a, b in people)
+
+
+def test_article_generator_reads_photos_of_the_dataset(generator, families):
+    known = set(map(str, families.paths(families.photos["path"])))
+    [(sides, _)] = article_batches(generator, families, [list], 1)
+    assert {path for side in sides for path in side} <= known
+
+
+def test_facenet_view_standardises_each_image(generator, families):
+    images = generator.facenet_view(list(map(str, families.paths(families.photos["path"][:3]))))
+    assert_allclose(images.mean((1, 2, 3)), 0, atol=1e-9)
+    assert_allclose(images.std((1, 2, 3)), 1, rtol=1e-9)
+
+
+def test_like_for_like_view_shows_the_network_what_the_pipeline_shows(generator, families, backbone):
+    from utils import images
+
+    paths = families.paths(families.photos["path"][:4])
+    ours = backbone.preprocess(images.read_many(paths, backbone.input_size)).numpy()
+    article = generator.backbone_view(backbone)(list(map(str, paths)))
+    assert article.shape == ours.shape and article.dtype == ours.dtype
+    assert np.abs(article - ours).mean() < 3 / 256  # resized with another filter; swapped channels differ by more
+    assert np.abs(article[..., ::-1] - ours).mean() > 10 / 256
+
+
+def test_generator_benchmark_gives_positive_rates_and_their_ratios(generator, families, backbone):
+    found = generator.measure(families, backbone, batches=2, repeats=1)
+    rate = found["pairs_per_second"]
+    assert len(rate) == 5 and all_positive(rate.values()) and all_positive(found["cpu_ms_a_pair"].values())
+    assert found["ratio_like_for_like"] == rate[generator.PREPROCESSED] / rate[generator.LIKE]
+    assert found["ratio_to_published"] == rate[generator.PREPROCESSED] / rate[generator.PUBLISHED]
+
+
+# --- the encoder --------------------------------------------------------------------------------
+
+
+def test_encoder_benchmark_gives_positive_times_and_agreement(encoder, families):
+    faces = encoder.chips(families, 2)
+    assert faces.shape == (4, 150, 150, 3) and faces.dtype == np.uint8
+    found = encoder.measure(faces, repeats=1)
+    figures = [found[name] for name in ("ms_a_face", "cpu_ms_a_face", "ratio")]
+    assert all_positive(itertools.chain(*map(dict.values, figures)))
+    assert max(found["largest_difference"].values()) < 1e-5
+
+
+# --- what they share ----------------------------------------------------------------------------
+
+
+def test_contenders_take_turns_and_the_first_turn_is_a_warm_up(side_by_side):
+    order = []
+
+    def contender(name):
+        return lambda: (order.append(name) for _ in range(2))
+
+    timings = side_by_side.interleaved({"a": contender("a"), "b": contender("b")}, items=2, repeats=2)
+    assert order == ["a", "a", "b", "b"] * 3
+    assert all_positive(timing.wall for timing in timings.values())
+
+
+def test_table_lines_up(side_by_side):
+    assert side_by_side.table(["ms"], {"a": ["1.0"], "long": ["12.5"]}) == "        ms\na      1.0\nlong  12.5"
+
+
+@pytest.mark.parametrize("name, size", [("generator", ["--batches", "2"]), ("encoder", ["--faces", "2"])])
+def test_benchmark_prints_a_table_or_json(load, side_by_side, families_root, capsys, name, size):
+    benchmark = load(name)
+    options = ["--data", str(families_root), "--repeats", "1", *size]
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert side_by_side.main(benchmark.run, benchmark.build_parser().parse_args([*options, "--json"])) == 0
+    assert json.loads(capsys.readouterr().out)["repeats"] == 1
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert side_by_side.main(benchmark.run, benchmark.build_parser().parse_args(options)) == 0
+    assert "×" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["generator", "encoder"])
+def test_help_has_an_example(load, name):
+    assert f"python benchmarks/{name}.py" in load(name).build_parser().format_help()
+
+
+def test_data_that_is_not_there_is_one_sentence(generator, side_by_side, tmp_path, capsys):
+    options = generator.build_parser().parse_args(["--data", str(tmp_path / "absent.zip")])
+    assert side_by_side.main(generator.run, options) == 2
+    assert "absent.zip does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many"])
+def test_sizes_below_one_are_refused(generator, text, capsys):
+    with pytest.raises(SystemExit):
+        generator.build_parser().parse_args([f"--batches={text}"])
+    assert "no number from 1 up" in capsys.readouterr().err

@@ -1,0 +1,120 @@
+"""What lessons write out agrees with the module, and every lesson has the course's anatomy."""
+
+import ast
+import statistics
+from collections import Counter
+from pathlib import Path
+
+import jupytext
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import log_loss, roc_auc_score
+
+from utils import audit, metrics, models, training
+
+SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "source"
+LESSONS = sorted(path.stem for path in SOURCE.glob("[0-9]*.py"))
+
+
+def definitions(lesson, **names):
+    """The functions that a lesson defines, as a namespace; ``names`` is what they look up."""
+    tree = ast.parse((SOURCE / f"{lesson}.py").read_text())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    exec(compile(ast.Module(functions, []), lesson, "exec"), names)
+    return names
+
+
+def cells(lesson, kind):
+    notebook = jupytext.read(SOURCE / f"{lesson}.py")
+    return [cell.source for cell in notebook.cells if cell.cell_type == kind]
+
+
+def test_lesson_01_splits_paths_as_the_index_does(families):
+    photo_row = definitions("01_data_audit")["photo_row"]
+    rows = families.photos[["family", "person", "photo_id"]].itertuples(index=False, name=None)
+    assert [photo_row(path.removeprefix("train/")) for path in families.photos["path"]] == list(rows)
+
+
+def test_lesson_01_hashes_as_the_audit_does():
+    image = np.random.default_rng(0).integers(0, 256, (60, 50, 3), np.uint8)
+    bits = definitions("01_data_audit", np=np, Image=Image)["difference_hash"](image)
+    assert (np.packbits(bits).view(np.uint64) == audit.difference_hash(image)).all()
+
+
+def test_lesson_01_counts_shared_photographs_as_the_audit_does(families):
+    chance = definitions("01_data_audit", Counter=Counter)["same_photo_chance"]
+    ids = families.photos.groupby("person")["photo_id"].apply(list)
+    counted = [chance(ids[a], ids[b]) for a, b in families.kin[["p1", "p2"]].itertuples(index=False)]
+    np.testing.assert_allclose(counted, audit.same_photo_share(families), rtol=1e-12)
+
+
+def test_lesson_01_finds_the_leak_that_a_split_has():
+    leaks = definitions("01_data_audit")["leaks"]
+    table = pd.DataFrame({"family": ["F1", "F2", "F2"], "sha256": ["a", "a", "b"]})
+    assert leaks(table, ["F1"], ["F2"]) == 1
+
+
+def test_lesson_03_combines_embeddings_as_the_model_does():
+    a, b = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
+    written_out = definitions("03_model_and_training", np=np)["pair_features"](a, b)
+    np.testing.assert_allclose(written_out, models.pair_features(a, b), rtol=1e-6)
+
+
+def test_lesson_03_log_loss_is_the_callbacks_and_scikit_learns(family_embeddings):
+    labels, claimed = np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.4, 0.2, 0.0])
+    written_out = definitions("03_model_and_training", np=np)["log_loss"](labels, claimed)
+    assert written_out == pytest.approx(log_loss(labels, claimed), rel=1e-5)
+    pairs = [family_embeddings[:4], family_embeddings[4:8]]
+    model = models.kinship_head(128, units=(4,))
+    logs, watcher = {}, training.FoldAUC(pairs, labels)
+    watcher.set_model(model)
+    watcher.on_epoch_end(0, logs)
+    scores = model.predict(pairs, verbose=0)[:, 0].astype(float)
+    written_out = definitions("03_model_and_training", np=np)["log_loss"](labels, scores)
+    assert logs["val_loss"] == pytest.approx(written_out, rel=1e-6)
+
+
+def test_lesson_04_areas_agree_with_the_module_and_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 200), rng.integers(0, 40, 200) / 40  # with ties
+    expected = roc_auc_score(labels, scores)
+    assert definitions("04_kaggle_evaluation", np=np)["auc_by_counting"](labels, scores) == pytest.approx(expected)
+    assert metrics.roc_auc(labels, scores) == pytest.approx(expected)
+
+
+def test_lesson_04_curve_of_distinct_scores_has_the_area_of_the_module():
+    rng = np.random.default_rng(1)
+    labels, scores = rng.integers(0, 2, 200), rng.permutation(200) / 200
+    strangers, kin = definitions("04_kaggle_evaluation", np=np)["roc_points"](labels, scores)
+    area = np.trapezoid([0, *kin], [0, *strangers])
+    assert area == pytest.approx(metrics.roc_auc(labels, scores))
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_lesson_has_the_anatomy_in_its_order(lesson):
+    text = "\n".join(cells(lesson, "markdown"))
+    parts = ["# Lesson ", "**What you will learn**", "\n## 1.", "\n## What we saw", "\n## Exercises",
+             "\n## Where to go next"]
+    found = [text.find(part) for part in parts]
+    assert -1 not in found and found == sorted(found)
+    assert sum(line.startswith("# ") for line in text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_lesson_keeps_its_code_cells_small(lesson):
+    lengths = [len(cell.splitlines()) for cell in cells(lesson, "code")]
+    assert statistics.median(lengths) <= 6
+    assert max(lengths) <= 25
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_every_exercise_has_a_solution_and_a_check(lesson):
+    text = (SOURCE / f"{lesson}.py").read_text()
+    exercises = text[text.index("## Exercises"):]
+    numbered = sum(f"# **{number}. " in exercises for number in range(1, 10))
+    assert numbered >= 2
+    assert exercises.count("# BEGIN SOLUTION") == numbered
+    assert exercises.count("# SOLUTION CHECK") == 1
+    assert exercises.count("exercises.check(") >= numbered

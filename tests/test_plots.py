@@ -1,0 +1,144 @@
+"""Every figure is drawn, says on its axes what it shows, and shows what it was given."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+from PIL import Image
+
+from utils import audit, metrics, plots
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def scores():
+    """Labels, and probabilities that know something."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    return labels, 1 / (1 + np.exp(-rng.normal(size=200) - 2 * labels + 1))
+
+
+def assert_drawn_and_labelled(figure):
+    figure.canvas.draw()
+    for axis in figure.axes:
+        assert axis.get_xlabel() and axis.get_ylabel()
+
+
+def legend(axis):
+    return [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+def test_photos_fill_a_grid_and_leave_the_rest_empty(families):
+    paths = families.paths(families.photos["path"][:4])
+    figure = plots.photos([*paths, np.full((50, 40, 3), 9, np.uint8)], titles=list("abcde"), columns=3)
+    figure.canvas.draw()
+    assert [axis.get_title() for axis in figure.axes] == [*"abcde", ""]
+    assert [len(axis.images) for axis in figure.axes] == [1] * 5 + [0]
+    assert (figure.axes[4].images[0].get_array() == 9).all()
+
+
+def test_fewer_photos_than_columns_make_one_row():
+    assert len(plots.photos([np.zeros((20, 20, 3), np.uint8)] * 2, columns=6).axes) == 2
+
+
+def test_no_photos_make_an_empty_figure():
+    plots.photos([]).canvas.draw()
+
+
+def test_pair_gallery_shows_both_photos_of_a_pair_side_by_side(families):
+    names = families.photos["path"].to_numpy()
+    table = pd.DataFrame({"photo_a": names[:4], "photo_b": names[4:8]})
+    figure = plots.pair_gallery(families, table, titles=["kin"] * 4)
+    figure.canvas.draw()
+    pictures = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    assert [picture.shape for picture in pictures] == [(112, 228, 3)] * 4
+    assert not np.array_equal(pictures[0][:, :112], pictures[0][:, -112:])
+
+
+def test_family_graph_shows_every_person_and_every_kin_pair(families):
+    name = families.kin["family"].value_counts().index[0]
+    part = families.of_families([name])
+    figure = plots.family(families, name)
+    figure.canvas.draw()
+    axis, = figure.axes
+    assert sorted(text.get_text() for text in axis.texts) == sorted(p.partition("/")[2] for p in part.people)
+    assert len(axis.images) == len(part.people)
+    lines, = (drawn for drawn in axis.collections if hasattr(drawn, "get_segments"))
+    assert len(lines.get_segments()) == len(part.kin)
+    assert name in axis.get_title()
+
+
+def test_families_stand_one_in_a_row_with_white_where_photos_end(families):
+    names = families.families[:3]
+    picture = plots.families(families, names, photos_each=1, columns=10)
+    assert picture.shape == (3 * 112, 10 * 112, 3) and picture.dtype == np.uint8
+    for row, name in enumerate(names):
+        tiles = np.split(picture[row * 112:(row + 1) * 112], 10, axis=1)
+        shown = sum((tile < 255).any() for tile in tiles)
+        assert shown == len(families.of_families([name]).people)
+
+
+def test_audit_overview_counts_everybody_once(families):
+    figure = plots.audit_overview(audit.audit(families), families)
+    assert_drawn_and_labelled(figure)
+    people, members, kin, shared = ([bar.get_height() for bar in axis.patches] for axis in figure.axes)
+    assert sum(people) == len(families.people)
+    assert sum(members) == len(families.families) and sum(kin) == families.kin["family"].nunique()
+    assert sum(shared) == len(families.kin)
+    assert figure.get_suptitle() == f"{len(families.photos)} photos of {len(families.people)} people"
+
+
+def test_roc_names_each_curve_with_its_auc(scores):
+    labels, good = scores
+    figure = plots.roc({"good": scores, "bad": (labels, -good)})
+    assert_drawn_and_labelled(figure)
+    auc = metrics.roc_auc(*scores)
+    assert legend(figure.axes[0]) == [f"good: AUC {auc:.3f}", f"bad: AUC {1 - auc:.3f}", "guessing"]
+    assert legend(figure.axes[1]) == ["good", "bad"]
+
+
+def test_score_histogram_tells_kin_from_strangers_and_shows_the_threshold(scores):
+    figure = plots.score_histogram(*scores, threshold=0.5, xlabel="probability of kin")
+    assert_drawn_and_labelled(figure)
+    axis, = figure.axes
+    assert legend(axis) == ["strangers", "kin", "threshold 0.50"]
+    assert axis.lines[0].get_xdata()[0] == 0.5
+    centres = [np.average([bar.get_x() for bar in bars], weights=[bar.get_height() for bar in bars])
+               for bars in axis.containers]
+    assert centres[0] + 0.1 < centres[1]
+
+
+def test_score_histogram_draws_on_the_axis_it_is_given(scores):
+    figure, axes = plt.subplots(1, 2)
+    assert plots.score_histogram(*scores, axis=axes[1]) is figure
+    assert axes[1].patches and not axes[0].patches
+
+
+def test_reliability_draws_the_table_and_names_the_error(scores):
+    figure = plots.reliability({"model": scores})
+    assert_drawn_and_labelled(figure)
+    axis, = figure.axes
+    assert_allclose(axis.lines[1].get_xydata(), metrics.reliability(*scores)[:, :2])
+    assert legend(axis) == ["perfect", f"model: error {metrics.calibration_error(*scores):.3f}"]
+
+
+def test_history_counts_epochs_from_one():
+    figure = plots.history({"training": [3, 2, 1], "validation": [3, 2.5]}, ylabel="loss")
+    assert_drawn_and_labelled(figure)
+    axis, = figure.axes
+    assert_allclose(axis.lines[0].get_xydata(), [(1, 3), (2, 2), (3, 1)])
+    assert axis.get_ylabel() == "loss" and axis.get_xlabel() == "epoch"
+
+
+def test_saved_figure_is_a_picture_in_a_new_folder_and_is_closed(tmp_path):
+    figure = plots.history({"loss": [2, 1]}, ylabel="loss")
+    plots.save(figure, tmp_path / "new" / "loss.png")
+    with Image.open(tmp_path / "new" / "loss.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 200
+    assert not plt.fignum_exists(figure.number)
