@@ -11,7 +11,6 @@ def own_environment(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("KIN_DATA", raising=False)
-        patch.delenv("KIN_WEIGHTS", raising=False)
         yield
 
 

@@ -175,6 +175,7 @@ def test_evaluate_compares_the_frozen_cosine_with_the_head(run, clean, trained):
     assert (frozen["name"], head["name"]) == ("frozen cosine", "trained head")
     assert frozen["pairs"] == head["pairs"] and frozen["same_photo_pairs"] == head["same_photo_pairs"] > 0
     assert frozen["auc"]["value"] > 0.7 and frozen["brier"] is None and 0 < head["brier"] < 1
+    assert facts["gain"]["value"] == pytest.approx(head["auc"]["value"] - frozen["auc"]["value"], abs=2e-4)
     assert head["threshold"] == pytest.approx(trained.facts["threshold"], abs=1e-4)
 
 

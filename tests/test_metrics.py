@@ -239,3 +239,26 @@ def test_brier_and_reliability_hold_for_any_probabilities(labels, probabilities)
     assert count.sum() == COUNT and (count > 0).all()
     assert_allclose([mean @ count, share @ count], [probabilities.sum(), labels.sum()], atol=1e-9)
     assert 0 <= metrics.calibration_error(labels, probabilities) <= 1
+
+
+def test_gain_over_itself_is_exactly_zero():
+    rng = np.random.default_rng(0)
+    labels, scores, families = rng.integers(0, 2, 60), rng.random(60), rng.integers(0, 6, (2, 60))
+    gain = metrics.auc_gain(labels, scores, scores, *families, resamples=50)
+    assert (gain.value, gain.low, gain.high) == (0, 0, 0)
+
+
+def test_gain_of_a_uniformly_better_score_excludes_zero_where_single_intervals_overlap():
+    rng = np.random.default_rng(0)
+    families = np.repeat(np.arange(30), 40)
+    labels = np.tile([0, 1], 600)
+    hardness = rng.normal(0, 1, 30)[families] * labels
+    baseline = labels + hardness + rng.normal(0, 1, 1200)
+    better = baseline + 0.3 * labels
+    other = (families + 1) % 30
+    a, b = families, np.where(labels == 1, families, other)
+    gain = metrics.auc_gain(labels, better, baseline, a, b, resamples=200)
+    assert gain.low > 0
+    alone = [metrics.auc_interval(labels, scores, a, b, 200) for scores in (baseline, better)]
+    assert alone[0].high > alone[1].low
+    assert gain.value == pytest.approx(metrics.roc_auc(labels, better) - metrics.roc_auc(labels, baseline))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from pandas.testing import assert_frame_equal
 
-from utils import backbones, datasets, pairs
+from utils import datasets, pairs
 from utils.errors import DatasetError, ProtocolError
 from utils.pairs import PairSampler
 
@@ -269,12 +269,14 @@ def test_pipeline_gives_both_orders_of_each_pair(families, numbered):
     assert_array_equal(labels, np.tile(batch.labels, 2))
 
 
-def test_pipeline_preprocesses_as_the_backbone_does(families, numbered):
-    preprocess = backbones.get().preprocess
-    [((a, b), _)] = pairs.pipeline(numbered, PairSampler(families), steps=1, preprocess=preprocess)
-    batch = PairSampler(families).batch(0)
-    assert_allclose(a, preprocess(numbered[batch.a]), atol=1e-6)
-    assert_allclose(b, preprocess(numbered[batch.b]), atol=1e-6)
+@pytest.mark.parametrize("augmented", [False, True])
+def test_pipeline_preprocesses_as_the_backbone_does(families, backbone, augmented):
+    pixels = np.random.default_rng(0).integers(0, 256, (len(families.photos), 150, 150, 3), dtype=np.uint8)
+    plain, [((a, b), _)] = (pairs.pipeline(pixels, PairSampler(families, 4), 1, preprocess=preprocess,
+                                           augmented=augmented) for preprocess in (None, backbone.preprocess))
+    [((raw_a, raw_b), _)] = plain
+    assert_allclose(a, backbone.preprocess(raw_a.numpy()), atol=1e-6)
+    assert_allclose(b, backbone.preprocess(raw_b.numpy()), atol=1e-6)
 
 
 def test_augmented_pipeline_is_the_same_every_time_and_changes_with_the_step(families, numbered):

@@ -1,5 +1,6 @@
 """The figures that say how good and how private the synthetic families are."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -57,6 +58,12 @@ def test_people_of_other_families_are_no_copies(families, part, backbone):
     assert facts["nearest_real_to_synthetic"]["0%"] > 0.02
     quantiles = list(facts["nearest_stranger_to_real"].values())
     assert quantiles == sorted(quantiles)
+
+
+def test_faces_of_one_photograph_are_not_compared(part, backbone):
+    group_picture = dataclasses.replace(part, photos=part.photos.assign(photo_id="P00001"))
+    with pytest.raises(DatasetError, match="too few photos to compare"):
+        quality.measure(group_picture, backbone)
 
 
 def test_data_with_one_photo_a_person_is_named(part, backbone):

@@ -187,7 +187,7 @@ def train(options) -> dict:
 
 def evaluate(options) -> dict:
     """Frozen cosine and trained head on the same protocol."""
-    from . import evaluation, models, pairs, training
+    from . import evaluation, metrics, models, pairs, training
     from .embeddings import cosine
 
     dataset, backbone = _opened(options)
@@ -196,12 +196,14 @@ def evaluate(options) -> dict:
                 else pairs.protocol_for(dataset))
     embeddings = _embedded(dataset, backbone)
     a, b = (embeddings[rows] for rows in pairs.photo_rows(protocol, dataset))
+    frozen, trained = cosine(a, b), head.score(a, b)
     threshold = training.cosine_threshold(dataset, embeddings)
-    reports = [evaluation.evaluate("frozen cosine", protocol, cosine(a, b), threshold),
-               evaluation.evaluate("trained head", protocol, head.score(a, b), head.facts["threshold"],
-                                   probabilities=True)]
+    reports = [evaluation.evaluate("frozen cosine", protocol, frozen, threshold),
+               evaluation.evaluate("trained head", protocol, trained, head.facts["threshold"], probabilities=True)]
+    gain = metrics.auc_gain(protocol["is_related"], trained, frozen, *pairs.pair_families(protocol))
     return {"protocol": str(options.protocol or "held-out F09 families"), "data": _data_name(dataset),
-            "reports": [report.to_dict() for report in reports], "text": evaluation.table(reports).T.to_string()}
+            "reports": [report.to_dict() for report in reports], "gain": gain.to_dict(),
+            "text": f"{evaluation.table(reports).T.to_string()}\ngain in AUC  {gain}"}
 
 
 def submit(options) -> dict:

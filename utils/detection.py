@@ -57,6 +57,8 @@ def detect(image: np.ndarray, min_face: int = MTCNN_MIN_FACE, long_side: int = L
 def detect_many(photos: list[np.ndarray], min_face: int = MTCNN_MIN_FACE,
                 long_side: int = LONG_SIDE) -> list[list[Face]]:
     """:func:`detect` on photos of one size, in a single batch."""
+    if not photos:
+        return []
     height, width = photos[0].shape[:2]
     scale = min(1.0, MTCNN_MIN_FACE / min_face, long_side / max(height, width))
     size = (round(width * scale), round(height * scale))

@@ -1,8 +1,7 @@
 """Where things are. Environment variables win over the defaults, and are read at every call.
 
-``KIN_DATA``     the Kaggle archive or folder that the lessons and the command line run on
-``KIN_CACHE``    what is extracted, decoded and computed once (default ``data/cache``)
-``KIN_WEIGHTS``  a folder of weight files fetched by hand
+``KIN_DATA``   the Kaggle archive or folder that the lessons and the command line run on
+``KIN_CACHE``  what is extracted, decoded and computed once (default ``data/cache``)
 """
 
 import os

@@ -18,7 +18,7 @@
 #
 # - how to draw balanced batches of relatives and strangers
 # - how to find out by measurement what a generator does wrong
-# - how to draw the same batches a hundred times faster with arrays
+# - how to draw the same batches many times faster with arrays
 # - how to feed a network with `tf.data`, with augmentation in the graph
 # - why scores need a fixed list of pairs, and folds of whole families
 
@@ -282,7 +282,7 @@ if (dataset.root / synthetic.MANIFEST).is_file():
 # ## 7. A fixed list to score on
 #
 # For training, new pairs in every batch are good. For a score they are not: another hundred pairs
-# give another figure. How much does an AUC move from draw to draw, with 100 pairs and with 6,000?
+# give another figure. How much does an AUC move from draw to draw, with 100 pairs and with 2,000?
 
 # %%
 def spread(pair_count, draws=300, true_shift=0.9):

@@ -27,6 +27,8 @@ WEIGHTS = PackagedWeights(
     sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
 )
 CHANNEL_MEAN = np.array([122.782, 117.001, 104.298], np.float32)  # red, green, blue
+# A whole image of it: TensorFlow broadcasts over an inner axis of 3 at half the speed.
+MEAN_IMAGE = np.broadcast_to(CHANNEL_MEAN, (150, 150, 3)).copy()
 # (filters, whether the block halves the image), from the input to the output
 BLOCKS = (
     [(32, False)] * 3
@@ -54,7 +56,7 @@ class DlibResNet(Backbone):
         """(x − channel mean) / 256, float32 within about ±0.5."""
         from keras import ops
 
-        return (ops.cast(faces, "float32") - CHANNEL_MEAN) / 256.0
+        return (ops.cast(faces, "float32") - MEAN_IMAGE) / 256.0
 
     def architecture(self):
         """Functional Keras model of 29 convolutions, all trainable."""
