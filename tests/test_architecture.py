@@ -11,7 +11,7 @@ import pytest
 UTILS = Path(__file__).resolve().parents[1] / "utils"
 
 FLOORS = [
-    {"errors", "files"},
+    {"errors", "files", "exercises"},
     {"settings", "images", "metrics", "weights"},
     {"backbones", "datasets", "detection", "eigenfaces"},
     {"audit", "synthetic", "embeddings", "pairs", "models"},

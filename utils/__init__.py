@@ -10,7 +10,7 @@ floor   rooms
 3       ``audit``, ``synthetic``, ``embeddings``, ``pairs``, ``models``
 2       ``backbones``, ``datasets``, ``detection``, ``eigenfaces``
 1       ``images``, ``metrics``, ``weights``, ``settings``
-0       ``errors``, ``files``
+0       ``errors``, ``files``; ``exercises``: the check cells of the lessons
 side    ``plots``: figures that more than one lesson draws
 ======  ==========================================================================
 

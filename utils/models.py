@@ -60,7 +60,9 @@ class KinshipModel:
 
     def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Probability of kin for each pair of embeddings ``(n, d)``: float32 ``(n,)`` in [0, 1]."""
-        return self.model.predict([a, b], batch_size=4096, verbose=0)[:, 0]
+        parts = [np.asarray(self.model([a[i:i + 4096], b[i:i + 4096]], training=False))[:, 0]
+                 for i in range(0, len(a), 4096)]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     def save(self, path: str | Path) -> None:
         """Write one ``.keras`` file with the facts inside, atomically."""

@@ -1,5 +1,6 @@
 """Fitting a model on pairs, watched by the one figure that counts: AUC over a whole fold."""
 
+import hashlib
 from dataclasses import dataclass
 
 import keras
@@ -103,8 +104,8 @@ def fit_head(dataset: Dataset, embeddings: np.ndarray, backbone: Backbone, fold:
 
 def cached_head(dataset: Dataset, embeddings: np.ndarray, backbone: Backbone) -> models.KinshipModel:
     """The head that :func:`fit_head` gives by default for this data, trained once (a minute)."""
-    name = f"{fingerprint(dataset)}-{backbone.fingerprint}-{__version__}.keras"
-    path = settings.cache_dir() / "heads" / name
+    how = hashlib.sha256(repr(HeadSettings()).encode()).hexdigest()[:8]
+    path = settings.cache_dir() / "heads" / f"{fingerprint(dataset)}-{backbone.fingerprint}-{how}.keras"
     if not path.is_file():
         fit_head(dataset, embeddings, backbone, verbose=0)[0].save(path)
     return models.load(path, backbone)

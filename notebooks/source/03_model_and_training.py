@@ -143,7 +143,7 @@ pd.DataFrame([(layer.name, layer.output.shape[1:], layer.count_params()) for lay
              columns=["layer", "output", "weights"]).set_index("layer").tail(7)
 
 # %%
-one_way, other_way = (head.predict(list(order), verbose=0) for order in ((a, b), (b, a)))
+one_way, other_way = (np.asarray(head(order))[:, 0] for order in ([a, b], [b, a]))  # (pairs,)
 print("largest change when the photos change places:", np.abs(one_way - other_way).max())
 
 # %% [markdown]
@@ -164,7 +164,7 @@ for p in (0.5, 0.9, 0.99):
           f"{log_loss(np.array([0.0]), np.array([p])):.3f} if not")
 
 # %%
-claimed = one_way[:, 0].astype(float)
+claimed = one_way.astype(float)
 keras_loss = float(keras.losses.BinaryCrossentropy()(labels[:, None], claimed[:, None]))
 print(f"by hand {log_loss(labels, claimed):.6f}, Keras {keras_loss:.6f}")
 assert abs(log_loss(labels, claimed) - keras_loss) < 1e-5
@@ -236,7 +236,7 @@ class Truth(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Add both to what fit() returns."""
-        scores = self.model.predict([a, b], batch_size=4096, verbose=0)[:, 0].astype(float)
+        scores = np.asarray(self.model([a, b], training=False))[:, 0].astype(float)
         logs["true_auc"] = metrics.roc_auc(labels, scores)
         logs["true_loss"] = log_loss(labels, scores)
 
@@ -274,7 +274,7 @@ plots.history({"val_auc as reported": curves["val_auc"], "true AUC on fold 0": c
 # %%
 best = int(np.argmax(curves["true_auc"]))
 checkpoint = keras.models.load_model(kept, compile=False)
-kept_auc = metrics.roc_auc(labels, checkpoint.predict([a, b], batch_size=4096, verbose=0)[:, 0])
+kept_auc = metrics.roc_auc(labels, np.asarray(checkpoint([a, b]))[:, 0])
 print(f"reported at the end: {curves['val_auc'][-1]:.3f}; the model that was kept: {kept_auc:.3f}; "
       f"the best, after epoch {best + 1}: {curves['true_auc'][best]:.3f}")
 
@@ -385,7 +385,7 @@ else:
     steps = training.EmbeddingPairs(dataset, embeddings, others, steps=100, batch_size=256, seed=0)
     mine.compile(keras.optimizers.Adam(0.05), "binary_crossentropy")
     mine.fit(steps, epochs=3, shuffle=False, verbose=0)
-    auc = metrics.roc_auc(labels, mine.predict([a, b], batch_size=4096, verbose=0)[:, 0])
+    auc = metrics.roc_auc(labels, np.asarray(mine([a, b]))[:, 0])
     print(f"products only: AUC {auc:.3f}")
     exercises.check((mine.count_params(), 129, "one weight for each of the 128 products, and a bias"),
                     (bool(auc > 0.6), True, "it should be well above guessing"))

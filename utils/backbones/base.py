@@ -87,10 +87,13 @@ class Backbone(abc.ABC):
                  for i in range(0, len(faces), batch_size)]
         return np.concatenate(parts) if parts else np.empty((0, self.embedding_size), np.float32)
 
+    def takes(self, shape: tuple) -> bool:
+        """Whether a batch of this shape is one of square RGB crops of the input size."""
+        return len(shape) == 4 and tuple(shape[1:]) == (self.input_size, self.input_size, 3)
+
     def check(self, faces: np.ndarray) -> None:
         """Raise BackboneError unless ``faces`` is a uint8 batch of the input size."""
-        expected = (self.input_size, self.input_size, 3)
-        if faces.dtype != np.uint8 or faces.ndim != 4 or faces.shape[1:] != expected:
+        if faces.dtype != np.uint8 or not self.takes(faces.shape):
             raise BackboneError(
                 f"{self.name} takes RGB uint8 batches of shape (n, {self.input_size}, "
                 f"{self.input_size}, 3) with values 0-255, not {faces.dtype} {faces.shape}.")

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..errors import WeightsError
+from ..errors import BackboneError, WeightsError
 from ..weights import PackagedWeights
 from .base import Backbone
 
@@ -53,7 +53,9 @@ class DlibResNet(Backbone):
     template = np.array([(47.7, 47.1), (100.2, 46.8), (74.1, 77.0), (52.6, 107.8), (96.1, 107.5)])
 
     def preprocess(self, faces):
-        """(x − channel mean) / 256, float32 within about ±0.5."""
+        """(x − channel mean) / 256, float32 within about ±0.5. Raises BackboneError: wrong size."""
+        if not self.takes(faces.shape):
+            raise BackboneError(f"{self.name} takes crops of 150×150 RGB pixels, not {tuple(faces.shape)}.")
         from keras import ops
 
         return (ops.cast(faces, "float32") - MEAN_IMAGE) / 256.0
