@@ -76,8 +76,9 @@ def test_weights_saved_by_a_student_come_back(backbone, model, preprocessed, tmp
 
 def test_preprocessing_is_the_published_one():
     backbone = dlib_resnet.DlibResNet()
-    face = np.zeros((1, 1, 1, 3), np.uint8) + np.uint8([0, 117, 255])
-    assert_allclose(np.ravel(backbone.preprocess(face)), [-122.782 / 256, -0.001 / 256, 150.702 / 256], atol=1e-7)
+    face = np.zeros((1, 150, 150, 3), np.uint8) + np.uint8([0, 117, 255])
+    expected = np.broadcast_to([-122.782 / 256, -0.001 / 256, 150.702 / 256], face.shape)
+    assert_allclose(backbone.preprocess(face), expected, atol=1e-7)
 
 
 def test_preprocessing_is_the_same_for_arrays_and_inside_a_pipeline(backbone, photo_batch, preprocessed):

@@ -141,7 +141,7 @@ def test_setup_cell_stops_at_a_stranger_called_utils(tmp_path, stranger):
         [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert run.returncode == 1
-    assert "cannot import name 'settings' from 'utils'" in run.stderr.splitlines()[-1]
+    assert "cannot import name 'plots' from 'utils'" in run.stderr.splitlines()[-1]
     assert not (tmp_path / "kinship-course").exists()
 
 
