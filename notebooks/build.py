@@ -474,14 +474,13 @@ def setup_elsewhere(course: Course, lesson: str, folder: Path) -> Path:
     cells = [cell for cell in code_cells(notebook) if cell.source == setup_text(course)]
     if not cells:
         raise BuildError(f"{lesson}: it has no setup cell")
-    probe = new_code_cell("import utils\nprint('home:', utils.__file__, os.getcwd(), sep='\\n')")
+    probe = new_code_cell("import utils\nprint(utils.__file__)")
     notebook.cells = [cells[0], probe]
     execute(notebook, desk, lesson, [kernel_without_course(folder)])
-    _, home, place = notebook.cells[1].outputs[0].text.split("\n")[:3]
-    clone = desk / "kinship-course"
-    if Path(home).parent != clone / "utils" or Path(place) != clone / "notebooks":
-        raise BuildError(f"{lesson}: `utils` came from {home} in {place}, not from the clone")
-    return Path(home).parent.relative_to(folder)
+    home = Path(notebook.cells[1].outputs[0].text.strip()).parent
+    if home != desk / "kinship-course" / "utils":
+        raise BuildError(f"{lesson}: `utils` came from {home}, not from the clone")
+    return home.relative_to(folder)
 
 
 def kernel_without_course(folder: Path) -> Path:

@@ -54,6 +54,7 @@ sorted(path.name for path in dataset.root.glob("*") if path.stem[:5] in ("train"
 # The smallest loader that works splits each path at its slashes.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 def photo_row(path):
     """(family, person, photo id) of a photo's path inside train/."""
     family, member, file = path.split("/")
@@ -345,6 +346,7 @@ def siblings(a, b, parents):
 
 
 # %%
+# NBVAL_CHECK_OUTPUT
 example = {"Ada": {"Grace", "Alan"}, "Kurt": {"Alan"}, "Grace": set(), "Alan": set()}
 exercises.check(
     (siblings("Ada", "Kurt", example), True, "one parent in common is enough"),
@@ -366,6 +368,7 @@ def leaks(table, train_families, test_families):
 
 
 # %%
+# NBVAL_CHECK_OUTPUT
 toy = pd.DataFrame({"family": ["F1", "F1", "F2", "F3", "F3"], "sha256": ["a", "b", "b", "b", "c"]})
 exercises.check(
     (leaks(toy, ["F1"], ["F2"]), 1, "'b' lies in F1 and in F2"),

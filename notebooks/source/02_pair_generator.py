@@ -377,6 +377,7 @@ def family_weights(kin):
 
 
 # %%
+# NBVAL_CHECK_OUTPUT
 toy = pd.DataFrame({"family": ["F1", "F1", "F2"]})
 exercises.check((family_weights(toy), np.array([0.25, 0.25, 0.5]), "F1 and F2 get one half each"),
                 (None if family_weights(toy) is None else sum(family_weights(dataset.kin)), 1.0,

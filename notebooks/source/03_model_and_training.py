@@ -153,6 +153,7 @@ print("largest change when the photos change places:", np.abs(one_way - other_wa
 # for a confident right answer, a lot for a confident wrong one.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 def log_loss(labels, probabilities):
     """Mean binary cross-entropy."""
     p = np.clip(probabilities, 1e-7, 1 - 1e-7)
@@ -177,6 +178,7 @@ assert abs(log_loss(labels, claimed) - keras_loss) < 1e-5
 # article uses a learning rate of 1e-5, so that a pretrained network is moved very gently.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 def adam(gradients, rate=1e-5, beta1=0.9, beta2=0.999, tiny=1e-7):
     """The path of a weight that starts at 1, one step for each gradient."""
     weight, mean, square, path = 1.0, 0.0, 0.0, []
@@ -350,6 +352,7 @@ def order_gap(features, a, b, weights):
 
 
 # %%
+# NBVAL_CHECK_OUTPUT
 def side_by_side(a, b):
     """The obvious features, which depend on the order."""
     return np.concatenate([a, b], axis=1)

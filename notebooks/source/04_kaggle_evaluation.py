@@ -299,6 +299,7 @@ def cheapest_threshold(labels, scores, accept_cost, reject_cost):
 
 
 # %%
+# NBVAL_CHECK_OUTPUT
 toy_labels, toy_scores = np.array([0, 0, 1, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4, 0.5])
 exercises.check(
     (cheapest_threshold(toy_labels, toy_scores, 1, 3), 0.3, "accepting one stranger is cheaper here"),
