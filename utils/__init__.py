@@ -1,4 +1,4 @@
-"""The module that every lesson, both web apps and the command line share.
+"""The module that every lesson and the command line share.
 
 Data flows upward; a room imports only from floors below its own (a test holds this):
 

@@ -40,7 +40,7 @@ class PairSampler:
         cross_photo_only: never pair two faces cut from the same photograph.
         one_pair_per_family: no family takes part in two pairs of a batch.
         within_family_negatives: share of the strangers that are people of one family whom the CSV
-            does not list as kin. Off (0) by default: many of them are relatives nobody listed.
+            does not list as kin. Off (0) by default: some of them may be relatives nobody listed.
             Not together with ``one_pair_per_family``.
         seed: first part of the random state of every batch.
 

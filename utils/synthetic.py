@@ -2,8 +2,8 @@
 
 A parent is a vector of random eigenface coefficients. A child takes each coefficient from one of
 its parents, shrunk and perturbed. A photograph perturbs everybody in it, and gives all of them the
-same light. What goes wrong in the real data is planted at known places and written down in
-``manifest.json``, so that an audit can be checked against it.
+same light. What goes wrong in real data (and a little more) is planted at known places and written
+down in ``manifest.json``, so that an audit can be checked against it.
 """
 
 import functools
