@@ -86,6 +86,10 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, default=settings.EIGENFACES)
     verb.add_argument("--components", type=int, default=200)
 
+    verb = _verb(verbs, weights, "fetch the weights of other face networks, or list them",
+                 "weights facenet vggface-resnet50", data=False)
+    verb.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_backbones())}; none: list them")
+
     verb = _verb(verbs, quality, "measure the synthetic families, and how private they are",
                  "quality --real recognizing-faces-in-the-wild.zip")
     _backbone(verb)
@@ -106,9 +110,15 @@ def _verb(verbs, run, summary: str, example: str, data: bool = True, name: str |
 
 
 def _backbone(verb) -> None:
-    from .backbones import DEFAULT, REGISTRY
+    from .backbones import DEFAULT
 
-    verb.add_argument("--backbone", default=DEFAULT, choices=list(REGISTRY), help=f"default: {DEFAULT}")
+    verb.add_argument("--backbone", default=DEFAULT, choices=_backbones(), help=f"default: {DEFAULT}")
+
+
+def _backbones() -> list[str]:
+    from .backbones import REGISTRY
+
+    return list(REGISTRY)
 
 
 def _span(text: str) -> tuple[int, int]:
@@ -246,6 +256,25 @@ def build_eigenfaces(options) -> dict:
     return {**facts, "out": str(options.out),
             "text": f"{options.out}: {facts['components']} components of {facts['used']} faces, "
                     f"{100 * facts['variance_share']:.1f} % of the variance"}
+
+
+def weights(options) -> dict:
+    """Download and verify the named networks' weights; without a name, say which are here."""
+    from . import backbones, files
+    from .errors import WeightsError
+
+    chosen = [backbones.get(name) for name in options.names or _backbones()]
+    rows = []
+    for backbone in chosen:
+        try:
+            path = backbone.fetch(not options.json) if options.names else backbone.weights_path()
+            rows.append({"name": backbone.name, "file": str(path), "sha256": files.sha256(path)})
+        except WeightsError as error:
+            if options.names:
+                raise
+            rows.append({"name": backbone.name, "file": None, "problem": str(error)})
+    return {"weights": rows, "text": "\n".join(f"{row['name']:18}{row['file'] or row['problem'].partition(';')[0]}"
+                                                 for row in rows)}
 
 
 def quality(options) -> dict:

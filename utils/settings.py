@@ -1,7 +1,8 @@
 """Where things are. Environment variables win over the defaults, and are read at every call.
 
-``KIN_DATA``   the Kaggle archive or folder that the lessons and the command line run on
-``KIN_CACHE``  what is extracted, decoded and computed once (default ``data/cache``)
+``KIN_DATA``     the Kaggle archive or folder that the lessons and the command line run on
+``KIN_CACHE``    what is extracted, decoded and computed once (default ``data/cache``)
+``KIN_WEIGHTS``  downloaded weights, by us or by hand (default ``models/downloads``)
 """
 
 import os
@@ -20,6 +21,11 @@ SEED = 2026
 def cache_dir() -> Path:
     """Folder for everything that can be made again."""
     return Path(os.environ.get("KIN_CACHE") or DATA / "cache").expanduser()
+
+
+def weights_dir() -> Path:
+    """Folder of the weights that are published on the web."""
+    return Path(os.environ.get("KIN_WEIGHTS") or MODELS / "downloads").expanduser()
 
 
 def data_source() -> Path | None:

@@ -11,6 +11,11 @@ DEFAULT = "dlib-resnet"
 # Name to "module:class"; a module is imported when its backbone is asked for.
 REGISTRY = {
     "dlib-resnet": "dlib_resnet:DlibResNet",
+    "facenet": "facenet:FaceNet",
+    "facenet512": "facenet:FaceNet512",
+    "vggface-resnet50": "vggface:VGGFaceResNet50",
+    "vggface-senet50": "vggface:VGGFaceSENet50",
+    "vggface-vgg16": "vggface:VGGFaceVGG16",
 }
 
 __all__ = ["DEFAULT", "REGISTRY", "Backbone", "get"]

@@ -17,7 +17,7 @@ class Backbone(abc.ABC):
         name: key in the registry.
         input_size: side of the square crops in pixels.
         embedding_size: length of an embedding.
-        preprocessing: short name of what :meth:`preprocess` does; part of every cache key.
+        preprocessing: short name of what :meth:`standardise` does; part of every cache key.
     """
 
     name: str
@@ -26,8 +26,8 @@ class Backbone(abc.ABC):
     preprocessing: str
 
     @abc.abstractmethod
-    def preprocess(self, faces):
-        """uint8 RGB ``(n, size, size, 3)``, array or tensor, to the network's float32 input."""
+    def standardise(self, faces):
+        """float32 RGB ``(n, size, size, 3)`` in [0, 255], checked, to the network's float32 input."""
 
     @abc.abstractmethod
     def architecture(self):
@@ -37,10 +37,23 @@ class Backbone(abc.ABC):
     def load_pretrained(self, model) -> None:
         """Fill ``model`` with the published weights. Raises WeightsError."""
 
+    @abc.abstractmethod
+    def weights_path(self) -> Path:
+        """The published weights' file, verified. Raises WeightsError: not here, truncated or altered."""
+
+    def fetch(self, progress: bool = True) -> Path:
+        """Bring the published weights here if they are not, and verify them. Raises WeightsError."""
+        return self.weights_path()
+
     @property
     @abc.abstractmethod
     def weights_id(self) -> str:
         """Identity of the published weights (a checksum); part of every cache key."""
+
+    @property
+    def layer_name(self) -> str:
+        """The name as that of a Keras model or layer."""
+        return self.name.replace("-", "_")
 
     @property
     def fingerprint(self) -> str:
@@ -52,7 +65,8 @@ class Backbone(abc.ABC):
 
         Args:
             weights: ``"pretrained"``, None for random weights, or the path of a weights or
-                model file (``.weights.h5``, ``.keras``) that was saved from this network.
+                model file (``.weights.h5``, ``.keras``) that was saved from this network, or of a
+                legacy ``.h5`` file with the layer names of the network's publisher.
 
         Raises:
             WeightsError: the file is missing, damaged, or was written for another network.
@@ -67,11 +81,45 @@ class Backbone(abc.ABC):
     def _load_file(self, model, path: Path) -> None:
         if not path.is_file():
             raise WeightsError(f"The weights file {path} does not exist; check the path.")
+        from .legacy import is_legacy, load_h5
+
+        if is_legacy(path):
+            return load_h5(model, path)
         try:
             model.load_weights(path)
         except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
             raise WeightsError(f"{path} does not hold weights for {self.name}, or is damaged; name a "
                                ".weights.h5 or .keras file that was saved from this network.") from error
+
+    def preprocess(self, faces):
+        """RGB crops to the network's float32 input, in NumPy, in eager TensorFlow and in graphs.
+
+        Args:
+            faces: ``(n, size, size, 3)``, uint8, or floats in [0, 255] (augmented photos).
+
+        Raises:
+            BackboneError: another size or type, or floats in another range (not seen in graphs).
+        """
+        from keras import ops
+
+        dtype = np.dtype(faces.dtype if isinstance(faces, np.ndarray) else faces.dtype.name)
+        if not self.takes(faces.shape) or not (dtype == np.uint8 or np.issubdtype(dtype, np.floating)):
+            raise BackboneError(
+                f"{self.name} takes crops of {self.input_size}×{self.input_size} RGB pixels, uint8 or float in "
+                f"0-255, not {dtype} {tuple(faces.shape)}.")
+        if dtype != np.uint8 and len(faces) and hasattr(faces, "__array__"):
+            self._check_range(np.asarray(faces))
+        return self.standardise(ops.cast(faces, "float32"))
+
+    def _check_range(self, faces: np.ndarray) -> None:
+        """Refuse floats that were scaled or standardised already."""
+        least, most = faces.min(), faces.max()
+        if not 0 <= least <= most <= 255:
+            raise BackboneError(f"{self.name} takes float images in 0-255, not {least:.3g} to {most:.3g}; do not "
+                                "standardise them before.")
+        if 0 < most <= 1:
+            raise BackboneError(f"These float images end at {most:.3g}: they look scaled to 0-1, and {self.name} "
+                                "takes 0-255; multiply them by 255.")
 
     def embed(self, faces: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Embed uint8 RGB crops ``(n, size, size, 3)`` as float32 ``(n, embedding_size)``.

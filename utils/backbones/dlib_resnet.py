@@ -13,10 +13,11 @@ An affine map after a linear one is one linear map, so the two are merged when t
 import math
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from ..errors import BackboneError, WeightsError
+from ..errors import WeightsError
 from ..weights import PackagedWeights
 from .base import Backbone
 
@@ -52,13 +53,9 @@ class DlibResNet(Backbone):
     # (x, y) in the 150×150 chip: left eye, right eye, nose, left and right mouth corner
     template = np.array([(47.7, 47.1), (100.2, 46.8), (74.1, 77.0), (52.6, 107.8), (96.1, 107.5)])
 
-    def preprocess(self, faces):
-        """(x − channel mean) / 256, float32 within about ±0.5. Raises BackboneError: wrong size."""
-        if not self.takes(faces.shape):
-            raise BackboneError(f"{self.name} takes crops of 150×150 RGB pixels, not {tuple(faces.shape)}.")
-        from keras import ops
-
-        return (ops.cast(faces, "float32") - MEAN_IMAGE) / 256.0
+    def standardise(self, faces):
+        """(x − channel mean) / 256: within about ±0.5."""
+        return (faces - MEAN_IMAGE) / 256.0
 
     def architecture(self):
         """Functional Keras model of 29 convolutions, all trainable."""
@@ -76,7 +73,11 @@ class DlibResNet(Backbone):
 
     def load_pretrained(self, model) -> None:
         """Read the package's file into ``model``. Raises WeightsError."""
-        model.set_weights(convert(WEIGHTS.path().read_bytes()))
+        model.set_weights(convert(self.weights_path().read_bytes()))
+
+    def weights_path(self) -> Path:
+        """The file in the installed package. Raises WeightsError."""
+        return WEIGHTS.path()
 
 
 def _block(x, filters: int, down: bool, name: str):
