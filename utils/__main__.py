@@ -10,6 +10,7 @@ from . import __version__, settings
 from .errors import CourseError
 
 DEFAULT_MODEL = settings.MODELS / "kinship_head.keras"
+DEFAULT_NETWORK = settings.MODELS / "facenet_vgg.keras"
 EXAMPLE = "example:\n  python -m utils "
 
 
@@ -60,13 +61,24 @@ def build_parser() -> argparse.ArgumentParser:
     _backbone(verb)
     verb.add_argument("--out", type=Path, help="also write paths and embeddings to this .npz file")
 
-    verb = _verb(verbs, train, "train the kinship head on frozen embeddings", "train --fold 0 --out head.keras")
+    verb = _verb(verbs, train, "train the kinship head on frozen embeddings, or the article's network",
+                 "train --fold 0 --out head.keras\n  python -m utils train --network facenet vggface-resnet50")
     _backbone(verb)
     verb.add_argument("--fold", type=int, default=0, help="fold to watch, 0 to 4 (default: 0)")
     verb.add_argument("--seed", type=int, default=settings.SEED)
-    verb.add_argument("--out", type=Path, default=DEFAULT_MODEL, help="default: models/kinship_head.keras")
+    verb.add_argument("--out", type=Path, help="default: models/kinship_head.keras, or models/facenet_vgg.keras")
+    verb.add_argument("--network", nargs="+", metavar="NAME", choices=_backbones(),
+                      help="train the article's network on one or two backbones instead of the head")
+    verb.add_argument("--variant", choices=["symmetric", "article"], default="symmetric",
+                      help="features of a pair, for --network (default: symmetric)")
+    verb.add_argument("--trainable", choices=["none", "last-3", "all-but-last-3", "all"], default="all",
+                      help="layers of the backbones that train, for --network (default: all)")
+    verb.add_argument("--epochs", type=int, help="at most (default: 40, or 50 for --network)")
+    verb.add_argument("--steps", type=int, help="batches an epoch, for --network (default: 200)")
+    verb.add_argument("--learning-rate", type=float, help="default: 3e-4, or 1e-5 for --network")
+    verb.add_argument("--h5", action="store_true", help="also write the network as .h5, as the article does")
 
-    verb = _verb(verbs, evaluate, "score the frozen encoder and the trained head on the held-out families",
+    verb = _verb(verbs, evaluate, "score the frozen encoder and the trained model on the held-out families",
                  "evaluate --model head.keras --json")
     _backbone(verb)
     verb.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="default: models/kinship_head.keras")
@@ -183,33 +195,61 @@ def embed(options) -> dict:
 
 
 def train(options) -> dict:
-    """Train the head and save it."""
-    from . import models, training
+    """Train the head, or the network, and save it."""
+    from . import models
 
-    models.keras_path(options.out)
+    out = models.keras_path(options.out or (DEFAULT_NETWORK if options.network else DEFAULT_MODEL))
+    model = (_train_network if options.network else _train_head)(options, out)
+    model.save(out)
+    if options.network and options.h5:
+        model.export_h5(out.with_suffix(".h5"))
+    return {**model.facts, "out": str(out),
+            "text": f"{out}: AUC {model.facts['val_auc']:.3f} on fold {options.fold}"}
+
+
+def _train_head(options, out: Path):
+    from . import training
+
     dataset, backbone = _opened(options)
-    model, _ = training.fit_head(dataset, _embedded(dataset, backbone), backbone, options.fold, options.seed,
-                                 verbose=0 if options.json else 2)
-    model.save(options.out)
-    return {**model.facts, "out": str(options.out),
-            "text": f"{options.out}: AUC {model.facts['val_auc']:.3f} on fold {options.fold}"}
+    how = _changed(training.HeadSettings(), epochs=options.epochs, learning_rate=options.learning_rate)
+    return training.fit_head(dataset, _embedded(dataset, backbone), backbone, options.fold, options.seed, how,
+                             verbose=0 if options.json else 2)[0]
+
+
+def _train_network(options, out: Path):
+    """A run that was killed goes on where it was: its state is kept beside the model."""
+    from . import backbones, datasets, synthetic, training
+
+    dataset = datasets.readable(synthetic.open_data(options.data))
+    chosen = [backbones.get(name) for name in options.network]
+    how = training.NetworkSettings(options.variant, options.trainable)
+    how = _changed(how, epochs=options.epochs, steps=options.steps, learning_rate=options.learning_rate)
+    return training.fit_network(dataset, chosen, options.fold, options.seed, how, out.with_suffix(".run"),
+                                verbose=0 if options.json else "auto")[0]
+
+
+def _changed(how, **options):
+    """Settings with those options that were given."""
+    import dataclasses
+
+    return dataclasses.replace(how, **{name: value for name, value in options.items() if value is not None})
 
 
 def evaluate(options) -> dict:
     """Frozen cosine and trained head on the same protocol."""
-    from . import evaluation, metrics, models, pairs, training
+    from . import evaluation, metrics, pairs, training
     from .embeddings import cosine
 
     dataset, backbone = _opened(options)
-    head = models.load(options.model, backbone)
+    kind, facts, score = _trained(options, backbone)
     protocol = (pairs.read_protocol(options.protocol, dataset) if options.protocol
                 else pairs.protocol_for(dataset))
     embeddings = _embedded(dataset, backbone)
-    a, b = (embeddings[rows] for rows in pairs.photo_rows(protocol, dataset))
-    frozen, trained = cosine(a, b), head.score(a, b)
+    frozen = cosine(*(embeddings[rows] for rows in pairs.photo_rows(protocol, dataset)))
+    trained = score(*(dataset.paths(protocol[column]) for column in ("photo_a", "photo_b")))
     threshold = training.cosine_threshold(dataset, embeddings)
     reports = [evaluation.evaluate("frozen cosine", protocol, frozen, threshold),
-               evaluation.evaluate("trained head", protocol, trained, head.facts["threshold"], probabilities=True)]
+               evaluation.evaluate(f"trained {kind}", protocol, trained, facts["threshold"], probabilities=True)]
     gain = metrics.auc_gain(protocol["is_related"], trained, frozen, *pairs.pair_families(protocol))
     return {"protocol": str(options.protocol or "held-out F09 families"), "data": _data_name(dataset),
             "reports": [report.to_dict() for report in reports], "gain": gain.to_dict(),
@@ -218,13 +258,12 @@ def evaluate(options) -> dict:
 
 def submit(options) -> dict:
     """Score the test pairs and write the submission."""
-    from . import backbones, embeddings, evaluation, models, synthetic
+    from . import backbones, evaluation, synthetic
 
-    dataset, backbone = synthetic.open_data(options.data), backbones.get(options.backbone)
-    model = models.load(options.model, backbone)
+    dataset = synthetic.open_data(options.data)
+    _, _, score = _trained(options, backbones.get(options.backbone))
     wanted = evaluation.submission_pairs(dataset)
-    a, b = (embeddings.embed_photos(backbone, dataset.paths(wanted[c])) for c in wanted)
-    path = evaluation.write_submission(dataset, model.score(a, b), options.out)
+    path = evaluation.write_submission(dataset, score(*(dataset.paths(wanted[c]) for c in wanted)), options.out)
     truth = dataset.root / synthetic.TRUTH
     auc = evaluation.score_submission(path, truth) if truth.is_file() else None
     note = f"; AUC against the known answers {auc:.3f}" if auc is not None else ""
@@ -302,6 +341,18 @@ def _opened(options):
     from . import backbones, datasets, synthetic
 
     return datasets.readable(synthetic.open_data(options.data)), backbones.get(options.backbone)
+
+
+def _trained(options, backbone):
+    """Kind and facts of the model that the options name, and its scores of pairs of photos by path."""
+    from . import models
+    from .embeddings import embed_photos
+
+    if models.is_network(options.model):
+        network = models.load_network(options.model)
+        return "network", network.facts, network.score_photos
+    head = models.load(options.model, backbone)
+    return "head", head.facts, lambda a, b: head.score(embed_photos(backbone, a), embed_photos(backbone, b))
 
 
 def _embedded(dataset, backbone):

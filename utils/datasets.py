@@ -8,6 +8,7 @@ Layout::
     sample_submission.csv                 img_pair,is_related
 """
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -17,6 +18,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -314,13 +316,20 @@ def decoded(dataset: Dataset, size: int, advance=lambda count: None) -> np.ndarr
     Raises:
         ImageError: a photo cannot be read; leave it out with :meth:`Dataset.without_photos`.
     """
-    path = settings.cache_dir() / "decoded" / f"{fingerprint(dataset)}-{size}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(f"{path}.lock"):
-        if not path.is_file():
-            with atomic(path) as temporary:
-                array = np.lib.format.open_memmap(temporary, "w+", np.uint8,
-                                                  (len(dataset.photos), size, size, 3))
-                images.read_many(dataset.paths(dataset.photos["path"]), size, array, advance)
-                array.flush()
-    return np.load(path, mmap_mode="r")
+    return decoded_sizes(dataset, [size], advance)[0]
+
+
+def decoded_sizes(dataset: Dataset, sizes: Sequence[int], advance=lambda count: None) -> list[np.ndarray]:
+    """:func:`decoded` in several sizes; a photo is decoded once for all that are not there yet."""
+    folder, name = settings.cache_dir() / "decoded", fingerprint(dataset)
+    files = {size: folder / f"{name}-{size}.npy" for size in sizes}
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / f"{name}.lock"), contextlib.ExitStack() as stack:
+        arrays = {}
+        for size in (size for size, path in files.items() if not path.is_file()):
+            temporary = stack.enter_context(atomic(files[size]))
+            shape = (len(dataset.photos), size, size, 3)
+            arrays[size] = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        if arrays:
+            images.read_sizes(dataset.paths(dataset.photos["path"]), arrays, advance)
+    return [np.load(files[size], mmap_mode="r") for size in sizes]

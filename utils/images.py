@@ -83,8 +83,19 @@ def read_many(paths: Sequence[str | Path], size: int, out: np.ndarray | None = N
     """
     if out is None:
         out = np.empty((len(paths), size, size, 3), np.uint8)
-    for row, image in enumerate(map_threads(lambda path: read_resized(path, size), paths)):
-        out[row] = image
+    return read_sizes(paths, {size: out}, advance)[size]
+
+
+def read_sizes(paths: Sequence[str | Path], out: dict[int, np.ndarray],
+               advance: Callable[[int], object] = lambda count: None) -> dict[int, np.ndarray]:
+    """:func:`read_many` in several sizes, each photo decoded once; ``out`` holds an array a size."""
+    def read_each_size(path):
+        photo = read(path)
+        return [resize(photo, size) for size in out]
+
+    for row, pictures in enumerate(map_threads(read_each_size, paths)):
+        for array, picture in zip(out.values(), pictures, strict=True):
+            array[row] = picture
         advance(1)
     return out
 

@@ -1,19 +1,25 @@
 """Pair networks, and the one file that holds a trained one with all that it needs to be used."""
 
+import functools
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 from keras import layers, ops
+from tqdm.auto import tqdm
 
-from .backbones import Backbone
+from . import images
+from .backbones import Backbone, get
 from .errors import ModelError
 from .files import atomic
 
 FACTS = "kinship.json"
+_BROKEN = "{} is not a whole kinship model; train it again with: python -m utils train"
+CHUNK = 128  # photos decoded and embedded at a time; 30 MB in two sizes
 
 
 def pair_features(a, b):
@@ -46,23 +52,132 @@ def kinship_head(embedding_size: int, units: tuple[int, ...] = (512,), dropout: 
     return keras.Model([a, b], layers.Dense(1, activation="sigmoid", name="kin")(x), name="kinship_head")
 
 
+# --- the article's network ----------------------------------------------------------------------
+
+VARIANTS = ("symmetric", "article")
+TRAINABLE = ("none", "last-3", "all-but-last-3", "all")
+PROJECTION = 128  # wider embeddings are projected to this by 1×1 convolutions
+
+
+def combined_features(a, b, variant: str = "symmetric") -> dict:
+    """The maps of two embeddings ``(batch, d)`` that the article feeds to its dense layers, by name.
+
+    ``article``: sum, both differences, product, sum of squares, signed square root of the product, as
+    published. ``symmetric``: the absolute and the squared difference instead of a − b and b − a, so
+    that the order of the photos cannot change a score.
+    """
+    product = a * b
+    if variant == "article":
+        differences = {"difference": a - b, "reversed_difference": b - a}
+    else:
+        differences = {"absolute_difference": ops.abs(a - b), "squared_difference": ops.square(a - b)}
+    root = ops.sign(product) * ops.sqrt(ops.abs(product) + 1e-9)  # a finite slope at 0
+    return {"sum": a + b, **differences, "product": product,
+            "sum_of_squares": ops.square(a) + ops.square(b), "signed_root": root}
+
+
+def pair_head(sizes: dict[str, int], variant: str = "symmetric", units: tuple[int, ...] = (500, 100, 25),
+              dropout: float = 0.1):
+    """The article's layers above the towers: the embeddings of two photos to the probability of kin.
+
+    Args:
+        sizes: embedding size of each tower by its layer name; the inputs are ``(batch, size)``, in
+            the order tower 1 photo a, tower 1 photo b, tower 2 photo a, ...
+        variant: one of ``VARIANTS``.
+
+    Raises:
+        ModelError: no such variant.
+    """
+    if variant not in VARIANTS:
+        raise ModelError(f"There is no variant {variant!r}; choose one of: {', '.join(VARIANTS)}.")
+    inputs, features = [], []
+    for tower, size in sizes.items():
+        a, b = (keras.Input((size,), dtype="float32", name=f"{tower}_{side}") for side in "ab")
+        inputs += [a, b]
+        for kind, value in combined_features(a, b, variant).items():
+            if size > PROJECTION:  # a dense layer on a vector is the 1×1 convolution of a 1×1 map
+                value = layers.Dense(PROJECTION, dtype="float32", name=f"{tower}_{kind}")(value)
+            features.append(value)
+    x = layers.Concatenate(dtype="float32", name="features")(features)
+    for number, width in enumerate(units, start=1):
+        x = layers.Dense(width, activation="relu", dtype="float32", name=f"dense{number}")(x)
+        x = layers.Dropout(dropout, dtype="float32", name=f"dropout{number}")(x)
+    outputs = layers.Dense(1, activation="sigmoid", dtype="float32", name="kin")(x)
+    head = keras.Model(inputs, outputs, name="pair_head")
+    head.dtype_policy = "float32"  # also under a half precision policy: squares and tiny roots need the range
+    return head
+
+
+def pair_network(backbones: Sequence[Backbone], variant: str = "symmetric", trainable: str = "none",
+                 weights: str | None = "pretrained"):
+    """The article's model: one or two towers, each run on both photos, and :func:`pair_head`.
+
+    Inputs are preprocessed crops ``(batch, size, size, 3)``: tower 1 photo a, tower 1 photo b, tower 2
+    photo a, tower 2 photo b. Batch normalisation in the towers keeps its pretrained statistics, also
+    in training: those of a few faces are noise, and training and serving stay the same function.
+
+    Args:
+        variant: one of ``VARIANTS``; trainable: which layers of the towers train, one of ``TRAINABLE``.
+        weights: ``"pretrained"``, or None for random towers.
+
+    Raises:
+        ModelError: a variant or choice of layers that does not exist, not one or two different
+            backbones. WeightsError: the pretrained weights are not here.
+    """
+    names = [backbone.name for backbone in backbones]
+    if len(set(names)) != len(names) or len(names) not in (1, 2):
+        raise ModelError("A pair network takes one or two different backbones, not: "
+                         f"{', '.join(names) or 'none'}.")
+    inputs, embeddings = [], []
+    for backbone in backbones:
+        tower = set_trainable(backbone.build(weights), trainable)
+        for side in "ab":
+            crop = keras.Input((backbone.input_size, backbone.input_size, 3), name=f"{tower.name}_crop_{side}")
+            inputs.append(crop)
+            embeddings.append(tower(crop, training=False))
+    head = pair_head({backbone.layer_name: backbone.embedding_size for backbone in backbones}, variant)
+    return keras.Model(inputs, head(embeddings), name="facenet_vgg")
+
+
+def set_trainable(tower, which: str):
+    """Choose the layers of a tower that train, and return it. Raises ModelError: no such choice.
+
+    Only layers with weights are counted: the last three layers of VGGFace ResNet50 are an activation
+    and two poolings, so that, counted literally, freezing all but them would train nothing.
+
+    ``none``: a fixed encoder. ``last-3``: the last three. ``all-but-last-3``: what a comment in the
+    article says. ``all``: what its code does.
+    """
+    with_weights = [layer for layer in tower.layers if layer.weights]
+    chosen = {"none": [], "last-3": with_weights[-3:], "all-but-last-3": with_weights[:-3], "all": with_weights}
+    if which not in chosen:
+        raise ModelError(f"There is no choice {which!r} of layers to train; choose one of: "
+                         f"{', '.join(TRAINABLE)}.")
+    for layer in with_weights:
+        layer.trainable = layer in chosen[which]
+    return tower
+
+
+def parameters(model) -> dict[str, int]:
+    """Numbers of parameters: total, and those that train."""
+    return {name: sum(int(np.prod(weight.shape)) for weight in weights)
+            for name, weights in (("total", model.weights), ("trainable", model.trainable_weights))}
+
+
+# --- trained models and their files -------------------------------------------------------------
+
+
 @dataclass
-class KinshipModel:
-    """A trained head, and the facts that go with it.
+class TrainedModel:
+    """A trained Keras model, and the facts that go with it.
 
     Attributes:
-        model: takes two embeddings, gives the probability of kin.
-        facts: backbone, its fingerprint and preprocessing, threshold, and how it was trained.
+        model: gives the probability of kin ``(batch, 1)``.
+        facts: what it was trained on and how, and its threshold.
     """
 
     model: keras.Model
     facts: dict
-
-    def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Probability of kin for each pair of embeddings ``(n, d)``: float32 ``(n,)`` in [0, 1]."""
-        parts = [np.asarray(self.model([a[i:i + 4096], b[i:i + 4096]], training=False))[:, 0]
-                 for i in range(0, len(a), 4096)]
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     def save(self, path: str | Path) -> None:
         """Write one ``.keras`` file with the facts inside, atomically."""
@@ -72,27 +187,143 @@ class KinshipModel:
                 archive.writestr(FACTS, json.dumps(self.facts, indent=2))
 
 
+@dataclass
+class KinshipModel(TrainedModel):
+    """A head on embeddings: ``model`` takes two of them."""
+
+    def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Probability of kin for each pair of embeddings ``(n, d)``: float32 ``(n,)`` in [0, 1]."""
+        parts = [np.asarray(self.model([a[i:i + 4096], b[i:i + 4096]], training=False))[:, 0]
+                 for i in range(0, len(a), 4096)]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+@dataclass
+class PairNetwork(TrainedModel):
+    """A whole network on photos: ``model`` is a :func:`pair_network` of ``backbones``."""
+
+    backbones: list[Backbone]
+
+    @property
+    def head(self):
+        """The layers above the towers; takes embeddings."""
+        return self.model.get_layer("pair_head")
+
+    @functools.cached_property
+    def _forward(self) -> list:
+        """The towers, compiled."""
+        return [backbone.forward(self.model.get_layer(backbone.layer_name)) for backbone in self.backbones]
+
+    def embed(self, crops: Sequence[np.ndarray], batch_size: int = 16) -> list[np.ndarray]:
+        """The towers' embeddings of photos, float32 ``(n, d)`` each.
+
+        Args:
+            crops: the photos for each tower in its size, uint8 RGB ``(n, size, size, 3)``.
+
+        Raises:
+            BackboneError: a batch of the wrong size or type.
+        """
+        return [backbone.embed(faces, batch_size, forward)
+                for backbone, faces, forward in zip(self.backbones, crops, self._forward, strict=True)]
+
+    def score(self, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
+        """Probability of kin for each pair of photos, given as :meth:`embed` takes them: ``(n,)``."""
+        return self.score_embeddings(self.embed(a), self.embed(b))
+
+    def score_embeddings(self, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
+        """The same from the towers' embeddings: float32 ``(n,)`` in [0, 1]."""
+        inputs = [x for pair in zip(a, b, strict=True) for x in pair]
+        return self.head.predict(inputs, batch_size=4096, verbose=0)[:, 0] if len(inputs[0]) else (
+            np.empty(0, np.float32))
+
+    def score_photos(self, a: Sequence[str | Path], b: Sequence[str | Path], progress: bool = True) -> np.ndarray:
+        """Probability of kin for each pair of photos of faces, by path: ``(n,)``. A photo is read once.
+
+        Raises:
+            ImageError: a photo cannot be read.
+        """
+        paths, places = np.unique([str(path) for path in (*a, *b)], return_inverse=True)
+        sizes, parts = [backbone.input_size for backbone in self.backbones], []
+        with tqdm(total=len(paths), desc="Embedding", unit="photo", disable=not progress) as bar:
+            for chunk in (paths[start:start + CHUNK] for start in range(0, len(paths), CHUNK)):
+                out = {size: np.empty((len(chunk), size, size, 3), np.uint8) for size in sizes}
+                images.read_sizes(chunk, out)
+                parts.append(self.embed([out[size] for size in sizes]))
+                bar.update(len(chunk))
+        embeddings = [np.concatenate(tower) for tower in zip(*parts, strict=True)]
+        first, second = ([x[rows] for x in embeddings] for rows in (places[:len(a)], places[len(a):]))
+        return self.score_embeddings(first, second)
+
+    def export_h5(self, path: str | Path) -> None:
+        """Write the model alone in the older ``.h5`` format, which the article uses.
+
+        Read it with ``keras.models.load_model(path, custom_objects=models.h5_objects())``.
+        """
+        if Path(path).suffix != ".h5":
+            raise ModelError(f"{path} must end in .h5.")
+        with atomic(path) as temporary:
+            self.model.save(temporary)
+
+
+def h5_objects() -> dict[str, type]:
+    """Keras's own operations in the network, by name: its loader of ``.h5`` files knows layers only."""
+    heads = [pair_head({"tower": PROJECTION}, variant) for variant in VARIANTS]
+    return {type(operation).__name__: type(operation) for head in heads for operation in head.operations}
+
+
 def load(path: str | Path, backbone: Backbone) -> KinshipModel:
-    """Read what :meth:`KinshipModel.save` wrote, without running any code from the file.
+    """Read a head that :meth:`KinshipModel.save` wrote, without running any code from the file.
 
     Raises:
         ModelError: missing or damaged, or trained on embeddings of another backbone.
     """
+    model, facts = _read(path, ("backbone", "fingerprint"))
+    if facts["fingerprint"] != backbone.fingerprint:
+        raise ModelError(f"{path} was trained on embeddings of {facts['backbone']} ({facts['fingerprint']}), not "
+                         f"of {backbone.name} ({backbone.fingerprint}); name that backbone or train it again.")
+    return KinshipModel(model, facts)
+
+
+def load_network(path: str | Path) -> PairNetwork:
+    """Read a network that :meth:`PairNetwork.save` wrote; its weights are all in the file.
+
+    Raises:
+        ModelError: missing or damaged, or preprocessed otherwise than this version does.
+    """
+    model, facts = _read(path, ("backbones", "preprocessing"))
+    found = [get(name) for name in facts["backbones"]]
+    if [backbone.preprocessing for backbone in found] != facts["preprocessing"]:
+        raise ModelError(f"{path} was trained on photos preprocessed as {facts['preprocessing']}, which this "
+                         "version no longer does; train it again.")
+    return PairNetwork(model, facts, found)
+
+
+def is_network(path: str | Path) -> bool:
+    """Whether the file holds a network on photos, and not a head. Raises ModelError: no whole model."""
+    return "backbones" in _facts(path)
+
+
+def _facts(path: str | Path) -> dict:
+    """The facts of a ``.keras`` file."""
     path = keras_path(path)
     if not path.is_file():
         raise ModelError(f"There is no model {path}; train one with: python -m utils train")
     try:
         with zipfile.ZipFile(path) as archive:
-            facts = json.loads(archive.read(FACTS))
-        name, fingerprint = facts["backbone"], facts["fingerprint"]
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+            return json.loads(archive.read(FACTS))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(_BROKEN.format(path)) from error
+
+
+def _read(path: str | Path, needed: tuple[str, ...]):
+    """The model and the facts of a ``.keras`` file with at least the needed facts."""
+    facts = _facts(path)
+    if missing := [name for name in needed if name not in facts]:
+        raise ModelError(f"{path} is another kind of model (it has no {missing[0]}); name the right file.")
+    try:
+        return keras.models.load_model(keras_path(path), compile=False, safe_mode=True), facts
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path} is not a whole kinship model; train it again with: "
-                         "python -m utils train") from error
-    if fingerprint != backbone.fingerprint:
-        raise ModelError(f"{path} was trained on embeddings of {name} ({fingerprint}), not of "
-                         f"{backbone.name} ({backbone.fingerprint}); name that backbone or train it again.")
-    return KinshipModel(model, facts)
+        raise ModelError(_BROKEN.format(path)) from error
 
 
 def keras_path(path: str | Path) -> Path:

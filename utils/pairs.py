@@ -43,6 +43,7 @@ class PairSampler:
             does not list as kin. Off (0) by default: some of them may be relatives nobody listed.
             Not together with ``one_pair_per_family``.
         seed: first part of the random state of every batch.
+        families: draw from these alone; rows stay those of the whole ``dataset``. None: from all.
 
     Raises:
         DatasetError: too few kin or families for what is asked, or options that exclude each other.
@@ -50,12 +51,17 @@ class PairSampler:
 
     def __init__(self, dataset: Dataset, batch_size: int = 16, kin_fraction: float = 0.5,
                  cross_photo_only: bool = False, one_pair_per_family: bool = False,
-                 within_family_negatives: float = 0.0, seed: int = settings.SEED):
+                 within_family_negatives: float = 0.0, seed: int = settings.SEED,
+                 families: list[str] | None = None):
         self.batch_size, self.kin_fraction, self.seed = batch_size, kin_fraction, seed
         self.cross_photo_only, self.one_pair_per_family = cross_photo_only, one_pair_per_family
         self.within_family_negatives = within_family_negatives
         if one_pair_per_family and within_family_negatives:
             raise DatasetError("within_family_negatives cannot be drawn with one_pair_per_family; choose one.")
+        self._place = np.arange(len(dataset.photos))
+        if families is not None:
+            self._place = np.flatnonzero(dataset.photos["family"].isin(families))
+            dataset = dataset.of_families(families)
         self._index_people(dataset)
         self.kin = self._usable(dataset.kin[["p1", "p2"]], "kin pairs")
         self.unlisted = np.empty((0, 2), np.int64)
@@ -104,7 +110,7 @@ class PairSampler:
         kin = round(count * self.kin_fraction)
         choose = self._people_one_per_family if self.one_pair_per_family else self._people
         people, labels = choose(kin, count - kin, rng)
-        photos = self._photos(people, rng)
+        photos = self._place[self._photos(people, rng)]
         swap = rng.random(count) < 0.5
         photos[swap] = photos[swap][:, ::-1]
         order = rng.permutation(count)
@@ -153,35 +159,45 @@ class PairSampler:
 # --- pipelines ----------------------------------------------------------------------------------
 
 
-def pipeline(pixels: np.ndarray, sampler: PairSampler, steps: int, start: int = 0,
-             preprocess=None, augmented: bool = False, both_orders: bool = False):
-    """A ``tf.data.Dataset`` of ((a, b), labels) batches for ``Model.fit``.
+def pipeline(pixels, sampler: PairSampler, steps: int, start: int = 0, preprocess=None,
+             augmented: bool = False, both_orders: bool = False):
+    """A ``tf.data.Dataset`` of (inputs, labels) batches for ``Model.fit``.
 
     Args:
         pixels: uint8 RGB ``(photos, size, size, 3)``, an array or a memory map in the dataset's order.
+            For a network of two towers, a list of two, the same photos in each tower's size.
         steps: number of batches; ``start`` is the first one's step.
-        preprocess: a backbone's ``preprocess``; without it the images stay in 0–255.
-        augmented: flip, crop, grey and brightness by chance, each image on its own.
+        preprocess: a backbone's ``preprocess``, or a list, one a tower; without it the images stay in 0–255.
+        augmented: flip, crop, grey and brightness by chance, each photo on its own, and in both sizes alike.
         both_orders: every pair also the other way round, which doubles the batch.
+
+    Yields:
+        ((a, b), labels), or with two towers ((a, b, a, b), labels).
     """
     import tensorflow as tf
 
-    size = pixels.shape[1]
+    several = isinstance(pixels, (list, tuple))
+    views = list(pixels) if several else [pixels]
+    steps_of_views = list(preprocess) if several and preprocess else [preprocess] * len(views)
 
     def gather(step):
         batch = sampler.batch(int(step))
-        return pixels[batch.a], pixels[batch.b], batch.labels
+        return *(view[rows] for view in views for rows in (batch.a, batch.b)), batch.labels
+
+    def prepare(faces, view, step, side):
+        faces = tf.ensure_shape(faces, (None, *view.shape[1:]))
+        return augment(faces, (sampler.seed, 2 * step + side)) if augmented else faces
 
     def load(step):
-        a, b, labels = tf.numpy_function(gather, [step], (tf.uint8, tf.uint8, tf.float32), stateful=False)
-        a, b = (tf.ensure_shape(x, (None, size, size, 3)) for x in (a, b))
-        if augmented:
-            a, b = (augment(x, (sampler.seed, 2 * step + side)) for side, x in enumerate((a, b)))
-        if preprocess is not None:
-            a, b = preprocess(a), preprocess(b)
-        if both_orders:
-            a, b, labels = tf.concat([a, b], 0), tf.concat([b, a], 0), tf.tile(labels, [2])
-        return (a, b), tf.ensure_shape(labels, (None,))
+        *faces, labels = tf.numpy_function(gather, [step], (tf.uint8,) * 2 * len(views) + (tf.float32,),
+                                           stateful=False)
+        labels, inputs = tf.ensure_shape(labels, (None,)), []
+        for number, (view, standardise) in enumerate(zip(views, steps_of_views, strict=True)):
+            a, b = (prepare(faces[2 * number + side], view, step, side) for side in (0, 1))
+            if standardise is not None:
+                a, b = standardise(a), standardise(b)
+            inputs += [tf.concat([a, b], 0), tf.concat([b, a], 0)] if both_orders else [a, b]
+        return tuple(inputs), tf.tile(labels, [2]) if both_orders else labels
 
     return (tf.data.Dataset.range(start, start + steps)
             .map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -1,17 +1,25 @@
 """Fitting a model on pairs, watched by the one figure that counts: AUC over a whole fold."""
 
+import contextlib
+import dataclasses
 import hashlib
+import json
+import tempfile
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
-from . import __version__, metrics, models, pairs, settings
+from . import __version__, datasets, metrics, models, pairs, settings
 from .backbones import Backbone
 from .datasets import Dataset, fingerprint
-from .embeddings import cosine
-from .errors import DatasetError
+from .embeddings import cosine, embed_photos
+from .errors import DatasetError, ModelError
+from .files import atomic
 
 
 class FoldAUC(keras.callbacks.Callback):
@@ -27,9 +35,13 @@ class FoldAUC(keras.callbacks.Callback):
         super().__init__()
         self.inputs, self.labels, self.batch_size = inputs, np.asarray(labels, np.float64), batch_size
 
+    def scores(self) -> np.ndarray:
+        """Probabilities of the fold's pairs ``(n,)``."""
+        return self.model.predict(self.inputs, batch_size=self.batch_size, verbose=0)[:, 0]
+
     def on_epoch_end(self, epoch, logs=None):
         """Score the fold and add the two figures to ``logs``."""
-        scores = self.model.predict(self.inputs, batch_size=self.batch_size, verbose=0)[:, 0]
+        scores = self.scores()
         probability = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
         loss = -np.mean(self.labels * np.log(probability) + (1 - self.labels) * np.log(1 - probability))
         logs["val_auc"] = metrics.roc_auc(self.labels, scores)
@@ -112,22 +124,24 @@ def cached_head(dataset: Dataset, embeddings: np.ndarray, backbone: Backbone) ->
 
 
 class EmbeddingPairs(keras.utils.PyDataset):
-    """Batches of ((a, b), labels) from the embeddings of some families, other pairs in every epoch."""
+    """Batches of ((a, b), labels) from the embeddings of some families, other pairs in every epoch.
 
-    def __init__(self, dataset: Dataset, embeddings: np.ndarray, families: list[str], steps: int,
-                 batch_size: int, seed: int):
+    With a list of two backbones' embeddings, batches of ((a, b, a, b), labels).
+    """
+
+    def __init__(self, dataset: Dataset, embeddings: np.ndarray | list[np.ndarray], families: list[str],
+                 steps: int, batch_size: int, seed: int, epoch: int = 0):
         super().__init__()
-        self.embeddings, self.steps, self.epoch = embeddings, steps, 0
-        self.rows = np.flatnonzero(dataset.photos["family"].isin(families))
-        self.sampler = pairs.PairSampler(dataset.of_families(families), batch_size, seed=seed)
+        self.embeddings = embeddings if isinstance(embeddings, list) else [embeddings]
+        self.steps, self.epoch = steps, epoch
+        self.sampler = pairs.PairSampler(dataset, batch_size, seed=seed, families=families)
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int):
         batch = self.sampler.batch(self.epoch * self.steps + step)
-        a, b = (self.embeddings[self.rows[photos]] for photos in (batch.a, batch.b))
-        return (a, b), batch.labels
+        return tuple(x[rows] for x in self.embeddings for rows in (batch.a, batch.b)), batch.labels
 
     def on_epoch_end(self) -> None:
         """Move on to pairs not seen yet."""
@@ -139,3 +153,288 @@ def cosine_threshold(dataset: Dataset, embeddings: np.ndarray, pairs_each: int =
     protocol = pairs.make_protocol(dataset, list(pairs.folds_for(dataset)["family"]), pairs_each)
     a, b = pairs.photo_rows(protocol, dataset)
     return metrics.best_threshold(protocol["is_related"], cosine(embeddings[a], embeddings[b]))
+
+
+# --- the article's network ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """How a pair network is trained. The defaults are the article's, with a fold for its 100 pairs.
+
+    Attributes:
+        trainable: which layers of the towers train; with ``none`` each photo is embedded once, and
+            only the layers above are run.
+        micro_batch: pairs that are in memory at a time, a divisor of ``batch_size``; a step still is
+            over the whole batch. None: all of them on a GPU, two on a CPU.
+        mixed_precision: half precision in the towers. None: on a GPU.
+    """
+
+    variant: str = "symmetric"
+    trainable: str = "all"
+    learning_rate: float = 1e-5
+    batch_size: int = 16
+    micro_batch: int | None = None
+    steps: int = 200
+    epochs: int = 50
+    patience: int = 10
+    plateau: int = 4
+    fold_pairs: int = 3000
+    augmented: bool = False
+    mixed_precision: bool | None = None
+
+    def for_this_machine(self) -> "NetworkSettings":
+        """The same with nothing left open. Raises ModelError: parts that do not make up a batch."""
+        on_gpu = _has_gpu()
+        micro_batch = self.micro_batch or (self.batch_size if on_gpu else 2)
+        if self.batch_size % micro_batch:
+            raise ModelError(f"A batch of {self.batch_size} pairs cannot be divided into parts of {micro_batch}; "
+                             "choose a divisor.")
+        mixed = on_gpu if self.mixed_precision is None else self.mixed_precision
+        return dataclasses.replace(self, micro_batch=micro_batch, mixed_precision=mixed)
+
+
+class PairTrainer(keras.Model):
+    """Trains a pair network in steps that hold a few pairs in memory at a time.
+
+    Both photos of a pair go through a tower in one batch. The gradients of the micro-batches are
+    summed before the optimizer moves the weights, which gives the same step as the whole batch: no
+    layer looks across pairs. What grows with the batch, the activations, is divided.
+    """
+
+    def __init__(self, network: models.PairNetwork, micro_batch: int):
+        import tensorflow as tf
+
+        super().__init__()
+        self.towers = [network.model.get_layer(backbone.layer_name) for backbone in network.backbones]
+        self.head, self.micro_batch = network.head, micro_batch
+        self.mean_loss = keras.metrics.Mean(name="loss")
+        self.totals = [tf.Variable(tf.zeros(weight.shape), trainable=False)
+                       for weight in network.model.trainable_variables]
+
+    @property
+    def metrics(self):
+        """The mean loss of an epoch."""
+        return [self.mean_loss]
+
+    def call(self, inputs, training=None):
+        """Probability of kin for crops as :func:`models.pair_network` takes them."""
+        embeddings = []
+        for number, tower in enumerate(self.towers):
+            both = tower(keras.ops.concatenate(inputs[2 * number:2 * number + 2]), training=False)
+            embeddings += keras.ops.split(both, 2)
+        return self.head(embeddings, training=training)
+
+    def train_step(self, data):
+        """One step of the optimizer over a batch."""
+        import tensorflow as tf
+
+        inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        parts = tf.shape(labels)[0] // self.micro_batch
+
+        def add_part(number, loss):
+            rows = slice(number * self.micro_batch, (number + 1) * self.micro_batch)
+            with tf.GradientTape() as tape:
+                probability = self([x[rows] for x in inputs], training=True)
+                part = tf.reduce_mean(keras.losses.binary_crossentropy(labels[rows, None], probability))
+                part /= tf.cast(parts, tf.float32)
+                scaled = self.optimizer.scale_loss(part)
+            gradients = tape.gradient(scaled, [weight.value for weight in self.trainable_variables])
+            for total, gradient in zip(self.totals, gradients, strict=True):
+                total.assign_add(gradient)
+            return number + 1, loss + part
+
+        _, loss = tf.while_loop(lambda number, _: number < parts, add_part, (0, 0.0), parallel_iterations=1)
+        self.optimizer.apply([total.value() for total in self.totals], self.trainable_variables)
+        for total in self.totals:
+            total.assign(tf.zeros_like(total))
+        self.mean_loss.update_state(loss)
+        return self.get_metrics_result()
+
+
+class NetworkFoldAUC(FoldAUC):
+    """:class:`FoldAUC` for photos: the towers see each photo of the fold once, however many its pairs."""
+
+    def __init__(self, network: models.PairNetwork, views: list[np.ndarray], a: np.ndarray, b: np.ndarray, labels):
+        super().__init__(None, labels)
+        self.network, self.views = network, views
+        self.photos, places = np.unique(np.concatenate([a, b]), return_inverse=True)
+        self.a, self.b = places[:len(a)], places[len(a):]
+
+    def scores(self) -> np.ndarray:
+        """Probabilities of the fold's pairs ``(n,)``."""
+        embeddings = self.network.embed([view[self.photos] for view in self.views])
+        return self.network.score_embeddings(*([x[rows] for x in embeddings] for rows in (self.a, self.b)))
+
+
+class Resume(keras.callbacks.Callback):
+    """Keeps in one file what a killed run needs to go on as if nothing had happened.
+
+    After each epoch: all variables (weights, optimizer, random states), what the other callbacks
+    count, and the history. Put it last.
+
+    Args:
+        path: the file; others: the callbacks whose counts are kept; identity: what the run is.
+
+    Raises:
+        ModelError: the file belongs to a run with other settings or data, or is damaged.
+    """
+
+    def __init__(self, path: Path, others: list[keras.callbacks.Callback], identity: dict):
+        super().__init__()
+        self.path, self.others, self.identity = path, others, identity
+        self.history: list[dict[str, float]] = []
+        self.counts: list[dict] = []
+        self.stopped = False
+
+    def restore(self, model) -> None:
+        """Bring the model, which is compiled and built, to where the run was."""
+        if not self.path.is_file():
+            return
+        try:
+            with np.load(self.path) as file:
+                state = json.loads(str(file["state"]))
+                values = [file[f"variable{number}"] for number in range(state["variables"])]
+            variables = self._variables(model)
+            if state["identity"] != self.identity or len(values) != len(variables):
+                raise ModelError(f"The run kept in {self.path} had other settings or data; delete that file "
+                                 "to start anew, or name another output.")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ModelError(f"{self.path} is damaged; delete it to start the run anew.") from error
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        self.history, self.counts, self.stopped = state["history"], state["counts"], state["stopped"]
+
+    def on_train_begin(self, logs=None):
+        """Set what the others count, which they have just set to their start."""
+        for callback, counts in zip(self.others, self.counts, strict=False):
+            vars(callback).update(counts)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the file anew, atomically."""
+        self.history.append({name: float(value) for name, value in logs.items()})
+        counts = [{name: value for name, value in vars(callback).items()
+                   if isinstance(value, (int, float)) and not isinstance(value, bool)} for callback in self.others]
+        values = [np.asarray(variable) for variable in self._variables(self.model)]
+        state = {"identity": self.identity, "history": self.history, "counts": counts,
+                 "stopped": bool(self.model.stop_training), "variables": len(values)}
+        with atomic(self.path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, state=json.dumps(state),
+                     **{f"variable{number}": value for number, value in enumerate(values)})
+
+    @staticmethod
+    def _variables(model) -> list:
+        return [*model.variables, *model.optimizer.variables]
+
+
+def fit_network(dataset: Dataset, backbones: list[Backbone], fold: int = 0, seed: int = settings.SEED,
+                how: NetworkSettings = NetworkSettings(), run: str | Path | None = None,
+                verbose: int | str = "auto") -> tuple[models.PairNetwork, dict[str, list[float]]]:
+    """Train the article's network on photos, watched and chosen on a fold as :func:`fit_head` is.
+
+    Args:
+        backbones: one or two, with their pretrained weights at hand.
+        run: folder for the best weights, TensorBoard's logs, and what a killed run needs: the same
+            call goes on after its last whole epoch. None: a temporary one.
+
+    Returns:
+        the network of the best epoch with its facts, and the history: loss, val_auc, val_loss and
+        learning_rate by epoch.
+
+    Raises:
+        ModelError: settings that do not fit, or a run folder of a run with others.
+    """
+    if run is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return fit_network(dataset, backbones, fold, seed, how, folder, verbose)
+    how = how.for_this_machine()
+    keras.utils.set_random_seed(seed)
+    folds = pairs.folds_for(dataset)
+    watched = fold_protocol(dataset, folds, fold, how.fold_pairs)
+    families = list(folds.loc[folds["fold"] != fold, "family"])
+    with _precision("mixed_float16" if how.mixed_precision else "float32"):
+        network = models.PairNetwork(models.pair_network(backbones, how.variant, how.trainable), {}, backbones)
+        prepare = _on_embeddings if how.trainable == "none" else _on_photos
+        trainer, watch, batches = prepare(dataset, network, families, watched, how, seed)
+    network.facts = {
+        "kind": "pair network", "version": __version__, "backbones": [b.name for b in backbones],
+        "preprocessing": [b.preprocessing for b in backbones], "settings": dataclasses.asdict(how),
+        "parameters": models.parameters(network.model), "seed": seed, "fold": fold, "families": len(families),
+        "data": "kaggle" if pairs.is_kaggle(dataset) else "synthetic"}
+    identity = {**network.facts, "photos": fingerprint(dataset), "weights": [b.fingerprint for b in backbones]}
+    history = _fit_resumably(trainer, watch, batches, how, Path(run), identity, verbose)
+    scores, epochs = watch.scores(), len(history["loss"])
+    network.facts |= {"epochs": epochs, "pairs": epochs * how.steps * how.batch_size,
+                      "val_auc": round(max(history["val_auc"]), 4),
+                      "threshold": metrics.best_threshold(watch.labels, scores)}
+    if how.mixed_precision:  # what is kept computes in single precision, on any machine
+        single = models.pair_network(backbones, how.variant, how.trainable, weights=None)
+        single.set_weights(network.model.get_weights())
+        network = models.PairNetwork(single, network.facts, network.backbones)
+    return network, history
+
+
+def _on_embeddings(dataset, network, families, watched, how, seed):
+    """What to fit, the fold's watch and the batches by first epoch: fixed towers, each photo embedded once."""
+    paths = dataset.paths(dataset.photos["path"])
+    embeddings = [embed_photos(backbone, paths) for backbone in network.backbones]
+    fold = [x[rows] for x in embeddings for rows in pairs.photo_rows(watched, dataset)]
+
+    def batches(epoch):
+        return EmbeddingPairs(dataset, embeddings, families, how.steps, how.batch_size, seed, epoch)
+
+    return network.head, FoldAUC(fold, watched["is_related"]), batches
+
+
+def _on_photos(dataset, network, families, watched, how, seed):
+    """The same when towers train: photos in every tower's size."""
+    sizes = [backbone.input_size for backbone in network.backbones]
+    with tqdm(total=len(dataset.photos), desc="Decoding", unit="photo", leave=False) as bar:
+        views = datasets.decoded_sizes(dataset, sizes, bar.update)
+    sampler = pairs.PairSampler(dataset, how.batch_size, seed=seed, families=families)
+
+    def batches(epoch):
+        return pairs.pipeline(views, sampler, (how.epochs - epoch) * how.steps, epoch * how.steps,
+                              [backbone.preprocess for backbone in network.backbones], how.augmented)
+
+    watch = NetworkFoldAUC(network, views, *pairs.photo_rows(watched, dataset), watched["is_related"])
+    return PairTrainer(network, how.micro_batch), watch, batches
+
+
+def _fit_resumably(trainer, watch, batches, how, run: Path, identity: dict, verbose) -> dict[str, list[float]]:
+    """Fit until the fold's AUC stops rising, from where a killed run stopped; keep the best weights."""
+    best = run / "best.weights.h5"
+    rated = [keras.callbacks.ModelCheckpoint(best, "val_auc", mode="max", save_best_only=True,
+                                             save_weights_only=True),
+             keras.callbacks.ReduceLROnPlateau("val_auc", mode="max", factor=0.1, patience=how.plateau),
+             keras.callbacks.EarlyStopping("val_auc", mode="max", patience=how.patience)]
+    trainer.compile(keras.optimizers.Adam(how.learning_rate), "binary_crossentropy")
+    trainer.optimizer.build(trainer.trainable_variables)
+    resume = Resume(run / "state.npz", rated, json.loads(json.dumps(identity)))
+    resume.restore(trainer)
+    done = len(resume.history)
+    if done < how.epochs and not resume.stopped:
+        trainer.fit(batches(done), epochs=how.epochs, initial_epoch=done, steps_per_epoch=how.steps,
+                    shuffle=False, verbose=verbose,
+                    callbacks=[watch, *rated, keras.callbacks.TensorBoard(run / "tensorboard"), resume])
+    trainer.load_weights(best)
+    for path in (best, resume.path):
+        path.unlink()
+    return {name: [epoch[name] for epoch in resume.history] for name in resume.history[0]}
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+@contextlib.contextmanager
+def _precision(policy: str):
+    """Build layers under a dtype policy, and leave Keras as it was."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

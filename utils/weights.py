@@ -108,6 +108,7 @@ class PublishedWeights:
             check: raises WeightsError unless the file it is given can be used. A download takes the
                 place of an older file only after its checksum and this.
         """
+        self.expected(folder)  # a damaged record is told before anything is fetched
         try:
             path = self.path(folder)
             check(path)
@@ -127,11 +128,14 @@ class PublishedWeights:
 def _recorded(folder: Path) -> dict[str, str]:
     """File name to checksum, for files without a published one."""
     try:
-        return read_json(folder / RECORDED)
+        recorded = read_json(folder / RECORDED)
+        if not isinstance(recorded, dict):
+            raise ValueError(f"a {type(recorded).__name__}")
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise WeightsError(f"{folder / RECORDED} is damaged; delete it, and it is made anew.") from error
+    return recorded
 
 
 def verify(path: Path, expected_sha256: str, advice: str) -> None:
@@ -176,8 +180,8 @@ def download(url: str, path: Path, check: Callable[[Path], None], progress: bool
         raise WeightsError(f"The server answers {answer} for {url}; try again later, or "
                            f"{_by_hand(path)}.") from error
     except requests.RequestException as error:
-        kept = f"; {part.stat().st_size / 1e6:.1f} MB are kept and the next run goes on from there" if (
-            part.is_file()) else ""
+        size, _ = _kept(part)
+        kept = f"; {size / 1e6:.1f} MB are kept and the next run goes on from there" if size else ""
         raise WeightsError(f"{url} cannot be reached, or the connection broke{kept}. Check the network and run "
                            f"the command again, or {_by_hand(path)}.") from error
 
@@ -193,7 +197,7 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
     # identity: with a compressed answer, the lengths would not be those of the file
     with requests.get(url, headers={"Accept-Encoding": "identity", **headers}, stream=True,
                       timeout=TIMEOUT) as answer:
-        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+        if size and answer.status_code == requests.codes.requested_range_not_satisfiable:
             if answer.headers.get("Content-Range") == f"bytes */{size}":
                 return  # all of it had come
             _forget(part)

@@ -102,37 +102,42 @@ class Backbone(abc.ABC):
         """
         from keras import ops
 
-        dtype = np.dtype(faces.dtype if isinstance(faces, np.ndarray) else faces.dtype.name)
-        if not self.takes(faces.shape) or not (dtype == np.uint8 or np.issubdtype(dtype, np.floating)):
+        dtype = getattr(faces.dtype, "name", faces.dtype)  # Keras' own tensors have the name alone
+        if not self.takes(faces.shape) or not (dtype == "uint8" or dtype.startswith("float")):
             raise BackboneError(
                 f"{self.name} takes crops of {self.input_size}×{self.input_size} RGB pixels, uint8 or float in "
                 f"0-255, not {dtype} {tuple(faces.shape)}.")
-        if dtype != np.uint8 and len(faces) and hasattr(faces, "__array__"):
+        if dtype != "uint8" and (isinstance(faces, np.ndarray) or hasattr(faces, "numpy")):
             self._check_range(np.asarray(faces))
         return self.standardise(ops.cast(faces, "float32"))
 
     def _check_range(self, faces: np.ndarray) -> None:
         """Refuse floats that were scaled or standardised already."""
+        if not faces.size:
+            return
         least, most = faces.min(), faces.max()
         if not 0 <= least <= most <= 255:
-            raise BackboneError(f"{self.name} takes float images in 0-255, not {least:.3g} to {most:.3g}; do not "
+            raise BackboneError(f"{self.name} takes float images in 0-255, not {least:.7g} to {most:.7g}; do not "
                                 "standardise them before.")
         if 0 < most <= 1:
             raise BackboneError(f"These float images end at {most:.3g}: they look scaled to 0-1, and {self.name} "
                                 "takes 0-255; multiply them by 255.")
 
-    def embed(self, faces: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    def embed(self, faces: np.ndarray, batch_size: int = 64, forward=None) -> np.ndarray:
         """Embed uint8 RGB crops ``(n, size, size, 3)`` as float32 ``(n, embedding_size)``.
 
         The pretrained network is built at the first call and kept. Embeddings are what the
         network gives, not normalised.
 
+        Args:
+            forward: what :meth:`forward` gave for a network trained further. None: the pretrained one.
+
         Raises:
             BackboneError: wrong shape or dtype.
         """
         self.check(faces)
-        parts = [self._forward(faces[i:i + batch_size]).numpy()
-                 for i in range(0, len(faces), batch_size)]
+        forward = forward or self._pretrained
+        parts = [forward(faces[i:i + batch_size]).numpy() for i in range(0, len(faces), batch_size)]
         return np.concatenate(parts) if parts else np.empty((0, self.embedding_size), np.float32)
 
     def takes(self, shape: tuple) -> bool:
@@ -147,14 +152,17 @@ class Backbone(abc.ABC):
                 f"{self.input_size}, 3) with values 0-255, not {faces.dtype} {faces.shape}.")
 
     @functools.cached_property
-    def _forward(self):
+    def _pretrained(self):
+        return self.forward(self.build())
+
+    def forward(self, model):
+        """A compiled function from uint8 crops to what ``model``, a network of this kind, gives: float32."""
         import tensorflow as tf
 
-        model = self.build()
         size = self.input_size
 
         @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])
         def forward(faces):
-            return model(self.preprocess(faces), training=False)
+            return tf.cast(model(self.preprocess(faces), training=False), tf.float32)
 
         return forward

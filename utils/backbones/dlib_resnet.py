@@ -101,11 +101,10 @@ def _pad_to_match(x, y, name: str):
     for tensor, other, side in ((x, y, "x"), (y, x, "y")):
         rows = max(other.shape[1] - tensor.shape[1], 0)
         columns = max(other.shape[2] - tensor.shape[2], 0)
-        channels = max(other.shape[3] - tensor.shape[3], 0)
         if rows or columns:
             tensor = layers.ZeroPadding2D(((0, rows), (0, columns)), name=f"{name}_pad_{side}")(tensor)
-        if channels:
-            zeros = layers.Rescaling(0.0, name=f"{name}_zeros")(tensor[..., :channels])
+        if other.shape[3] > tensor.shape[3]:
+            zeros = layers.Rescaling(0.0, name=f"{name}_zeros")(tensor)  # always as many as there are
             tensor = layers.Concatenate(name=f"{name}_widen")([tensor, zeros])
         padded.append(tensor)
     return padded

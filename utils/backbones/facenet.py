@@ -73,7 +73,7 @@ class FaceNet(PublishedBackbone):
 
         network = inception_resnet_v1()(input_shape=(self.input_size, self.input_size, 3),
                                         classes=self.embedding_size)
-        return keras.Model(network.inputs, network.outputs[0], name=self.layer_name)
+        return keras.Model(network.inputs[0], network.outputs[0], name=self.layer_name)
 
 
 class FaceNet512(FaceNet):

@@ -59,8 +59,11 @@ def is_legacy(path: Path) -> bool:
     """Whether the file is an HDF5 file of weights as Keras 1 and 2 wrote them."""
     if not h5py.is_hdf5(path):
         return False
-    with h5py.File(path) as file:
-        return "layer_names" in _weights_group(file).attrs
+    try:
+        with h5py.File(path) as file:
+            return bool(_parts(_weights_group(file), "layer_names"))
+    except OSError:  # truncated
+        return False
 
 
 def load_h5(model, path: Path) -> None:
@@ -97,13 +100,19 @@ def _tensors(group: h5py.Group) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """A list of names from an attribute, which Keras splits when it is longer than 64 kB."""
-    parts = [attribute] if attribute in group.attrs else sorted(
-        (name for name in group.attrs if name.removeprefix(attribute).isdigit()),
-        key=lambda name: int(name.removeprefix(attribute)))
+    """The list of names in an attribute."""
+    parts = _parts(group, attribute)
     if not parts:
         raise KeyError(attribute)
     return [name.decode() if isinstance(name, bytes) else name for part in parts for name in group.attrs[part]]
+
+
+def _parts(group: h5py.Group, attribute: str) -> list[str]:
+    """The attributes that hold a list, which Keras splits when it is longer than 64 kB."""
+    if attribute in group.attrs:
+        return [attribute]
+    return sorted((name for name in group.attrs if name.removeprefix(attribute).isdigit()),
+                  key=lambda name: int(name.removeprefix(attribute)))
 
 
 def _compare(wanted: dict, found: dict, name: str, path: Path) -> None:

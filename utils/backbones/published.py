@@ -20,10 +20,8 @@ class PublishedBackbone(Backbone):
 
     def fetch(self, progress: bool = True) -> Path:
         """Download the file unless the right one is there, and load it once. Raises WeightsError."""
-        def check(path: Path) -> None:
-            load_h5(self.architecture(), path)
-
-        return self.weights.fetch(settings.weights_dir(), check, progress)
+        model = self.architecture()  # first: without the network's package, nothing is fetched
+        return self.weights.fetch(settings.weights_dir(), lambda path: load_h5(model, path), progress)
 
     def load_pretrained(self, model) -> None:
         """Read the published file, every tensor by name. Raises WeightsError."""

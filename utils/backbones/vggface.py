@@ -58,7 +58,7 @@ class VGGFace(PublishedBackbone):
 
         network = getattr(package().models, self.constructor)(
             include_top=False, weights=None, input_shape=(224, 224, 3), pooling="avg")
-        return keras.Model(network.inputs, network.outputs[0], name=self.layer_name)
+        return keras.Model(network.inputs[0], network.outputs[0], name=self.layer_name)
 
 
 class VGGFaceResNet50(VGGFace):
