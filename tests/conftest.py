@@ -7,9 +7,10 @@ from utils import backbones, datasets, embeddings, synthetic
 
 @pytest.fixture(scope="session", autouse=True)
 def own_environment(tmp_path_factory):
-    """No test reads or writes the user's cache or data."""
+    """No test reads or writes the user's cache, weights or data."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("KIN_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
         patch.delenv("KIN_DATA", raising=False)
         yield
 

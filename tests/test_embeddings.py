@@ -31,13 +31,16 @@ class Toy(Backbone):
     def __init__(self):
         self.calls = []
 
-    def preprocess(self, faces):
+    def standardise(self, faces):
         return faces
 
     def architecture(self):
         raise NotImplementedError
 
     def load_pretrained(self, model):
+        raise NotImplementedError
+
+    def weights_path(self):
         raise NotImplementedError
 
     def embed(self, faces, batch_size=64):

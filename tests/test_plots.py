@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from utils import audit, metrics, plots
+from utils import audit, backbones, metrics, models, plots
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +134,14 @@ def test_history_counts_epochs_from_one():
     axis, = figure.axes
     assert_allclose(axis.lines[0].get_xydata(), [(1, 3), (2, 2), (3, 1)])
     assert axis.get_ylabel() == "loss" and axis.get_xlabel() == "epoch"
+
+
+def test_pair_network_is_drawn_with_the_sizes_that_it_has():
+    encoder = backbones.get("dlib-resnet")
+    figure = plots.pair_network(models.pair_network([encoder], "article", weights=None))
+    words = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+    assert words == ["photo a\n150×150", "a: 128", "photo b\n150×150", "b: 128", "dlib_resnet\n5.6 million",
+                     "6 features\nof the pair", "768 numbers\n500\n100\n25", "p(kin)"]
 
 
 def test_saved_figure_is_a_picture_in_a_new_folder_and_is_closed(tmp_path):

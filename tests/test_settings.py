@@ -2,20 +2,27 @@
 
 from pathlib import Path
 
+import pytest
+
 from utils import settings
 
 
-def test_cache_is_where_the_environment_says_at_every_call(monkeypatch, tmp_path):
+@pytest.mark.parametrize("variable, folder", [("KIN_CACHE", settings.cache_dir),
+                                              ("KIN_WEIGHTS", settings.weights_dir)])
+def test_folder_is_where_the_environment_says_at_every_call(monkeypatch, tmp_path, variable, folder):
     for name in ("one", "two"):
-        monkeypatch.setenv("KIN_CACHE", str(tmp_path / name))
-        assert settings.cache_dir() == tmp_path / name
+        monkeypatch.setenv(variable, str(tmp_path / name))
+        assert folder() == tmp_path / name
 
 
-def test_cache_is_beside_the_data_by_default(monkeypatch):
-    monkeypatch.delenv("KIN_CACHE")
-    assert settings.cache_dir() == settings.DATA / "cache"
-    monkeypatch.setenv("KIN_CACHE", "")
-    assert settings.cache_dir() == settings.DATA / "cache"
+@pytest.mark.parametrize("variable, folder, default", [
+    ("KIN_CACHE", settings.cache_dir, settings.DATA / "cache"),
+    ("KIN_WEIGHTS", settings.weights_dir, settings.ROOT / "models/downloads")], ids=["KIN_CACHE", "KIN_WEIGHTS"])
+def test_folder_is_inside_the_course_by_default(monkeypatch, variable, folder, default):
+    monkeypatch.delenv(variable)
+    assert folder() == default
+    monkeypatch.setenv(variable, "")
+    assert folder() == default
 
 
 def test_data_is_synthetic_unless_named(monkeypatch):
@@ -29,8 +36,10 @@ def test_data_is_synthetic_unless_named(monkeypatch):
 def test_home_folder_may_be_written_as_a_tilde(monkeypatch):
     monkeypatch.setenv("KIN_DATA", "~/fiw.zip")
     monkeypatch.setenv("KIN_CACHE", "~/cache")
+    monkeypatch.setenv("KIN_WEIGHTS", "~/weights")
     assert settings.data_source() == Path.home() / "fiw.zip"
     assert settings.cache_dir() == Path.home() / "cache"
+    assert settings.weights_dir() == Path.home() / "weights"
 
 
 def test_committed_inputs_are_where_the_settings_say():

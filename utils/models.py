@@ -113,8 +113,9 @@ def pair_network(backbones: Sequence[Backbone], variant: str = "symmetric", trai
     """The article's model: one or two towers, each run on both photos, and :func:`pair_head`.
 
     Inputs are preprocessed crops ``(batch, size, size, 3)``: tower 1 photo a, tower 1 photo b, tower 2
-    photo a, tower 2 photo b. Batch normalisation in the towers keeps its pretrained statistics, also
-    in training: those of a few faces are noise, and training and serving stay the same function.
+    photo a, tower 2 photo b. Train it with :class:`training.PairTrainer`: batch normalisation in the
+    towers then keeps its pretrained statistics. Those of a few faces are noise, and training and serving
+    stay the same function. (Keras's own ``fit`` changes them, whatever ``training`` a tower is called with.)
 
     Args:
         variant: one of ``VARIANTS``; trainable: which layers of the towers train, one of ``TRAINABLE``.
@@ -187,15 +188,20 @@ class TrainedModel:
                 archive.writestr(FACTS, json.dumps(self.facts, indent=2))
 
 
+def _in_parts(head, inputs: Sequence[np.ndarray], size: int = 4096) -> np.ndarray:
+    """Probabilities ``(n,)`` of what a head says to ``n`` pairs of embeddings."""
+    parts = [np.asarray(head([x[start:start + size] for x in inputs], training=False))[:, 0]
+             for start in range(0, len(inputs[0]), size)]
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
 @dataclass
 class KinshipModel(TrainedModel):
     """A head on embeddings: ``model`` takes two of them."""
 
     def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Probability of kin for each pair of embeddings ``(n, d)``: float32 ``(n,)`` in [0, 1]."""
-        parts = [np.asarray(self.model([a[i:i + 4096], b[i:i + 4096]], training=False))[:, 0]
-                 for i in range(0, len(a), 4096)]
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        return _in_parts(self.model, [a, b])
 
 
 @dataclass
@@ -233,8 +239,7 @@ class PairNetwork(TrainedModel):
     def score_embeddings(self, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
         """The same from the towers' embeddings: float32 ``(n,)`` in [0, 1]."""
         inputs = [x for pair in zip(a, b, strict=True) for x in pair]
-        return self.head.predict(inputs, batch_size=4096, verbose=0)[:, 0] if len(inputs[0]) else (
-            np.empty(0, np.float32))
+        return _in_parts(self.head, inputs)
 
     def score_photos(self, a: Sequence[str | Path], b: Sequence[str | Path], progress: bool = True) -> np.ndarray:
         """Probability of kin for each pair of photos of faces, by path: ``(n,)``. A photo is read once.
@@ -245,7 +250,7 @@ class PairNetwork(TrainedModel):
         paths, places = np.unique([str(path) for path in (*a, *b)], return_inverse=True)
         sizes, parts = [backbone.input_size for backbone in self.backbones], []
         with tqdm(total=len(paths), desc="Embedding", unit="photo", disable=not progress) as bar:
-            for chunk in (paths[start:start + CHUNK] for start in range(0, len(paths), CHUNK)):
+            for chunk in (paths[start:start + CHUNK] for start in range(0, len(paths) or 1, CHUNK)):
                 out = {size: np.empty((len(chunk), size, size, 3), np.uint8) for size in sizes}
                 images.read_sizes(chunk, out)
                 parts.append(self.embed([out[size] for size in sizes]))
@@ -268,7 +273,19 @@ class PairNetwork(TrainedModel):
 def h5_objects() -> dict[str, type]:
     """Keras's own operations in the network, by name: its loader of ``.h5`` files knows layers only."""
     heads = [pair_head({"tower": PROJECTION}, variant) for variant in VARIANTS]
-    return {type(operation).__name__: type(operation) for head in heads for operation in head.operations}
+    kinds = {type(operation) for head in heads for operation in head.operations}
+    return {kind.__name__: _operation_or_layer(kind) for kind in kinds if not issubclass(kind, layers.Layer)}
+
+
+def _operation_or_layer(operation: type) -> type:
+    """For a name in an ``.h5`` file such as ``Add``: the operation, or the towers' layer of that name."""
+    class Either:
+        @staticmethod
+        def from_config(config):
+            is_layer = "trainable" in config  # operations have a name and nothing else
+            return (getattr(layers, operation.__name__) if is_layer else operation).from_config(config)
+
+    return Either
 
 
 def load(path: str | Path, backbone: Backbone) -> KinshipModel:
@@ -310,7 +327,10 @@ def _facts(path: str | Path) -> dict:
         raise ModelError(f"There is no model {path}; train one with: python -m utils train")
     try:
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read(FACTS))
+            facts = json.loads(archive.read(FACTS))
+            if not isinstance(facts, dict) or not {"backbone", "backbones"} & set(facts):
+                raise ValueError("no facts of a model")
+            return facts
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ModelError(_BROKEN.format(path)) from error
 

@@ -164,6 +164,49 @@ def history(curves: dict[str, Sequence[float]], ylabel: str, xlabel: str = "epoc
     return axis.figure
 
 
+def pair_network(network):
+    """The article's model as boxes from left to right, with the sizes and numbers that it has.
+
+    Args:
+        network: what ``models.pair_network`` gives.
+    """
+    head = network.get_layer("pair_head")
+    towers = [layer for layer in network.layers if hasattr(layer, "layers") and layer is not head]
+    figure, axis = plt.subplots(figsize=(11, 0.6 + 2.1 * len(towers)))
+    axis.set(xlim=(0, 11), ylim=(-len(towers), 0))
+    axis.axis("off")
+    middle = -len(towers) / 2
+    for number, tower in enumerate(towers):
+        y = -number - 0.5
+        size, width = tower.input_shape[1], tower.output_shape[1]
+        maps = [layer for layer in head.layers if layer.name.startswith(f"{tower.name}_") and layer.weights]
+        kinds = 6 if not maps else len(maps)
+        for side, shift in (("a", 0.22), ("b", -0.22)):
+            _box(axis, 0.9, y + shift, f"photo {side}\n{size}×{size}", NEUTRAL)
+            _arrow(axis, (1.55, y + shift), (2.15, y))
+            _arrow(axis, (4.05, y), (4.6, y + shift))
+            _box(axis, 5.05, y + shift, f"{side}: {width}", STRANGER)
+            _arrow(axis, (5.5, y + shift), (6.1, y))
+        _box(axis, 3.1, y, f"{tower.name}\n{tower.count_params() / 1e6:.1f} million", STRANGER)
+        _box(axis, 6.9, y, f"{kinds} features\nof the pair" + (f"\neach to {maps[0].units}" if maps else ""), KIN)
+        _arrow(axis, (7.75, y), (8.3, middle))
+    dense = [layer.units for layer in head.layers if layer.name.startswith("dense")]
+    _box(axis, 9.0, middle, f"{head.get_layer('features').output.shape[1]} numbers\n"
+                            + "\n".join(map(str, dense)), KIN)
+    _arrow(axis, (9.65, middle), (10.0, middle))
+    _box(axis, 10.45, middle, "p(kin)", KIN)
+    return figure
+
+
+def _box(axis, x: float, y: float, text: str, colour: str) -> None:
+    axis.text(x, y, text, ha="center", va="center", fontsize=9, color="white",
+              bbox={"boxstyle": "round,pad=0.45", "facecolor": colour, "edgecolor": "none"})
+
+
+def _arrow(axis, start: tuple[float, float], end: tuple[float, float]) -> None:
+    axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": NEUTRAL, "lw": 1})
+
+
 def save(figure, path: str | Path) -> None:
     """Write a figure as PNG and close it."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -117,7 +117,10 @@ class PublishedWeights:
 
             def wanted(part: Path) -> None:
                 if (expected := self.expected(folder)) is not None:
-                    verify(part, expected, f"fetch {self.url} by hand, or run the command again.")
+                    advice = (f"fetch {self.url} by hand, or run the command again." if self.sha256 else
+                              f"if its publisher has replaced it, delete {folder / RECORDED} and run the command "
+                              "again.")
+                    verify(part, expected, advice)
                 check(part)
 
             download(self.url, path, wanted, progress)

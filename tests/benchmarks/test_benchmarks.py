@@ -5,9 +5,13 @@ import itertools
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+
+from utils import backbones
+from utils.backbones import Backbone
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -28,6 +32,11 @@ def generator(load):
 @pytest.fixture(scope="module")
 def encoder(load):
     return load("encoder")
+
+
+@pytest.fixture(scope="module")
+def two_networks(load):
+    return load("two_networks")
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +118,60 @@ def test_encoder_benchmark_gives_positive_times_and_agreement(encoder, families)
     assert max(found["largest_difference"].values()) < 1e-5
 
 
+# --- the two-network model ----------------------------------------------------------------------
+
+
+class Toy(Backbone):
+    """A dense layer on the mean colour of a 20×20 crop."""
+
+    name, input_size, embedding_size, preprocessing, weights_id = "toy", 20, 6, "unit", "0123456789abcdef"
+
+    def standardise(self, faces):
+        return faces / 255
+
+    def architecture(self):
+        inputs = keras.Input((20, 20, 3))
+        average = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization()(inputs))
+        return keras.Model(inputs, keras.layers.Dense(6)(average), name="toy")
+
+    def load_pretrained(self, model):
+        raise NotImplementedError
+
+    def weights_path(self):
+        raise NotImplementedError
+
+
+class Orders:
+    """A pipe that asks for the given work and keeps the answers."""
+
+    def __init__(self, *work):
+        self.work, self.answers = [*work, None], []
+
+    def recv(self):
+        return self.work.pop(0)
+
+    def send(self, answer):
+        self.answers.append(answer)
+
+
+@pytest.mark.parametrize("version", ["PLAIN", "OURS"])
+def test_each_version_does_the_work_it_is_asked_for(two_networks, monkeypatch, version):
+    monkeypatch.setattr(backbones, "get", lambda name: Toy())
+    pipe = Orders(*two_networks.WORK, "training step")
+    two_networks.child(pipe, getattr(two_networks, version), ["toy"], pairs=4, micro_batch=2)
+    assert len(pipe.answers) == 3 and all_positive(itertools.chain(*pipe.answers))
+    assert [peak for _, peak in pipe.answers] == sorted(peak for _, peak in pipe.answers)
+
+
+def test_two_networks_table_compares_with_the_plain_version(two_networks, monkeypatch):
+    figures = {two_networks.PLAIN: {"seconds": 2.0, "peak_gb": 6.0},
+               two_networks.OURS: {"seconds": 1.0, "peak_gb": 1.5}}
+    monkeypatch.setattr(two_networks, "measure", lambda *options: {work: figures for work in two_networks.WORK})
+    text = two_networks.run(two_networks.build_parser().parse_args([]))["text"]
+    assert text.splitlines()[0].startswith("facenet + vggface-resnet50, 16 pairs, median of 5")
+    assert text.splitlines()[-1].split() == ["training", "step,", "ours", "1.00", "1.50", "0.50×", "0.25×"]
+
+
 # --- what they share ----------------------------------------------------------------------------
 
 
@@ -139,7 +202,7 @@ def test_benchmark_prints_a_table_or_json(load, side_by_side, families_root, cap
     assert "×" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["generator", "encoder"])
+@pytest.mark.parametrize("name", ["generator", "encoder", "two_networks"])
 def test_help_has_an_example(load, name):
     assert f"python benchmarks/{name}.py" in load(name).build_parser().format_help()
 

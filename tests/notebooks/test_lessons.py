@@ -62,6 +62,15 @@ def test_lesson_03_combines_embeddings_as_the_model_does():
     np.testing.assert_allclose(written_out, models.pair_features(a, b), rtol=1e-6)
 
 
+def test_lesson_03_has_the_features_of_the_article():
+    a, b = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
+    written_out = definitions("03_model_and_training", np=np)["article_features"](a, b)
+    ours = models.combined_features(a, b, "article")
+    assert list(written_out) == list(ours)
+    for kind, value in ours.items():
+        np.testing.assert_allclose(written_out[kind], value, rtol=1e-5, atol=1e-6)
+
+
 def test_lesson_03_log_loss_is_the_callbacks_and_scikit_learns(family_embeddings):
     labels, claimed = np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.4, 0.2, 0.0])
     written_out = definitions("03_model_and_training", np=np)["log_loss"](labels, claimed)

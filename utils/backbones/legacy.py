@@ -9,6 +9,7 @@ Nothing outside that module changes: not ``keras``, not ``sys.modules``.
 """
 
 import builtins
+import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +96,8 @@ def _tensors(group: h5py.Group) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
     for layer in _names(group, "layer_names"):
         for path in _names(group[layer], "weight_names"):
             tensor = path.rpartition("/")[2].partition(":")[0]  # conv1/7x7_s2/kernel:0
-            tensor = tensor.removeprefix(f"{layer}_")  # conv1_1_W in Keras 1
+            tensor = tensor.removeprefix(f"{layer.rpartition('/')[2]}_")  # conv1_1_W in Keras 1
+            tensor = re.sub(r"_\d+$", "", tensor)  # kernel_1 of a network that was built twice
             yield (our_name(layer), KERAS_1.get(tensor, tensor)), np.asarray(group[layer][path])
 
 

@@ -1,0 +1,145 @@
+"""Seconds and memory of the two-network model: the article's plain version against the course's.
+
+Plain: each of the four inputs goes through its tower by itself, batch normalisation uses and updates
+the statistics of the batch, all layers train, and a step holds all pairs in memory. Ours:
+`models.pair_network` in `training.PairTrainer`, all layers training too, a few pairs in memory at a
+time. Both have the article's features and random weights, which take as long as trained ones. Each
+version has a process of its own, because a process has one peak of memory; they take turns, and the
+other one waits meanwhile. A first step of each, which builds the graph, is not counted.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+
+import numpy as np
+import side_by_side
+
+from utils import settings
+from utils.backbones import REGISTRY
+
+PLAIN, OURS = "plain, as published", "ours"
+WORK = ("prediction", "training step")
+
+
+def plain(backbones, micro_batch):
+    """Functions that predict and train on (crops, labels), as the article's model does."""
+    import keras
+
+    from utils import models
+
+    inputs, embeddings = [], []
+    for backbone in backbones:
+        tower = backbone.build(None)
+        for _ in "ab":
+            inputs.append(keras.Input((backbone.input_size, backbone.input_size, 3)))
+            embeddings.append(tower(inputs[-1]))
+    head = models.pair_head({b.layer_name: b.embedding_size for b in backbones}, "article")
+    model = keras.Model(inputs, head(embeddings))
+    model.compile(keras.optimizers.Adam(1e-5), "binary_crossentropy")
+
+    def preprocessed(crops):
+        return [backbones[number // 2].preprocess(faces) for number, faces in enumerate(crops)]
+
+    return {WORK[0]: lambda crops, labels: model.predict_on_batch(preprocessed(crops)),
+            WORK[1]: lambda crops, labels: model.train_on_batch(preprocessed(crops), labels)}
+
+
+def ours(backbones, micro_batch):
+    """The same with the course's model and trainer."""
+    import keras
+
+    from utils import models, training
+
+    how = training.NetworkSettings(micro_batch=micro_batch, batch_size=micro_batch or 16).for_this_machine()
+    network = models.PairNetwork(models.pair_network(backbones, "article", "all", None), {}, backbones)
+    trainer = training.PairTrainer(network, how.micro_batch)
+    trainer.compile(keras.optimizers.Adam(1e-5))
+
+    def train(crops, labels):
+        inputs = [backbones[number // 2].preprocess(faces) for number, faces in enumerate(crops)]
+        trainer.train_on_batch(tuple(inputs), labels)
+
+    return {WORK[0]: lambda crops, labels: network.score(crops[0::2], crops[1::2]), WORK[1]: train}
+
+
+def child(pipe, version: str, names: list[str], pairs: int, micro_batch: int | None) -> None:
+    """Do the work that comes through the pipe; answer with seconds, and the peak memory so far in GB."""
+    import keras
+
+    from utils import backbones
+
+    keras.utils.set_random_seed(settings.SEED)
+    chosen = [backbones.get(name) for name in names]
+    rng = np.random.default_rng(settings.SEED)
+    crops = [rng.integers(0, 256, (pairs, b.input_size, b.input_size, 3), np.uint8) for b in chosen for _ in "ab"]
+    labels = np.arange(pairs, dtype=np.float32) % 2
+    functions = {PLAIN: plain, OURS: ours}[version](chosen, micro_batch)
+    while (work := pipe.recv()) is not None:
+        start = time.perf_counter()
+        functions[work](crops, labels)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+        pipe.send((time.perf_counter() - start, peak))
+
+
+def measure(names: list[str], pairs: int, micro_batch: int | None, repeats: int) -> dict:
+    """Median seconds of each kind of work, and peak memory after it, of both versions."""
+    context, pipes, processes = multiprocessing.get_context("spawn"), {}, []
+    for version in (PLAIN, OURS):
+        pipes[version], theirs = context.Pipe()
+        arguments = (theirs, version, names, pairs, micro_batch)
+        processes.append(context.Process(target=child, args=arguments, daemon=True))
+        processes[-1].start()
+        theirs.close()
+
+    def ask(version: str, work: str) -> tuple[float, float]:
+        pipes[version].send(work)
+        return pipes[version].recv()
+
+    found = {}
+    for work in WORK:  # prediction first: a training step takes more memory
+        rounds = [{version: ask(version, work) for version in pipes} for _ in range(repeats + 1)][1:]
+        found[work] = {version: {"seconds": statistics.median(answers[version][0] for answers in rounds),
+                                 "peak_gb": rounds[-1][version][1]} for version in pipes}
+    for pipe, process in zip(pipes.values(), processes, strict=True):
+        pipe.send(None)
+        process.join()
+    return found
+
+
+def run(options) -> dict:
+    """Measure both versions; ``text`` is the table."""
+    found = measure(options.backbones, options.pairs, options.micro_batch, options.repeats)
+    rows = {}
+    for work, versions in found.items():
+        for version, figures in versions.items():
+            rows[f"{work}, {version}"] = [
+                f"{figures['seconds']:.2f}", f"{figures['peak_gb']:.2f}",
+                *(f"{figures[name] / versions[PLAIN][name]:.2f}×" for name in ("seconds", "peak_gb"))]
+    text = "\n".join([f"{' + '.join(options.backbones)}, {options.pairs} pairs, median of {options.repeats} "
+                      "repetitions in turns",
+                      side_by_side.table(["seconds", "peak GB", "time", "memory"], rows)])
+    return {"backbones": options.backbones, "pairs": options.pairs, "repeats": options.repeats, **found,
+            "text": text}
+
+
+def build_parser():
+    """The options of this benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  python benchmarks/two_networks.py --repeats 3 --json")
+    parser.add_argument("--backbones", nargs="+", choices=list(REGISTRY), default=["facenet", "vggface-resnet50"])
+    parser.add_argument("--pairs", type=side_by_side.count, default=16, metavar="N", help="a batch (default: 16)")
+    parser.add_argument("--micro-batch", type=side_by_side.count, metavar="N",
+                        help="pairs in memory at a time, ours (default: the course's)")
+    parser.add_argument("--repeats", type=side_by_side.count, default=5, metavar="N",
+                        help="repetitions, of which the median counts (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(side_by_side.main(run, build_parser().parse_args()))
