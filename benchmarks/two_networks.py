@@ -22,6 +22,7 @@ from utils import settings
 from utils.backbones import REGISTRY
 
 PLAIN, OURS = "plain, as published", "ours"
+FIGURES = ("seconds", "cpu_seconds", "peak_gb")
 WORK = ("prediction", "training step")
 
 
@@ -67,7 +68,7 @@ def ours(backbones, micro_batch):
 
 
 def child(pipe, version: str, names: list[str], pairs: int, micro_batch: int | None) -> None:
-    """Do the work that comes through the pipe; answer with seconds, and the peak memory so far in GB."""
+    """Do the work that comes through the pipe; answer with seconds, CPU seconds, and the peak so far in GB."""
     import keras
 
     from utils import backbones
@@ -79,10 +80,11 @@ def child(pipe, version: str, names: list[str], pairs: int, micro_batch: int | N
     labels = np.arange(pairs, dtype=np.float32) % 2
     functions = {PLAIN: plain, OURS: ours}[version](chosen, micro_batch)
     while (work := pipe.recv()) is not None:
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         functions[work](crops, labels)
+        spent = time.perf_counter() - start, time.process_time() - cpu
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-        pipe.send((time.perf_counter() - start, peak))
+        pipe.send((*spent, peak))
 
 
 def measure(names: list[str], pairs: int, micro_batch: int | None, repeats: int) -> dict:
@@ -95,7 +97,7 @@ def measure(names: list[str], pairs: int, micro_batch: int | None, repeats: int)
         processes[-1].start()
         theirs.close()
 
-    def ask(version: str, work: str) -> tuple[float, float]:
+    def ask(version: str, work: str) -> tuple[float, float, float]:
         pipes[version].send(work)
         return pipes[version].recv()
 
@@ -103,7 +105,8 @@ def measure(names: list[str], pairs: int, micro_batch: int | None, repeats: int)
     for work in WORK:  # prediction first: a training step takes more memory
         rounds = [{version: ask(version, work) for version in pipes} for _ in range(repeats + 1)][1:]
         found[work] = {version: {"seconds": statistics.median(answers[version][0] for answers in rounds),
-                                 "peak_gb": rounds[-1][version][1]} for version in pipes}
+                                 "cpu_seconds": statistics.median(answers[version][1] for answers in rounds),
+                                 "peak_gb": rounds[-1][version][2]} for version in pipes}
     for pipe, process in zip(pipes.values(), processes, strict=True):
         pipe.send(None)
         process.join()
@@ -117,11 +120,11 @@ def run(options) -> dict:
     for work, versions in found.items():
         for version, figures in versions.items():
             rows[f"{work}, {version}"] = [
-                f"{figures['seconds']:.2f}", f"{figures['peak_gb']:.2f}",
-                *(f"{figures[name] / versions[PLAIN][name]:.2f}×" for name in ("seconds", "peak_gb"))]
+                *(f"{figures[name]:.2f}" for name in FIGURES),
+                *(f"{figures[name] / versions[PLAIN][name]:.2f}×" for name in FIGURES)]
     text = "\n".join([f"{' + '.join(options.backbones)}, {options.pairs} pairs, median of {options.repeats} "
                       "repetitions in turns",
-                      side_by_side.table(["seconds", "peak GB", "time", "memory"], rows)])
+                      side_by_side.table(["s", "CPU s", "peak GB", "time", "CPU time", "memory"], rows)])
     return {"backbones": options.backbones, "pairs": options.pairs, "repeats": options.repeats, **found,
             "text": text}
 

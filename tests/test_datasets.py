@@ -417,6 +417,53 @@ def test_decoded_sizes_and_families_do_not_share_a_file(families, cache):
     assert len(shapes) == 4
 
 
+@pytest.fixture
+def reads(monkeypatch):
+    """The photos that are read, one entry each time."""
+    def counted(source):
+        seen.append(Path(source))
+        return read(source)
+
+    seen, read = [], images.read
+    monkeypatch.setattr(images, "read", counted)
+    return seen
+
+
+def test_decoded_in_two_sizes_is_what_each_size_gives_and_is_read_once(families, cache, reads):
+    part, seen = families.of_families(["F0003"]), []
+    small, large = datasets.decoded_sizes(part, [24, 40], seen.append)
+    assert sorted(reads) == sorted(part.paths(part.photos["path"])) and sum(seen) == len(part.photos)
+    for pixels, size in ((small, 24), (large, 40)):
+        assert isinstance(pixels, np.memmap) and not pixels.flags.writeable
+        assert_array_equal(pixels, [images.read_resized(path, size) for path in part.paths(part.photos["path"])])
+
+
+def test_decoded_sizes_come_in_the_order_asked_for_also_when_they_are_there(families, cache, reads):
+    part = families.of_families(["F0003"])
+    for sizes in ([40, 24], [24, 40], [24, 24], [24]):
+        assert [pixels.shape[1] for pixels in datasets.decoded_sizes(part, sizes)] == sizes
+    assert len(reads) == len(part.photos)
+
+
+def test_only_the_size_that_is_not_there_is_decoded(families, cache, reads):
+    part = families.of_families(["F0003"])
+    datasets.decoded(part, 24)
+    there = next((cache / "decoded").glob("*-24.npy")).stat()
+    reads.clear()
+    small, large = datasets.decoded_sizes(part, [24, 40])
+    assert sorted(reads) == sorted(part.paths(part.photos["path"]))
+    assert next((cache / "decoded").glob("*-24.npy")).stat() == there
+    assert_array_equal(large, datasets.decoded(part, 40))
+    assert (small.shape[1], large.shape[1]) == (24, 40)
+
+
+def test_broken_photo_leaves_no_half_file_of_any_size(families_root, families, cache):
+    [broken] = synthetic.manifest(families_root)["defects"]["truncated"]
+    with pytest.raises(ImageError, match=Path(broken).name):
+        datasets.decoded_sizes(datasets.load(families_root), [24, 32])
+    assert [path.suffix for path in (cache / "decoded").iterdir()] == [".lock"]
+
+
 def test_decoding_a_broken_photo_names_it_and_leaves_no_half_file(families_root, cache):
     [broken] = synthetic.manifest(families_root)["defects"]["truncated"]
     with pytest.raises(ImageError, match=Path(broken).name):

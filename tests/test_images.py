@@ -301,6 +301,37 @@ def test_read_many_names_the_broken_photo(folder):
         images.read_many(sorted(folder.iterdir()), 32)
 
 
+def test_read_sizes_gives_what_reading_each_size_gives(folder):
+    paths, counted = sorted(folder.glob("*.png")), []
+    out = {size: np.zeros((12, size, size, 3), np.uint8) for size in (48, 20, 64)}
+    assert images.read_sizes(paths, out, counted.append) is out and counted == [1] * 12
+    for size, found in out.items():
+        assert_array_equal(found, images.read_many(paths, size))
+
+
+def test_read_sizes_reads_each_photo_once(folder, monkeypatch):
+    def counted(source):
+        reads.append(source)
+        return read(source)
+
+    reads, read, paths = [], images.read, sorted(folder.glob("*.png"))
+    monkeypatch.setattr(images, "read", counted)
+    images.read_sizes(paths, {size: np.empty((12, size, size, 3), np.uint8) for size in (32, 48)})
+    assert sorted(reads) == paths
+
+
+def test_read_sizes_of_nothing_leaves_empty_arrays():
+    out = {size: np.empty((0, size, size, 3), np.uint8) for size in (32, 48)}
+    assert [len(found) for found in images.read_sizes([], out).values()] == [0, 0]
+
+
+def test_read_sizes_names_the_broken_photo(folder):
+    (folder / "07.png").write_bytes(encode(smooth())[:200])
+    out = {size: np.zeros((12, size, size, 3), np.uint8) for size in (32, 48)}
+    with pytest.raises(ImageError, match=r"07\.png is truncated or damaged"):
+        images.read_sizes(sorted(folder.iterdir()), out)
+
+
 def test_threads_give_results_in_order_and_end():
     before = threading.active_count()
     assert list(images.map_threads(lambda x: x * x, range(100))) == [x * x for x in range(100)]

@@ -1,27 +1,34 @@
 """The command line: every verb on small data, and one sentence for every mistake."""
 
 import contextlib
+import dataclasses
 import functools
+import http.server
 import io
 import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from utils import __main__ as command
-from utils import __version__, datasets, eigenfaces, images, pairs, settings, synthetic, training
+from utils import __version__, backbones, datasets, eigenfaces, images, pairs, settings, synthetic, training
+from utils.files import sha256
 
 ROOT = Path(command.__file__).parents[1]
-VERBS = ["families", "audit", "embed", "train", "evaluate", "submit", "protocol", "eigenfaces", "quality"]
+VERBS = ["families", "audit", "embed", "train", "evaluate", "submit", "protocol", "eigenfaces", "weights",
+         "quality"]
 REAL = os.environ.get("KIN_DATA")
 needs_real_data = pytest.mark.skipif(not REAL, reason="needs the real data: set KIN_DATA to the Kaggle archive")
 
@@ -51,7 +58,7 @@ def trained(clean, tmp_path_factory):
     out = tmp_path_factory.mktemp("model") / "head.keras"
     how = training.HeadSettings(units=(16,), batch_size=64, pairs_per_epoch=640, epochs=2, fold_pairs=100)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
-        patch.setattr(training, "fit_head", functools.partial(training.fit_head, how=how))
+        patch.setattr(training, "HeadSettings", lambda: how)  # the defaults that the options change
         assert command.main(["train", "--data", str(clean), "--fold", "1", "--out", str(out), "--json"]) == 0
     return types.SimpleNamespace(path=out, facts=json.loads(printed.getvalue()))
 
@@ -223,10 +230,110 @@ def test_quality_writes_a_picture_of_families(run, clean, tmp_path):
     assert min(images.read(tmp_path / "new" / "families.jpg").shape[:2]) > 100
 
 
+# --- weights ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_weights(tmp_path, monkeypatch):
+    """An empty folder of weights, and networks of one matrix published where nobody answers."""
+    import keras
+
+    def architecture():
+        return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense")], name="small")
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    folder = tmp_path / "weights"
+    for name, value in (("KIN_WEIGHTS", str(folder)), ("NO_PROXY", "*"), ("no_proxy", "*")):
+        monkeypatch.setenv(name, value)
+    for name in backbones.REGISTRY:
+        if name != backbones.DEFAULT:
+            nowhere = dataclasses.replace(backbones.get(name).weights, url=f"{address}/{name}.h5", sha256=None)
+            monkeypatch.setattr(backbones.get(name), "weights", nowhere)
+            monkeypatch.setattr(backbones.get(name), "architecture", architecture)
+    return folder
+
+
+@pytest.fixture
+def publisher(no_weights, tmp_path, monkeypatch):
+    """A server of weights for two of the networks; gives the folder that it serves."""
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            """Print nothing."""
+
+    served = tmp_path / "served"
+    served.mkdir()
+    handler = functools.partial(Handler, directory=served)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        for number, name in enumerate(("facenet", "vggface-vgg16")):
+            with h5py.File(served / f"{name}.h5", "w") as file:
+                file.attrs["layer_names"] = [b"dense"]
+                file.create_group("dense").attrs["weight_names"] = [b"dense/kernel:0", b"dense/bias:0"]
+                file["dense/dense/kernel:0"], file["dense/dense/bias:0"] = np.full((3, 2), number), np.zeros(2)
+            here = dataclasses.replace(backbones.get(name).weights,
+                                       url=f"http://127.0.0.1:{server.server_port}/{name}.h5")
+            monkeypatch.setattr(backbones.get(name), "weights", here)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield served
+        server.shutdown()
+        thread.join()
+
+
+def test_weights_are_listed_with_what_is_here_and_what_is_not(run, no_weights):
+    dlib = backbones.get().weights_path()
+    assert run("weights").splitlines() == [f"dlib-resnet       {dlib}"] + [
+        f"{name:18}The weights of {name} are not here" for name in backbones.REGISTRY if name != "dlib-resnet"]
+    rows = run("weights", "--json")["weights"]
+    assert rows[0] == {"name": "dlib-resnet", "file": str(dlib), "sha256": sha256(dlib)}
+    assert [(row["name"], row["file"]) for row in rows[1:]] == [(n, None) for n in list(backbones.REGISTRY)[1:]]
+    assert all(f"run: python -m utils weights {row['name']} (or fetch http" in row["problem"] for row in rows[1:])
+    assert not no_weights.exists()
+
+
+def test_listing_weights_needs_no_tensorflow_and_ends_well(tmp_path):
+    shown = subprocess.run([sys.executable, "-X", "importtime", "-m", "utils", "weights"], cwd=ROOT,
+                           capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in shown.stderr.splitlines()}
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == list(backbones.REGISTRY)
+    assert "h5py" in imported and not imported & {"tensorflow", "keras"}
+
+
+def test_weights_are_fetched_by_name_and_once(run, publisher, no_weights):
+    facts = run("weights", "facenet", "vggface-vgg16", "--json")
+    assert facts == {"weights": [
+        {"name": name, "file": str(no_weights / f"{name}.h5"), "sha256": sha256(publisher / f"{name}.h5")}
+        for name in ("facenet", "vggface-vgg16")]}
+    assert json.loads((no_weights / "checksums.json").read_text()) == {
+        f"{row['name']}.h5": row["sha256"] for row in facts["weights"]}
+    (publisher / "facenet.h5").unlink()
+    assert run("weights", "facenet") == f"facenet           {no_weights}/facenet.h5\n"
+    assert run("weights").count("are not here") == 3
+
+
+def test_fetching_shows_its_progress_beside_the_result(publisher, no_weights, capsys):
+    assert command.main(["weights", "facenet"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"facenet           {no_weights}/facenet.h5\n" and "facenet.h5: 100%" in printed.err
+    assert command.main(["weights", "vggface-vgg16", "--json"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_altered_weights_are_listed_as_such(run, publisher, no_weights):
+    run("weights", "facenet", "--json")
+    with open(no_weights / "facenet.h5", "ab") as file:
+        file.write(b"\0")
+    [line] = [line for line in run("weights").splitlines() if line.startswith("facenet ")]
+    assert line == (f"facenet           The weights file {no_weights}/facenet.h5 is truncated or altered "
+                    "(its SHA-256 differs)")
+    assert run("weights", "facenet", "--json")["weights"][0]["sha256"] == sha256(publisher / "facenet.h5")
+
+
 # --- mistakes -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("families", "protocol")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("families", "protocol", "weights")])
 def test_missing_data_is_one_sentence(refused, tmp_path, verb):
     assert "nowhere does not exist; name the Kaggle archive" in refused(verb, "--data", tmp_path / "nowhere")
 
@@ -247,6 +354,30 @@ def test_wrong_protocol_is_one_sentence(refused, clean, trained):
     arguments = ["evaluate", "--data", clean, "--model", trained.path, "--protocol"]
     assert "folds.csv has the columns family, fold; expected photo_a" in refused(*arguments, pairs.FOLDS)
     assert re.search(r"f09_pairs.csv names \d+ photos that .* lacks", refused(*arguments, pairs.F09_PAIRS))
+
+
+def test_weights_that_cannot_be_reached_are_one_sentence(refused, no_weights):
+    url = backbones.get("vggface-vgg16").weights.url
+    assert refused("weights", "vggface-vgg16") == refused("weights", "dlib-resnet", "vggface-vgg16", "--json") == (
+        f"error: {url} cannot be reached, or the connection broke. Check the network and run the command again, "
+        f"or fetch the file by hand and save it as {no_weights / 'vggface-vgg16.h5'}.\n")
+
+
+def test_weights_that_are_not_published_there_are_one_sentence(refused, publisher):
+    (publisher / "facenet.h5").unlink()
+    assert "The server answers 404 File not found for http://127.0.0.1:" in refused("weights", "facenet")
+
+
+def test_weights_of_an_unknown_network_are_one_sentence_and_nothing_is_fetched(refused, publisher, no_weights):
+    assert refused("weights", "facenet", "resnet") == (
+        "error: There is no backbone 'resnet'; choose one of: dlib-resnet, facenet, facenet512, vggface-resnet50, "
+        "vggface-senet50, vggface-vgg16.\n")
+    assert not no_weights.exists()
+
+
+def test_file_in_place_of_the_folder_of_weights_is_one_sentence(refused, no_weights):
+    no_weights.touch()
+    assert str(no_weights) in refused("weights", "facenet")
 
 
 def test_unknown_fold_is_one_sentence(refused, clean, family_embeddings, tmp_path):
@@ -307,3 +438,97 @@ def test_real_data_gives_the_scores_of_the_committed_protocol(run, tmp_path):
     assert frozen["auc"]["value"] == pytest.approx(0.761, abs=0.001)
     assert frozen["auc_cross_photo"]["value"] == pytest.approx(0.756, abs=0.001)
     assert head["auc"]["value"] > 0.78
+
+
+# --- the article's network ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def network(clean, tmp_path_factory):
+    """A network on the fixed default encoder that the command line trained in three steps, and what it printed."""
+    out = tmp_path_factory.mktemp("network") / "network.keras"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert command.main(["train", "--data", str(clean), "--network", "dlib-resnet", "--trainable", "none",
+                             "--epochs", "1", "--steps", "3", "--learning-rate", "0.001", "--fold", "1", "--h5",
+                             "--out", str(out), "--json"]) == 0
+    return types.SimpleNamespace(path=out, facts=json.loads(printed.getvalue()))
+
+
+def test_train_writes_the_network_and_the_article_s_format_and_prints_the_facts(network):
+    assert network.facts["out"] == str(network.path) and network.facts["kind"] == "pair network"
+    assert (network.facts["epochs"], network.facts["pairs"], network.facts["fold"]) == (1, 3 * 16, 1)
+    how = network.facts["settings"]
+    assert (how["trainable"], how["variant"], how["learning_rate"]) == ("none", "symmetric", 0.001)
+    assert {path.name for path in network.path.parent.iterdir()} == {"network.keras", "network.h5", "network.run"}
+    assert [path.name for path in network.path.with_suffix(".run").iterdir()] == ["tensorboard"]
+
+
+def test_both_files_of_the_network_give_the_same_scores(network, families):
+    import keras
+
+    from utils import models
+
+    kept = models.load_network(network.path)
+    file, paths = network.path.with_suffix(".h5"), families.paths(families.photos["path"][:4])
+    old = keras.models.load_model(file, custom_objects=models.h5_objects(), compile=False)
+    crops = backbones.get().preprocess(images.read_many(paths, 150))
+    np.testing.assert_allclose(old([crops[:2], crops[2:]], training=False)[:, 0],
+                               kept.score_photos(paths[:2], paths[2:], progress=False), atol=1e-5)
+
+
+def test_evaluate_compares_the_frozen_cosine_with_the_network(run, clean, network, families, tmp_path):
+    protocol = pairs.make_protocol(families, ["F0900", "F0901"], pairs_each=20)
+    mine = tmp_path / "mine.csv"
+    pairs.write_csv(protocol, mine)
+    facts = run("evaluate", "--data", clean, "--model", network.path, "--protocol", mine, "--json")
+    frozen, trained = facts["reports"]
+    assert (frozen["name"], trained["name"]) == ("frozen cosine", "trained network")
+    assert frozen["pairs"] == trained["pairs"] == len(protocol) and 0 < trained["brier"] < 1
+    assert trained["threshold"] == pytest.approx(network.facts["threshold"], abs=1e-4)
+
+
+def test_submit_scores_the_test_photos_with_the_network(run, clean, network, tmp_path):
+    from utils import models
+
+    facts = run("submit", "--data", clean, "--model", network.path, "--out", tmp_path / "face_vgg.csv", "--json")
+    sample, written = pd.read_csv(clean / datasets.SAMPLE), pd.read_csv(tmp_path / "face_vgg.csv")
+    assert facts["pairs"] == len(sample) and written["img_pair"].tolist() == sample["img_pair"].tolist()
+    a, b = ([clean / "test" / name.split("-")[side] for name in written["img_pair"][:3]] for side in (0, 1))
+    np.testing.assert_allclose(written["is_related"][:3],
+                               models.load_network(network.path).score_photos(a, b, progress=False), atol=1e-5)
+
+
+def test_network_of_weights_that_are_not_here_is_one_sentence(refused, clean, no_weights, tmp_path):
+    message = refused("train", "--data", clean, "--network", "facenet", "--out", tmp_path / "n.keras", "--json")
+    assert message.startswith("error: The weights of facenet are not here; run: python -m utils weights facenet ")
+    assert not (tmp_path / "n.keras").exists()
+
+
+def test_network_of_the_same_backbone_twice_is_one_sentence(refused, clean, tmp_path):
+    message = refused("train", "--data", clean, "--network", "dlib-resnet", "dlib-resnet", "--out",
+                      tmp_path / "n.keras")
+    assert message.endswith("takes one or two different backbones, not: dlib-resnet, dlib-resnet.\n")
+
+
+def test_network_name_is_checked_before_anything_is_trained(refused, tmp_path):
+    out = tmp_path / "n.h5"
+    message = refused("train", "--data", tmp_path / "nowhere", "--network", "dlib-resnet", "--out", out)
+    assert "n.h5 must end in .keras" in message
+
+
+@pytest.mark.parametrize("option, value", [("--variant", "sums"), ("--trainable", "last-2"),
+                                           ("--network", "resnet")])
+def test_unknown_choice_for_the_network_is_told_with_those_there_are(capsys, option, value):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["train", "--network", "dlib-resnet", option, value])
+    assert stopped.value.code == 2
+    assert f"argument {option}: invalid choice: {value!r} (choose from" in capsys.readouterr().err
+
+
+def test_choices_for_the_network_are_those_of_the_model():
+    from utils import models
+
+    for option, choices in (("--variant", models.VARIANTS), ("--trainable", models.TRAINABLE)):
+        for choice in choices:
+            parsed = command.build_parser().parse_args(["train", "--network", "dlib-resnet", option, choice])
+            assert vars(parsed)[option.strip("-")] == choice

@@ -1,16 +1,23 @@
-"""The pair network is symmetric, and its file carries all that is needed to use it."""
+"""The pair networks are symmetric, and their files carry all that is needed to use them."""
 
 import json
+import subprocess
+import sys
 import types
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 
-from utils import models
-from utils.errors import ModelError
+from utils import backbones, images, models
+from utils.errors import BackboneError, ImageError, ModelError
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +165,527 @@ def test_failed_save_leaves_the_old_file(saved, trained):
         models.KinshipModel(trained.model, {"threshold": object()}).save(saved)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["head.keras"]
+
+
+# --- the article's network: its head ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant, differences", [
+    ("symmetric", {"absolute_difference": [[2, 3]], "squared_difference": [[4, 9]]}),
+    ("article", {"difference": [[2, -3]], "reversed_difference": [[-2, 3]]})])
+def test_combined_features_by_hand(variant, differences):
+    a, b = np.float32([[3, -1]]), np.float32([[1, 2]])
+    expected = {"sum": [[4, 1]], **differences, "product": [[3, -2]], "sum_of_squares": [[10, 5]],
+                "signed_root": [[3 ** 0.5, -(2 ** 0.5)]]}
+    features = models.combined_features(a, b, variant)
+    assert list(features) == list(expected)
+    for name, value in expected.items():
+        assert_allclose(features[name], value, atol=1e-6, err_msg=name)
+
+
+def test_head_takes_both_photos_of_the_first_tower_and_then_of_the_second():
+    head = models.pair_head({"wide": 130, "narrow": 8})
+    assert [each.name for each in head.inputs] == ["wide_a", "wide_b", "narrow_a", "narrow_b"]
+    assert [tuple(each.shape) for each in head.inputs] == [(None, 130), (None, 130), (None, 8), (None, 8)]
+    assert tuple(head.output.shape) == (None, 1)
+
+
+@pytest.mark.parametrize("variant", models.VARIANTS)
+def test_only_embeddings_wider_than_the_projection_are_projected(variant):
+    head = models.pair_head({"wide": 129, "just": 128, "narrow": 8}, variant)
+    kinds = models.combined_features(np.zeros((1, 2)), np.zeros((1, 2)), variant)
+    projected = {layer.name: layer.units for layer in head.layers if "_" in layer.name and hasattr(layer, "units")}
+    assert projected == {f"wide_{kind}": 128 for kind in kinds}
+    assert head.get_layer("features").output.shape[1] == 6 * 128 + 6 * 128 + 6 * 8
+
+
+def test_head_has_the_published_layers():
+    head = models.pair_head({"narrow": 8})
+    dense = [layer for layer in head.layers if isinstance(layer, layers.Dense)]
+    assert [(layer.units, layer.activation.__name__) for layer in dense] == [
+        (500, "relu"), (100, "relu"), (25, "relu"), (1, "sigmoid")]
+    assert [layer.rate for layer in head.layers if isinstance(layer, layers.Dropout)] == [0.1] * 3
+
+
+@pytest.mark.parametrize("size, total", [
+    (8, (48 * 500 + 500) + (500 * 100 + 100) + (100 * 25 + 25) + (25 + 1)),
+    (130, 6 * (130 * 128 + 128) + (768 * 500 + 500) + (500 * 100 + 100) + (100 * 25 + 25) + (25 + 1))])
+def test_parameters_of_the_head_by_hand(size, total):
+    assert models.parameters(models.pair_head({"tower": size})) == {"total": total, "trainable": total}
+
+
+def test_head_of_other_layers_can_be_had():
+    head = models.pair_head({"narrow": 8}, units=(7, 5), dropout=0.0)
+    assert [head.get_layer(f"dense{number}").units for number in (1, 2)] == [7, 5]
+    assert head.get_layer("dropout2").rate == 0
+
+
+@pytest.fixture(scope="module")
+def two_tower_heads():
+    """A head of two towers for each variant."""
+    keras.utils.set_random_seed(0)
+    return {variant: models.pair_head({"narrow": 8, "wide": 130}, variant) for variant in models.VARIANTS}
+
+
+def embeddings_of_two_towers(seed, scale):
+    """Narrow a, narrow b, wide a, wide b of 5 pairs; every third number is 0, as behind a ReLU."""
+    rng = np.random.default_rng(seed)
+    found = [(scale * rng.normal(size=(5, size))).astype(np.float32) for size in (8, 8, 130, 130)]
+    for each in found:
+        each[:, ::3] = 0
+    return found
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), scale=st.floats(1e-3, 1e3))
+def test_symmetric_head_gives_exactly_the_same_for_swapped_photos(two_tower_heads, seed, scale):
+    a1, b1, a2, b2 = embeddings_of_two_towers(seed, scale)
+    head = two_tower_heads["symmetric"]
+    scores = np.asarray(head([a1, b1, a2, b2], training=False))
+    assert np.isfinite(scores).all()
+    assert_array_equal(scores, head([b1, a1, b2, a2], training=False))
+
+
+def test_article_head_gives_something_else_for_swapped_photos(two_tower_heads):
+    a1, b1, a2, b2 = embeddings_of_two_towers(1, 1)
+    head = two_tower_heads["article"]
+    one, other = (np.asarray(head(x, training=False)) for x in ([a1, b1, a2, b2], [b1, a1, b2, a2]))
+    assert np.abs(one - other).min() > 1e-3
+
+
+@pytest.fixture
+def half_precision():
+    """Layers are built under mixed_float16."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.parametrize("variant", models.VARIANTS)
+def test_head_stays_single_precision_under_a_half_precision_policy(half_precision, variant):
+    head = models.pair_head({"narrow": 8, "wide": 130}, variant)
+    assert {layer.compute_dtype for layer in [head, *head.layers[len(head.inputs):]]} == {"float32"}
+    assert {str(tensor.dtype) for tensor in [*head.inputs, head.output]} == {"float32"}
+
+
+@pytest.mark.parametrize("variant", models.VARIANTS)
+def test_slopes_of_the_head_are_finite_where_products_are_zero_or_tiny(half_precision, variant):
+    head = models.pair_head({"narrow": 8, "wide": 130}, variant)
+    values = [0, 1e-7, -1e-7, 1, 0]  # half precision has no product of the two tiny ones
+    inputs = [tf.constant(np.resize(np.roll(values, shift), (5, size)), tf.float32)
+              for shift, size in ((0, 8), (1, 8), (0, 130), (1, 130))]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        loss = tf.reduce_sum(head(inputs, training=False))
+    for gradient in tape.gradient(loss, [*inputs, *[weight.value for weight in head.trainable_weights]]):
+        assert np.isfinite(gradient).all()
+
+
+# --- the article's network: its towers ----------------------------------------------------------
+
+
+class Wide(backbones.Backbone):
+    """Two convolutions and batch normalisation on crops of 12 pixels; an embedding that is projected."""
+
+    name, input_size, embedding_size, preprocessing = "toy-wide", 12, 130, "unit"
+    weights_id = "0123456789abcdef"
+
+    def standardise(self, faces):
+        return faces / 256
+
+    def architecture(self):
+        inputs = keras.Input((self.input_size, self.input_size, 3))
+        x = layers.Conv2D(4, 3, strides=2, activation="relu", name="conv1")(inputs)
+        x = layers.BatchNormalization(name="norm")(layers.Conv2D(4, 3, name="conv2")(x))
+        x = layers.GlobalAveragePooling2D(name="average")(layers.ReLU(name="relu")(x))
+        return keras.Model(inputs, layers.Dense(self.embedding_size, name="out")(x), name=self.layer_name)
+
+    def load_pretrained(self, model):
+        rng = np.random.default_rng(0)
+        for weight in model.weights:
+            least = 0.5 if weight.name in ("gamma", "moving_variance") else -0.5
+            weight.assign(rng.uniform(least, least + 1, weight.shape))
+
+    def weights_path(self):
+        return Path("toy.h5")
+
+
+class Narrow(Wide):
+    """The same on other crops, with an embedding that is not projected."""
+
+    name, input_size, embedding_size, preprocessing = "toy-narrow", 16, 8, "signed"
+
+    def standardise(self, faces):
+        return faces / 128 - 1
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """The toys can be had by name, as a saved network asks for its backbones."""
+    module = types.ModuleType("toys")
+    module.Wide, module.Narrow = Wide, Narrow
+    monkeypatch.setitem(sys.modules, "utils.backbones.toys", module)
+    monkeypatch.setitem(backbones.REGISTRY, "toy-wide", "toys:Wide")
+    monkeypatch.setitem(backbones.REGISTRY, "toy-narrow", "toys:Narrow")
+
+
+def network_of(chosen, variant="symmetric", trainable="none"):
+    """A pair network with the facts that its file needs."""
+    keras.utils.set_random_seed(1)
+    facts = {"backbones": [each.name for each in chosen], "threshold": 0.5, "note": "naïve",
+             "preprocessing": [each.preprocessing for each in chosen]}
+    return models.PairNetwork(models.pair_network(chosen, variant, trainable), facts, chosen)
+
+
+@pytest.fixture(scope="module")
+def network(backbone):
+    """The default encoder and a toy."""
+    return network_of([backbone, Wide()])
+
+
+@pytest.fixture(scope="module")
+def toys():
+    """Two toys, by variant."""
+    return {variant: network_of([Wide(), Narrow()], variant) for variant in models.VARIANTS}
+
+
+def random_crops(chosen, count=3, seed=0):
+    """Different pictures in every tower's size."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (count, each.input_size, each.input_size, 3), dtype=np.uint8) for each in chosen]
+
+
+def preprocessed(chosen, count=3):
+    """What a network takes: the pictures of seeds 0 and 1 as photos a and b of each tower."""
+    sides = [random_crops(chosen, count, seed) for seed in (0, 1)]
+    return [backbone.preprocess(crops[tower]) for tower, backbone in enumerate(chosen) for crops in sides]
+
+
+def test_network_takes_both_photos_in_the_first_size_and_then_in_the_second(network):
+    assert [(each.name, tuple(each.shape)) for each in network.model.inputs] == [
+        ("dlib_resnet_crop_a", (None, 150, 150, 3)), ("dlib_resnet_crop_b", (None, 150, 150, 3)),
+        ("toy_wide_crop_a", (None, 12, 12, 3)), ("toy_wide_crop_b", (None, 12, 12, 3))]
+    assert network.model.name == "facenet_vgg" and tuple(network.model.output.shape) == (None, 1)
+
+
+def test_network_of_one_backbone_takes_two_photos():
+    model = models.pair_network([Narrow()])
+    assert [each.name for each in model.inputs] == ["toy_narrow_crop_a", "toy_narrow_crop_b"]
+    assert model.get_layer("pair_head").get_layer("features").output.shape[1] == 6 * 8
+
+
+def test_network_is_its_pretrained_towers_and_the_head_on_them(network):
+    a, b = (random_crops(network.backbones, seed=seed) for seed in (0, 1))
+    embedded = [backbone.embed(crops[i]) for i, backbone in enumerate(network.backbones) for crops in (a, b)]
+    inputs = preprocessed(network.backbones)
+    expected = np.asarray(network.head(embedded, training=False))[:, 0]
+    assert_allclose(network.model(inputs, training=False)[:, 0], expected, atol=1e-5)
+    assert_allclose(network.score(a, b), expected, atol=1e-5)
+    assert np.ptp(expected) > 1e-4
+
+
+def test_towers_without_pretrained_weights_are_random(monkeypatch):
+    monkeypatch.delattr(Wide, "load_pretrained")  # not called
+    one, other = (models.pair_network([Narrow()], weights=None).get_layer("toy_narrow") for _ in range(2))
+    assert not np.array_equal(one.get_weights()[0], other.get_weights()[0])
+
+
+def test_symmetric_network_gives_the_same_for_swapped_photos(network, toys):
+    for each in (network, toys["symmetric"]):
+        a, b = (random_crops(each.backbones, seed=seed) for seed in (0, 1))
+        assert_array_equal(each.score(a, b), each.score(b, a))
+
+
+def test_article_network_gives_something_else_for_swapped_photos(toys):
+    a, b = (random_crops(toys["article"].backbones, seed=seed) for seed in (0, 1))
+    assert np.abs(toys["article"].score(a, b) - toys["article"].score(b, a)).min() > 1e-4
+
+
+@pytest.mark.parametrize("chosen, named", [
+    ([], "none"), ([Wide(), Wide()], "toy-wide, toy-wide"),
+    ([Wide(), Narrow(), backbones.get()], "toy-wide, toy-narrow, dlib-resnet")], ids=["none", "twice", "three"])
+def test_other_than_one_or_two_different_backbones_are_refused_by_name(chosen, named):
+    with pytest.raises(ModelError, match=f"takes one or two different backbones, not: {named}.$"):
+        models.pair_network(chosen)
+
+
+@pytest.mark.parametrize("build", [lambda name: models.pair_head({"tower": 8}, name),
+                                   lambda name: models.pair_network([Narrow()], name)], ids=["head", "network"])
+def test_unknown_variant_lists_those_there_are(build):
+    with pytest.raises(ModelError, match="There is no variant 'sums'; choose one of: symmetric, article.$"):
+        build("sums")
+
+
+def test_unknown_choice_of_layers_lists_those_there_are():
+    with pytest.raises(ModelError, match="no choice 'last-2' of layers to train; choose one of: none, last-3, "
+                                         "all-but-last-3, all.$"):
+        models.pair_network([Narrow()], trainable="last-2")
+
+
+LAST_3 = 2 * (3 * 3 * 256 * 256 + 256) + 256 * 128
+
+
+@pytest.mark.parametrize("which, trained", [
+    ("none", 0), ("last-3", LAST_3), ("all-but-last-3", 5_607_488 - LAST_3), ("all", 5_607_488)])
+def test_parameters_that_train_in_the_default_encoder(backbone, which, trained):
+    tower = models.set_trainable(backbone.build(None), which)
+    assert models.parameters(tower) == {"total": 5_607_488, "trainable": trained}
+
+
+@pytest.mark.parametrize("which, trained", [
+    ("none", []), ("last-3", ["conv2", "norm", "out"]), ("all-but-last-3", ["conv1"]),
+    ("all", ["conv1", "conv2", "norm", "out"])])
+def test_layers_that_train_are_counted_among_those_with_weights(which, trained):
+    tower = models.set_trainable(models.set_trainable(Wide().architecture(), "last-3"), which)
+    assert [layer.name for layer in tower.layers if layer.trainable_weights] == trained
+
+
+def test_head_trains_whatever_the_towers_do(backbone):
+    head = (768 * 500 + 500) + (500 * 100 + 100) + (100 * 25 + 25) + (25 + 1)
+    assert models.parameters(models.pair_network([backbone], weights=None)) == {
+        "total": 5_607_488 + head, "trainable": head}
+
+
+def test_tower_in_half_precision_hands_the_head_single_precision(half_precision):
+    model = models.pair_network([Narrow(), Wide()])
+    assert {model.get_layer(name).get_layer("conv2").compute_dtype for name in ("toy_narrow", "toy_wide")} == {
+        "float16"}
+    assert model.get_layer("pair_head").compute_dtype == "float32" and str(model.output.dtype) == "float32"
+    bright = [np.full((2, size, size, 3), 100, np.float32) for size in (16, 16, 12, 12)]
+    embedding = np.asarray(model.get_layer("toy_narrow")(bright[0]))
+    assert embedding.dtype == np.float16 and 256 < np.abs(embedding).max() < np.inf  # it has no square in float16
+    assert np.isfinite(model(bright, training=False)).all()
+
+
+# --- the article's network: scores --------------------------------------------------------------
+
+
+def test_embeddings_of_a_network_are_those_of_its_towers(network):
+    crops = random_crops(network.backbones)
+    for found, backbone, faces in zip(network.embed(crops, batch_size=2), network.backbones, crops, strict=True):
+        assert found.dtype == np.float32
+        assert_allclose(found, backbone.embed(faces), atol=1e-5)
+
+
+def test_scores_follow_the_towers_when_they_change(backbone):
+    network = network_of([Narrow()])
+    crops = random_crops(network.backbones)
+    before = network.embed(crops)[0]
+    tower = network.model.get_layer("toy_narrow")
+    tower.set_weights([2 * weight for weight in tower.get_weights()])
+    assert not np.allclose(network.embed(crops)[0], before)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 16, 16, 3), np.uint8), np.zeros((2, 12, 12, 3), np.float32)],
+                         ids=["size", "type"])
+def test_crops_that_a_tower_cannot_take_are_refused_by_its_name(toys, wrong):
+    network, right = toys["symmetric"], np.zeros((2, 16, 16, 3), np.uint8)
+    for action in (network.embed, lambda crops: network.score(crops, crops)):
+        with pytest.raises(BackboneError, match=r"toy-wide takes RGB uint8 batches of shape \(n, 12, 12, 3\)"):
+            action([wrong, right])
+
+
+def test_no_pairs_give_no_scores(toys):
+    network = toys["symmetric"]
+    none = random_crops(network.backbones, 0)
+    assert [each.shape for each in network.embed(none)] == [(0, 130), (0, 8)]
+    for scores in (network.score(none, none), network.score_photos([], [], progress=False)):
+        assert scores.shape == (0,) and scores.dtype == np.float32
+
+
+@pytest.fixture(scope="module")
+def photo_pairs(families):
+    """Paths of two times six photos; two photos are in several pairs, one of them on both sides."""
+    paths = families.paths(families.photos["path"][:9])
+    return [paths[i] for i in (0, 1, 2, 3, 4, 0)], [paths[i] for i in (5, 6, 7, 8, 0, 1)]
+
+
+@pytest.mark.parametrize("kind", [Path, str])
+def test_scores_of_photos_are_those_of_their_crops(toys, photo_pairs, kind):
+    network = toys["symmetric"]
+    a, b = ([images.read_many(side, each.input_size) for each in network.backbones] for side in photo_pairs)
+    scores = network.score_photos(*([kind(path) for path in side] for side in photo_pairs), progress=False)
+    assert_allclose(scores, network.score(a, b), atol=1e-6)
+    assert len(np.unique(scores)) == 6
+
+
+def test_photos_are_scored_the_same_in_many_parts(toys, photo_pairs, monkeypatch):
+    whole = toys["symmetric"].score_photos(*photo_pairs, progress=False)
+    monkeypatch.setattr(models, "CHUNK", 2)
+    assert_allclose(toys["symmetric"].score_photos(*photo_pairs, progress=False), whole, atol=1e-6)
+
+
+def test_photo_of_several_pairs_is_read_once(toys, photo_pairs, monkeypatch):
+    def counted(source):
+        reads.append(str(source))
+        return read(source)
+
+    reads, read = [], images.read
+    monkeypatch.setattr(images, "read", counted)
+    toys["symmetric"].score_photos(*photo_pairs, progress=False)
+    assert sorted(reads) == sorted({str(path) for side in photo_pairs for path in side})
+
+
+def test_photo_that_cannot_be_read_is_named(toys, photo_pairs, tmp_path):
+    a, b = photo_pairs
+    with pytest.raises(ImageError, match=r"gone\.jpg does not exist"):
+        toys["symmetric"].score_photos([*a[:-1], tmp_path / "gone.jpg"], b, progress=False)
+
+
+# --- the article's network: its files -----------------------------------------------------------
+
+
+@pytest.fixture
+def saved_toys(toys, tmp_path):
+    """The file of the two toys."""
+    toys["symmetric"].save(tmp_path / "network.keras")
+    return tmp_path / "network.keras"
+
+
+def test_network_survives_the_round_trip(registered, network, tmp_path):
+    network.save(tmp_path / "network.keras")
+    loaded = models.load_network(tmp_path / "network.keras")
+    assert loaded.facts == network.facts
+    assert [each.name for each in loaded.backbones] == ["dlib-resnet", "toy-wide"]
+    a, b = (random_crops(network.backbones, seed=seed) for seed in (0, 1))
+    assert_allclose(loaded.score(a, b), network.score(a, b), atol=1e-6)
+    assert models.parameters(loaded.model)["total"] == models.parameters(network.model)["total"]
+
+
+def test_article_network_survives_the_round_trip(registered, toys, tmp_path):
+    toys["article"].save(tmp_path / "network.keras")
+    a, b = (random_crops(toys["article"].backbones, seed=seed) for seed in (0, 1))
+    assert_allclose(models.load_network(tmp_path / "network.keras").score(a, b), toys["article"].score(a, b),
+                    atol=1e-6)
+
+
+def test_file_of_a_network_loads_in_plain_keras_without_the_course(network, tmp_path):
+    network.save(tmp_path / "network.keras")
+    inputs = [x.numpy() for x in preprocessed(network.backbones)]
+    np.savez(tmp_path / "inputs.npz", *inputs)
+    code = ("import sys, numpy, keras; model = keras.models.load_model('network.keras');"
+            "inputs = numpy.load('inputs.npz'); inputs = [inputs[f'arr_{number}'] for number in range(4)];"
+            "numpy.save('scores.npy', model(inputs, training=False)[:, 0]); assert 'utils' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    assert_allclose(np.load(tmp_path / "scores.npy"), network.model(inputs, training=False)[:, 0], atol=1e-6)
+
+
+def classes_in(config):
+    """(class name, module, name registered by somebody) of every object in a Keras config."""
+    if isinstance(config, dict):
+        if "module" in config:
+            yield config["class_name"], config["module"], config["registered_name"]
+        config = list(config.values())
+    if isinstance(config, list):
+        for each in config:
+            yield from classes_in(each)
+
+
+@pytest.mark.parametrize("variant", models.VARIANTS)
+def test_file_of_a_network_holds_objects_of_keras_alone(toys, tmp_path, variant):
+    toys[variant].save(tmp_path / "network.keras")
+    with zipfile.ZipFile(tmp_path / "network.keras") as archive:
+        found = set(classes_in(json.loads(archive.read("config.json"))))
+    names = {name for name, _, _ in found}
+    assert {"Functional", "BatchNormalization", "Dense"} <= names and "Lambda" not in names
+    assert {module.partition(".")[0] for _, module, _ in found} == {"keras"}
+    assert all(registered in (None, name) for name, _, registered in found)
+
+
+@pytest.mark.parametrize("variant", models.VARIANTS)
+def test_h5_file_gives_the_same_scores(toys, tmp_path, variant):
+    network = toys[variant]
+    network.export_h5(tmp_path / "network.h5")
+    loaded = keras.models.load_model(tmp_path / "network.h5", custom_objects=models.h5_objects(), compile=False)
+    inputs = preprocessed(network.backbones)
+    assert_allclose(loaded(inputs, training=False), network.model(inputs, training=False), atol=1e-6)
+    assert [path.name for path in tmp_path.iterdir()] == ["network.h5"]
+
+
+def test_h5_file_of_towers_with_layers_named_like_operations_gives_the_same_scores(network, tmp_path):
+    tower = network.model.get_layer("dlib_resnet")
+    assert {"Add", "Concatenate"} <= {type(layer).__name__ for layer in tower.layers}
+    network.export_h5(tmp_path / "network.h5")
+    loaded = keras.models.load_model(tmp_path / "network.h5", custom_objects=models.h5_objects(), compile=False)
+    inputs = preprocessed(network.backbones)
+    assert_allclose(loaded(inputs, training=False), network.model(inputs, training=False), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["network.keras", "network", "network.hdf5"])
+def test_export_under_a_name_that_does_not_end_in_h5_is_refused(toys, tmp_path, name):
+    with pytest.raises(ModelError, match=rf"{name} must end in \.h5"):
+        toys["symmetric"].export_h5(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_network_under_a_name_that_does_not_end_in_keras_is_refused(toys, tmp_path):
+    for action in (toys["symmetric"].save, models.load_network, models.is_network):
+        with pytest.raises(ModelError, match=r"network\.h5 must end in \.keras"):
+            action(tmp_path / "network.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_heads_and_networks_are_told_apart(saved, saved_toys):
+    assert models.is_network(saved_toys) is True and models.is_network(saved) is False
+
+
+def test_head_is_not_taken_for_a_network_nor_a_network_for_a_head(saved, saved_toys, backbone):
+    with pytest.raises(ModelError, match=r"head\.keras is another kind of model \(it has no backbones\); name"):
+        models.load_network(saved)
+    with pytest.raises(ModelError, match=r"network\.keras is another kind of model \(it has no backbone\); name"):
+        models.load(saved_toys, backbone)
+
+
+def test_missing_network_is_named(tmp_path):
+    for action in (models.load_network, models.is_network):
+        with pytest.raises(ModelError, match=r"no model .*gone\.keras; train one with: python -m utils train"):
+            action(tmp_path / "gone.keras")
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path: path.write_text("no archive"),
+    lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    lambda path: replace_members(path, kinship_json=None),
+    lambda path: replace_members(path, kinship_json='["backbones", "preprocessing"]'),
+    lambda path: replace_members(path, kinship_json='"backbones"'),
+    lambda path: replace_members(path, kinship_json="7"),
+], ids=["text", "truncated", "no-facts", "list", "word", "number"])
+def test_damaged_network_is_named(registered, saved_toys, spoil):
+    spoil(saved_toys)
+    for action in (models.load_network, models.is_network):
+        with pytest.raises(ModelError, match=r"network\.keras is not a whole kinship model; train it again with:"):
+            action(saved_toys)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path: path.write_bytes(path.read_bytes()[:40_000] + b"junk" * 50 + path.read_bytes()[40_200:]),
+    lambda path: replace_members(path, config_json=None),
+    lambda path: replace_members(path, config_json='{"module": "os", "class_name": "system", "config": {}}'),
+    lambda path: replace_members(path, model_weights_h5=b"junk"),
+], ids=["garbled", "no-config", "foreign-config", "no-weights"])
+def test_network_whose_facts_alone_are_whole_is_named(registered, saved_toys, spoil):
+    spoil(saved_toys)
+    with pytest.raises(ModelError, match=r"network\.keras is not a whole kinship model; train it again with:"):
+        models.load_network(saved_toys)
+
+
+def test_network_on_photos_preprocessed_otherwise_is_refused(registered, toys, saved_toys):
+    facts = toys["symmetric"].facts | {"preprocessing": ["unit", "old"]}
+    replace_members(saved_toys, kinship_json=json.dumps(facts))
+    with pytest.raises(ModelError, match=r"network\.keras was trained on photos preprocessed as \['unit', 'old'\],"
+                                         " which this version no longer does; train it again"):
+        models.load_network(saved_toys)
+
+
+def test_network_of_a_backbone_that_is_not_there_is_refused_by_its_name(saved_toys):
+    with pytest.raises(BackboneError, match="There is no backbone 'toy-wide'; choose one of: dlib-resnet, face"):
+        models.load_network(saved_toys)
+
+
+def test_code_inside_a_network_is_not_run(registered, toys, saved_toys):
+    inputs = keras.Input((16,))
+    harmful = keras.Model(inputs, keras.layers.Lambda(lambda x: x)(inputs))
+    models.PairNetwork(harmful, toys["symmetric"].facts, []).save(saved_toys)
+    with pytest.raises(ModelError, match=r"network\.keras is not a whole kinship model"):
+        models.load_network(saved_toys)

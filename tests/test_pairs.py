@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -210,6 +211,23 @@ def test_within_family_negatives_are_the_share_asked_for(families, share):
     assert {tuple(sorted(pair)) for pair in within} == set(datasets.unlisted_pairs(families))
 
 
+@few
+@given(seed=seeds, step=st.integers(0, 10**6), names=st.sets(st.integers(0, 23), min_size=12),
+       options=st.sampled_from([{}, {"cross_photo_only": True}, {"within_family_negatives": 0.5},
+                                {"one_pair_per_family": True, "kin_fraction": 0.25}]))
+def test_sampler_of_families_draws_as_from_them_alone_by_the_rows_of_all(families, seed, step, names, options):
+    names = [families.families[number] for number in names]
+    rows = np.flatnonzero(families.photos["family"].isin(names))
+    batch = PairSampler(families, 4, seed=seed, families=names, **options).batch(step)
+    alone = PairSampler(families.of_families(names), 4, seed=seed, **options).batch(step)
+    assert same(batch, pairs.PairBatch(rows[alone.a], rows[alone.b], alone.labels))
+    assert set(sides(families, batch, "family").ravel()) <= set(names)
+
+
+def test_sampler_of_all_families_draws_as_without_the_option(families):
+    assert same(PairSampler(families, families=families.families).batch(3), PairSampler(families).batch(3))
+
+
 # --- impossible requests ------------------------------------------------------------------------
 
 TWO = {"F0001/MID1": ["P1"], "F0001/MID2": ["P1"], "F0002/MID1": ["P2"]}
@@ -226,6 +244,14 @@ KIN = [("F0001/MID1", "F0001/MID2")]
 def test_impossible_request_is_named(hand_made, people, kin, options, message):
     with pytest.raises(DatasetError, match=message):
         PairSampler(hand_made(people, kin), **options)
+
+
+@pytest.mark.parametrize("names, message", [
+    ([], "no kin pairs to draw from"), (["F7777"], "no kin pairs to draw from"),
+    (["F0003"], "Strangers need at least two families")])
+def test_families_that_cannot_be_drawn_from_are_named(families, names, message):
+    with pytest.raises(DatasetError, match=message):
+        PairSampler(families, families=names)
 
 
 def test_too_few_families_for_one_pair_each_are_named(families):
@@ -294,6 +320,74 @@ def test_augmented_sides_are_changed_apart(hand_made, faces):
     dataset = hand_made({"F0001/MID1": ["P1"], "F0001/MID2": ["P2"], "F0002/MID1": ["P3"]}, KIN)
     twins = np.repeat(faces[:1], 3, axis=0)
     [((a, b), _)] = pairs.pipeline(twins, PairSampler(dataset), steps=1, augmented=True)
+    assert (np.abs(a - b).mean((1, 2, 3)) > 1).all()
+
+
+@pytest.fixture(scope="module")
+def two_views(numbered):
+    """Photos for two towers: every pixel is the number of the row in one size, and 255 less it in the other."""
+    return [numbered, np.pad(255 - numbered, ((0, 0), (0, 4), (0, 4), (0, 0)), mode="edge")]
+
+
+def test_pipeline_of_two_towers_gives_both_photos_in_one_size_and_then_in_the_other(families, two_views):
+    sampler = PairSampler(families, 6)
+    for step, (inputs, labels) in enumerate(pairs.pipeline(two_views, sampler, steps=3, start=5), start=5):
+        batch = sampler.batch(step)
+        for found, view, rows in zip(inputs, (0, 0, 1, 1), (batch.a, batch.b) * 2, strict=True):
+            assert_array_equal(found, two_views[view][rows])
+        assert_array_equal(labels, batch.labels)
+
+
+def test_pipeline_of_two_towers_knows_its_shapes_and_types(families, two_views):
+    inputs, labels = pairs.pipeline(two_views, PairSampler(families), steps=1).element_spec
+    assert [(each.shape.as_list(), each.dtype.name) for each in inputs] == [
+        ([None, size, size, 3], "uint8") for size in (8, 8, 12, 12)]
+    assert labels.shape.as_list() == [None]
+
+
+def test_pipeline_of_a_list_of_one_is_that_of_its_photos(families, numbered):
+    [((a, b), _)] = pairs.pipeline([numbered], PairSampler(families, 6), steps=1, preprocess=[lambda x: x / 2])
+    batch = PairSampler(families, 6).batch(0)
+    assert_array_equal(a, numbered[batch.a] / 2)
+    assert_array_equal(b, numbered[batch.b] / 2)
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_pipeline_preprocesses_each_view_for_its_tower(families, two_views, augmented):
+    preprocess = [lambda x: tf.cast(x, tf.float32) / 2, lambda x: 7 - tf.cast(x, tf.float32)]
+    sampler = PairSampler(families, 4)
+    [(raw, _)] = pairs.pipeline(two_views, sampler, 1, augmented=augmented)
+    [(inputs, _)] = pairs.pipeline(two_views, sampler, 1, preprocess=preprocess, augmented=augmented)
+    for found, before, change in zip(inputs, raw, np.repeat(preprocess, 2), strict=True):
+        assert_allclose(found, change(before), atol=1e-5)
+
+
+def test_pipeline_of_two_towers_gives_both_orders_of_each_pair(families, two_views):
+    batch = PairSampler(families, 6).batch(0)
+    [(inputs, labels)] = pairs.pipeline(two_views, PairSampler(families, 6), steps=1, both_orders=True)
+    there, back = np.concatenate([batch.a, batch.b]), np.concatenate([batch.b, batch.a])
+    for found, view, rows in zip(inputs, (0, 0, 1, 1), (there, back) * 2, strict=True):
+        assert_array_equal(found, two_views[view][rows])
+    assert_array_equal(labels, np.tile(batch.labels, 2))
+
+
+def test_views_and_ways_of_preprocessing_that_do_not_match_are_refused(families, two_views):
+    with pytest.raises(ValueError, match="shorter"):
+        pairs.pipeline(two_views, PairSampler(families), steps=1, preprocess=[lambda x: x])
+
+
+def test_photo_is_augmented_alike_in_both_sizes_and_each_side_on_its_own(hand_made):
+    dataset = hand_made({"F0001/MID1": ["P1"], "F0001/MID2": ["P2"], "F0002/MID1": ["P3"]}, KIN)
+    ramp = np.zeros((3, 16, 16, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1], ramp[..., 2] = 60 + 8 * np.arange(16), 100, 60 + 8 * np.arange(16)[:, None]
+    doubled = ramp.repeat(2, axis=1).repeat(2, axis=2)
+    [((a, b, large_a, large_b), _)] = pairs.pipeline([ramp, doubled], PairSampler(dataset, 40), 1, augmented=True)
+    for small, large in ((a, large_a), (b, large_b)):
+        again = large.numpy().reshape(-1, 16, 2, 16, 2, 3).mean((2, 4))
+        assert_allclose(again, small, atol=8)  # one step of the ramp
+        mirrored = [np.sign(x[:, 8, -1, 0] - x[:, 8, 0, 0]) for x in (small.numpy(), large.numpy())]
+        assert_array_equal(*mirrored)
+        assert set(mirrored[0]) == {-1, 1}
     assert (np.abs(a - b).mean((1, 2, 3)) > 1).all()
 
 

@@ -77,7 +77,7 @@ class PairSampler:
         self._rows = np.argsort(person, kind="stable")
         self._count = np.bincount(person)
         self._first = np.cumsum(self._count) - self._count
-        self.family = pd.factorize(pd.Series(names).str.partition("/")[0])[0]
+        self.family = pd.factorize(datasets.family_of(pd.Series(names)))[0]
         # a photo id belongs to a family: the same id elsewhere is another photograph
         self._source = pd.factorize(dataset.photos["family"] + dataset.photos["photo_id"])[0]
 

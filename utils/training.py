@@ -157,6 +157,8 @@ def cosine_threshold(dataset: Dataset, embeddings: np.ndarray, pairs_each: int =
 
 # --- the article's network ----------------------------------------------------------------------
 
+BEST, STATE = "best.weights.h5", "state.npz"  # what a run keeps in its folder until it is done
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -371,6 +373,8 @@ def fit_network(dataset: Dataset, backbones: list[Backbone], fold: int = 0, seed
         single = models.pair_network(backbones, how.variant, how.trainable, weights=None)
         single.set_weights(network.model.get_weights())
         network = models.PairNetwork(single, network.facts, network.backbones)
+    for name in (STATE, BEST):  # not before everything is done: what is killed until here can go on
+        (Path(run) / name).unlink()
     return network, history
 
 
@@ -403,23 +407,22 @@ def _on_photos(dataset, network, families, watched, how, seed):
 
 def _fit_resumably(trainer, watch, batches, how, run: Path, identity: dict, verbose) -> dict[str, list[float]]:
     """Fit until the fold's AUC stops rising, from where a killed run stopped; keep the best weights."""
-    best = run / "best.weights.h5"
+    best = run / BEST
     rated = [keras.callbacks.ModelCheckpoint(best, "val_auc", mode="max", save_best_only=True,
                                              save_weights_only=True),
              keras.callbacks.ReduceLROnPlateau("val_auc", mode="max", factor=0.1, patience=how.plateau),
              keras.callbacks.EarlyStopping("val_auc", mode="max", patience=how.patience)]
     trainer.compile(keras.optimizers.Adam(how.learning_rate), "binary_crossentropy")
     trainer.optimizer.build(trainer.trainable_variables)
-    resume = Resume(run / "state.npz", rated, json.loads(json.dumps(identity)))
+    resume = Resume(run / STATE, rated, json.loads(json.dumps(identity)))
     resume.restore(trainer)
+    watch.set_model(trainer)  # fit does so too, but a run that was killed behind its last epoch fits no more
     done = len(resume.history)
     if done < how.epochs and not resume.stopped:
         trainer.fit(batches(done), epochs=how.epochs, initial_epoch=done, steps_per_epoch=how.steps,
                     shuffle=False, verbose=verbose,
                     callbacks=[watch, *rated, keras.callbacks.TensorBoard(run / "tensorboard"), resume])
     trainer.load_weights(best)
-    for path in (best, resume.path):
-        path.unlink()
     return {name: [epoch[name] for epoch in resume.history] for name in resume.history[0]}
 
 

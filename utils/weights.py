@@ -206,7 +206,8 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
             _forget(part)
             return _fetch(url, part, progress)
         answer.raise_for_status()
-        if answer.headers.get("Content-Range", "").startswith(f"bytes {size}-") is False or not size:
+        goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {size}-")
+        if not (size and goes_on):
             size = 0
             _forget(part)
             if tag := answer.headers.get("ETag"):
