@@ -183,6 +183,15 @@ def test_combined_features_by_hand(variant, differences):
         assert_allclose(features[name], value, atol=1e-6, err_msg=name)
 
 
+def test_slope_of_the_signed_root_by_hand():
+    a = tf.constant([[0, 1e-30, -1e-30, 1e-9, 1]], tf.float32)  # without the 1e-9 under the root it has no bound
+    with tf.GradientTape() as tape:
+        tape.watch(a)
+        root = tf.reduce_sum(models.combined_features(a, tf.ones_like(a))["signed_root"])
+    steepest = 0.5 / 1e-9 ** 0.5
+    assert_allclose(tape.gradient(root, a), [[0, steepest, steepest, steepest / 2 ** 0.5, 0.5]], rtol=1e-5)
+
+
 def test_head_takes_both_photos_of_the_first_tower_and_then_of_the_second():
     head = models.pair_head({"wide": 130, "narrow": 8})
     assert [each.name for each in head.inputs] == ["wide_a", "wide_b", "narrow_a", "narrow_b"]
@@ -270,9 +279,9 @@ def test_head_stays_single_precision_under_a_half_precision_policy(half_precisio
 
 
 @pytest.mark.parametrize("variant", models.VARIANTS)
-def test_slopes_of_the_head_are_finite_where_products_are_zero_or_tiny(half_precision, variant):
+def test_slopes_of_the_head_are_finite_where_products_are_zero_tiny_or_large(half_precision, variant):
     head = models.pair_head({"narrow": 8, "wide": 130}, variant)
-    values = [0, 1e-7, -1e-7, 1, 0]  # half precision has no product of the two tiny ones
+    values = [0, 1e-7, -1e-7, 300, 0]  # half precision has no product of the tiny ones, and no square of 300
     inputs = [tf.constant(np.resize(np.roll(values, shift), (5, size)), tf.float32)
               for shift, size in ((0, 8), (1, 8), (0, 130), (1, 130))]
     with tf.GradientTape() as tape:

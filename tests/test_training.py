@@ -545,6 +545,7 @@ def assert_same_run(one, other):
 
 @pytest.fixture(scope="module")
 def uninterrupted(families, tmp_path_factory):
+    """A run that was left alone."""
     return fit_recorded(tmp_path_factory.mktemp("small") / "run", families, [Small()], seed=8, how=RESUMED)
 
 

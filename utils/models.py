@@ -115,7 +115,7 @@ def pair_network(backbones: Sequence[Backbone], variant: str = "symmetric", trai
     Inputs are preprocessed crops ``(batch, size, size, 3)``: tower 1 photo a, tower 1 photo b, tower 2
     photo a, tower 2 photo b. Train it with :class:`training.PairTrainer`: batch normalisation in the
     towers then keeps its pretrained statistics. Those of a few faces are noise, and training and serving
-    stay the same function. (Keras's own ``fit`` changes them, whatever ``training`` a tower is called with.)
+    stay the same function. (Keras's own ``fit`` changes them.)
 
     Args:
         variant: one of ``VARIANTS``; trainable: which layers of the towers train, one of ``TRAINABLE``.
@@ -135,7 +135,7 @@ def pair_network(backbones: Sequence[Backbone], variant: str = "symmetric", trai
         for side in "ab":
             crop = keras.Input((backbone.input_size, backbone.input_size, 3), name=f"{tower.name}_crop_{side}")
             inputs.append(crop)
-            embeddings.append(tower(crop, training=False))
+            embeddings.append(tower(crop))
     head = pair_head({backbone.layer_name: backbone.embedding_size for backbone in backbones}, variant)
     return keras.Model(inputs, head(embeddings), name="facenet_vgg")
 
@@ -306,6 +306,7 @@ def load_network(path: str | Path) -> PairNetwork:
 
     Raises:
         ModelError: missing or damaged, or preprocessed otherwise than this version does.
+            BackboneError: of a backbone that this version lacks.
     """
     model, facts = _read(path, ("backbones", "preprocessing"))
     found = [get(name) for name in facts["backbones"]]

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ class NetworkSettings:
         trainable: which layers of the towers train; with ``none`` each photo is embedded once, and
             only the layers above are run.
         micro_batch: pairs that are in memory at a time, a divisor of ``batch_size``; a step still is
-            over the whole batch. None: all of them on a GPU, two on a CPU.
+            over the whole batch. None: all of them on a GPU, two on a CPU (of an odd number, one).
         mixed_precision: half precision in the towers. None: on a GPU.
     """
 
@@ -188,7 +189,7 @@ class NetworkSettings:
     def for_this_machine(self) -> "NetworkSettings":
         """The same with nothing left open. Raises ModelError: parts that do not make up a batch."""
         on_gpu = _has_gpu()
-        micro_batch = self.micro_batch or (self.batch_size if on_gpu else 2)
+        micro_batch = self.micro_batch or (self.batch_size if on_gpu else math.gcd(self.batch_size, 2))
         if self.batch_size % micro_batch:
             raise ModelError(f"A batch of {self.batch_size} pairs cannot be divided into parts of {micro_batch}; "
                              "choose a divisor.")
@@ -418,6 +419,8 @@ def _fit_resumably(trainer, watch, batches, how, run: Path, identity: dict, verb
     resume.restore(trainer)
     watch.set_model(trainer)  # fit does so too, but a run that was killed behind its last epoch fits no more
     done = len(resume.history)
+    if done and verbose:
+        print(f"{resume.path}: going on after epoch {done}")
     if done < how.epochs and not resume.stopped:
         trainer.fit(batches(done), epochs=how.epochs, initial_epoch=done, steps_per_epoch=how.steps,
                     shuffle=False, verbose=verbose,

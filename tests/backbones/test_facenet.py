@@ -116,17 +116,6 @@ def test_network_is_what_the_package_says_of_its_weights(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_missing_weights_say_how_to_get_them(networks, name):
-    backbone = backbones.get(name)
-    said = (f"The weights of {name} are not here; run: python -m utils weights {name} (or fetch "
-            f"{backbone.weights.url} by hand, put it into a folder, and name that in KIN_WEIGHTS).")
-    for attempt in (backbone.weights_path, lambda: backbone.load_pretrained(networks[name])):
-        with pytest.raises(WeightsError) as caught:
-            attempt()
-        assert str(caught.value) == said
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_any_other_file_in_place_of_the_weights_is_refused(networks, name, tmp_path, monkeypatch):
     backbone, before = backbones.get(name), networks[name].get_layer("Bottleneck").get_weights()
     monkeypatch.setenv("KIN_WEIGHTS", str(tmp_path))

@@ -132,17 +132,6 @@ def test_address_is_the_published_one(name, constant):
     assert published.name == name and published.sha256 is None
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_missing_weights_say_how_to_get_them(networks, name):
-    backbone = backbones.get(name)
-    said = (f"The weights of {name} are not here; run: python -m utils weights {name} (or fetch "
-            f"{backbone.weights.url} by hand, put it into a folder, and name that in KIN_WEIGHTS).")
-    for attempt in (backbone.weights_path, lambda: backbone.load_pretrained(networks[name])):
-        with pytest.raises(WeightsError) as caught:
-            attempt()
-        assert str(caught.value) == said
-
-
 def test_weights_of_another_network_are_refused_with_the_tensor_and_not_recorded(folder, networks):
     path = folder / "vggface-vgg16.h5"
     write_first_layer_of_resnet50(path)
