@@ -28,7 +28,7 @@ course: .venv/.course ## Run every lesson in order, as HTML under build/course/
 test: .venv/.test ## Run the unit tests, then the lessons and solutions under nbval
 	$(PY) -m utils families
 	$(PY) -m ruff check .
-	$(PY) -m pytest tests
+	$(PY) -m pytest tests -n 2 --dist loadfile
 	$(PY) -m pytest --nbval-lax notebooks/*.ipynb notebooks/solutions/*.ipynb
 
 lab: .venv/.course ## Open the lessons in JupyterLab

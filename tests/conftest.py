@@ -1,6 +1,11 @@
 """What many tests share: small synthetic families, a cache of their own, the encoder built once."""
 
+import os
+
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side: a core each, before TensorFlow is imported
+    os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS="1")
 
 from utils import backbones, datasets, embeddings, synthetic
 

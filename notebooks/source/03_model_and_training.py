@@ -563,9 +563,9 @@ print(f"six: {taken:.0f} % of {len(p)} unlisted pairs inside families are taken 
 
 # %% [markdown]
 # On synthetic families nearly all of these pairs are spouses, and strangers indeed. Run on the real
-# data, this cell said 57 % of 1,066 unlisted pairs against 30 % of the strangers: many of them are
-# relatives whom nobody wrote down, and a model that is taught the contrary learns the wrong thing.
-# (There, the order of the photos changed 22 % of the decisions of `article`.)
+# data, this cell said 57 % of 1,066 unlisted pairs against 30 % of the strangers. They may be relatives
+# whom nobody wrote down, or look alike because they share a place and a time; either way they are no
+# safe negatives. (There, the order of the photos changed 22 % of the decisions of `article`.)
 
 # %%
 print(f"Key result: AUC on fold 0 {metrics.roc_auc(labels, frozen):.3f} with the frozen cosine, "
@@ -654,4 +654,5 @@ assert mine.count_params() == 129 and auc > 0.6
 #
 # - [Lesson 04](04_kaggle_evaluation.ipynb) meets the held-out families.
 # - He et al., *Deep Residual Learning for Image Recognition*, CVPR 2016: the blocks of the encoder.
+# - Schroff et al., *FaceNet*, CVPR 2015, and Cao et al., *VGGFace2*, FG 2018: the article's encoders.
 # - Robinson et al., *Survey on the Analysis and Modeling of Visual Kinship*, IEEE TPAMI 2022.
