@@ -15,7 +15,7 @@ FLOORS = [
     {"settings", "images", "metrics", "weights"},
     {"backbones", "datasets", "detection", "eigenfaces"},
     {"audit", "synthetic", "embeddings", "pairs", "models"},
-    {"training", "evaluation", "quality"},
+    {"training", "evaluation", "calibration", "quality", "scenes"},
     {"kinship", "verification"},
     {"__main__"},
 ]

@@ -221,12 +221,12 @@ def test_file_object_of_text_or_read_to_its_end_is_refused():
                                    np.zeros((60, 60, 4), np.uint8), np.zeros((1, 60, 60, 3), np.uint8)],
                          ids=["float", "grey", "alpha", "batch"])
 def test_array_that_is_no_rgb_photo_is_refused_with_its_shape(array):
-    with pytest.raises(ImageError, match=re.escape(f"{array.dtype} {array.shape} is no photo; give RGB uint8")):
+    with pytest.raises(ImageError, match=re.escape(f"{array.dtype} {array.shape}, is no photo; give RGB uint8")):
         images.read(array)
 
 
 def test_tiny_array_is_refused():
-    with pytest.raises(ImageError, match="The array has 30×19 pixels"):
+    with pytest.raises(ImageError, match="the photo has 30×19 pixels"):
         images.read(np.zeros((19, 30, 3), np.uint8))
 
 

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from utils import audit, datasets, eigenfaces, images, metrics, settings, synthetic
+from utils import audit, datasets, detection, eigenfaces, images, metrics, settings, synthetic
 from utils.embeddings import cosine, embed_photos
 from utils.errors import DatasetError, ImageError
 
@@ -364,22 +364,13 @@ def test_named_source_that_is_not_there_is_refused(monkeypatch, tmp_path, made_a
 # --- building the eigenfaces --------------------------------------------------------------------
 
 
-def test_landmarks_of_a_crop_are_found_and_none_where_there_is_no_face():
-    model = eigenfaces.load()
-    shot = synthetic.Shot(np.zeros(len(model.components)), np.ones(3), 0, 1, np.zeros(2))
-    face, = synthetic.develop([shot], model)
-    found, none = synthetic.crop_landmarks(np.stack([face, np.full_like(face, 90)]))
-    assert none is None
-    assert_allclose(found, synthetic.CROP_LANDMARKS, atol=8)
-
-
 def test_turned_shot_turns_the_face():
     model = eigenfaces.load()
     found = []
     for angle in (0, 0.2):
         shot = synthetic.Shot(np.zeros(len(model.components)), np.ones(3), angle, 0.9, np.zeros(2))
-        found += synthetic.crop_landmarks(np.stack(synthetic.develop([shot], model)))
-    slope = [np.arctan2(*(points[1] - points[0])[::-1]) for points in found]
+        found += detection.detect_in_crops(synthetic.develop([shot], model))
+    slope = [np.arctan2(*(face.landmarks[1] - face.landmarks[0])[::-1]) for face in found]
     assert_allclose(abs(slope[1] - slope[0]), 0.2, atol=0.06)
 
 

@@ -1,4 +1,4 @@
-"""The module that every lesson and the command line share.
+"""The module that every lesson, the apps and the command line share.
 
 Data flows upward; a room imports only from floors below its own (a test holds this):
 
@@ -6,7 +6,8 @@ Data flows upward; a room imports only from floors below its own (a test holds t
 floor   rooms
 ======  ==========================================================================
 6       ``__main__``: the command line
-4       ``training``, ``evaluation``, ``quality``
+5       ``verification``: two photos in, an answer out
+4       ``training``, ``evaluation``, ``calibration``, ``quality``, ``scenes``
 3       ``audit``, ``synthetic``, ``embeddings``, ``pairs``, ``models``
 2       ``backbones``, ``datasets``, ``detection``, ``eigenfaces``
 1       ``images``, ``metrics``, ``weights``, ``settings``

@@ -25,8 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; what was finished is kept", file=sys.stderr)
         return 130
+    failed = bool(result.get("failed"))
     _show(result, options.json)
-    return 0
+    return 2 if failed else 0
 
 
 def _show(result: dict, as_json: bool) -> None:
@@ -38,7 +39,7 @@ def _show(result: dict, as_json: bool) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """All verbs with their options."""
     parser = argparse.ArgumentParser(
-        prog="python -m utils", description="Kinship from faces: data, training and evaluation.",
+        prog="python -m utils", description="Kinship and identity from faces: data, training, evaluation, answers.",
         epilog="Without --data (or KIN_DATA) everything runs on the synthetic families.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -91,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb = _verb(verbs, protocol, "draw the evaluation pairs and the folds anew",
                  "protocol --data recognizing-faces-in-the-wild.zip --out data/protocols")
-    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the two CSV files")
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the three CSV files")
 
     verb = _verb(verbs, build_eigenfaces, "build the face model of the synthetic families from real photos",
                  "eigenfaces --data recognizing-faces-in-the-wild.zip --out eigenfaces.npz", name="eigenfaces")
@@ -101,6 +102,25 @@ def build_parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, weights, "fetch the weights of other face networks, or list them",
                  "weights facenet vggface-resnet50", data=False)
     verb.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_backbones())}; none: list them")
+
+    verb = _verb(verbs, detect, "find the faces in photos", "detect holiday.jpg party.png --out faces", data=False)
+    verb.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
+    verb.add_argument("--out", type=Path, metavar="DIR",
+                      help="write each photo with its faces drawn, each face by itself, and faces.json")
+    verb.add_argument("--min-face", type=_pixels, default=20, metavar="PIXELS",
+                      help="about the smallest face to look for (default: 20)")
+
+    verb = _verb(verbs, verify, "say whether two photos show the same person", "verify a.jpg b.jpg --json", data=False)
+    verb.add_argument("a", type=Path, metavar="A")
+    verb.add_argument("b", type=Path, metavar="B")
+    verb.add_argument("--threshold", default="relatives", metavar="POLICY",
+                      help="relatives (default), strangers, strict, article, or a cosine distance such as 0.09")
+    _backbone(verb)
+
+    verb = _verb(verbs, calibrate, "choose thresholds for verify on training families, and measure them",
+                 "calibrate --data recognizing-faces-in-the-wild.zip --out data/calibration/dlib-resnet.json")
+    verb.add_argument("--out", type=Path, help="write the calibration to this JSON file")
+    _backbone(verb)
 
     verb = _verb(verbs, quality, "measure the synthetic families, and how private they are",
                  "quality --real recognizing-faces-in-the-wild.zip")
@@ -131,6 +151,12 @@ def _backbones() -> list[str]:
     from .backbones import REGISTRY
 
     return list(REGISTRY)
+
+
+def _pixels(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels such as 40")
+    return int(text)
 
 
 def _span(text: str) -> tuple[int, int]:
@@ -278,11 +304,13 @@ def protocol(options) -> dict:
     train_families, test_families = datasets.split_families(dataset)
     drawn = pairs.make_protocol(dataset, test_families)
     folds = datasets.make_folds(dataset, train_families)
-    pairs.write_csv(drawn, options.out / pairs.F09_PAIRS.name)
-    pairs.write_csv(folds, options.out / pairs.FOLDS.name)
-    facts = {"pairs": len(drawn), "same_photo_pairs": int(drawn["same_photo"].sum()), "families": len(folds)}
+    identity = pairs.make_identity_protocol(dataset, test_families)
+    for table, path in ((drawn, pairs.F09_PAIRS), (folds, pairs.FOLDS), (identity, pairs.F09_IDENTITY)):
+        pairs.write_csv(table, options.out / path.name)
+    facts = {"pairs": len(drawn), "same_photo_pairs": int(drawn["same_photo"].sum()), "families": len(folds),
+             "identity_pairs": len(identity)}
     return {**facts, "text": f"{options.out}: {len(drawn)} pairs ({facts['same_photo_pairs']} of one photograph), "
-                             f"{len(folds)} families in folds"}
+                             f"{len(folds)} families in folds, {len(identity)} pairs to verify identity on"}
 
 
 def build_eigenfaces(options) -> dict:
@@ -314,6 +342,82 @@ def weights(options) -> dict:
             rows.append({"name": backbone.name, "file": None, "problem": str(error)})
     return {"weights": rows, "text": "\n".join(f"{row['name']:18}{row['file'] or row['problem'].partition(';')[0]}"
                                                  for row in rows)}
+
+
+def detect(options) -> dict:
+    """Faces of each photo; one that cannot be read is named, and does not stop the others."""
+    from tqdm import tqdm
+
+    from . import detection, files, images
+
+    rows, taken = [], set()
+    for path in tqdm(options.photos, unit="photo", desc="Detecting", disable=len(options.photos) == 1):
+        try:
+            photo = images.read(path)
+        except CourseError as error:
+            rows.append({"photo": str(path), "error": str(error)})
+            continue
+        found = detection.detect(photo, options.min_face)
+        rows.append({"photo": str(path), "faces": [face.to_dict() for face in found]})
+        if options.out:
+            rows[-1]["files"] = _write_faces(options.out, _free_name(path.stem, taken), photo, found)
+    result = {"photos": rows, "failed": sum("error" in row for row in rows)}
+    if options.out:
+        files.write_json(options.out / "faces.json", result)
+    return {**result, "text": "\n".join(_faces_line(row) for row in rows)}
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """``stem``, or with a number behind it when another photo has that name."""
+    name, number = stem, 2
+    while name in taken:
+        name, number = f"{stem}-{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def _write_faces(folder: Path, name: str, photo, found) -> list[str]:
+    """The annotated photo, and each face 224×224, as JPEG."""
+    from . import detection, files, images, plots
+
+    pictures = {f"{name}_faces.jpg": plots.faces(photo, found)}
+    pictures |= {f"{name}_face{number}.jpg": detection.crop(photo, face, 224)
+                 for number, face in enumerate(found, start=1)}
+    for file, picture in pictures.items():
+        files.write_bytes(folder / file, images.to_jpeg(picture))
+    return list(pictures)
+
+
+def _faces_line(row: dict) -> str:
+    if "error" in row:
+        return f"error: {row['error']}"
+    boxes = [f"  {number}. {face['box'][2]:.0f}×{face['box'][3]:.0f} pixels at ({face['box'][0]:.0f}, "
+             f"{face['box'][1]:.0f}), confidence {face['confidence']:.3f}"
+             for number, face in enumerate(row["faces"], start=1)]
+    counted = {0: "no face", 1: "1 face"}.get(len(boxes), f"{len(boxes)} faces")
+    return "\n".join([f"{row['photo']}: {counted}", *boxes])
+
+
+def verify(options) -> dict:
+    """Distance, decision and what it is worth."""
+    from . import verification
+
+    answer = verification.verify(options.a, options.b, options.backbone, options.threshold)
+    return {**answer.to_dict(), "text": "\n".join([answer.verdict, *answer.explanation])}
+
+
+def calibrate(options) -> dict:
+    """Thresholds and error rates of a backbone's distances."""
+    from . import calibration
+
+    dataset, backbone = _opened(options)
+    found = calibration.calibrate(dataset, backbone)
+    if options.out:
+        calibration.save(found, options.out)
+    equal = [f"equal error rate against {other}: {found.equal_error[other]}, AUC {found.auc[other]}, "
+             f"calibration error {found.calibration_error[other]:.3f}" for other in calibration.OTHERS]
+    return {**found.to_dict(), "rates": {name: found.rates(name).to_dict() for name in found.thresholds},
+            "text": "\n".join([found.table().to_string(), *equal])}
 
 
 def quality(options) -> dict:

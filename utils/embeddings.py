@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from . import images, settings
+from . import detection, images, settings
 from .backbones import Backbone
 from .files import atomic
 
@@ -26,29 +26,54 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedErr
 CHUNK = 512  # photos decoded, embedded and written at a time; 35 MB at 150×150
 
 
-def embed_photos(backbone: Backbone, paths: Sequence[str | Path], progress: bool = True) -> np.ndarray:
+def embed_photos(backbone: Backbone, paths: Sequence[str | Path], progress: bool = True,
+                 aligned: bool = False) -> np.ndarray:
     """Embed photos of faces: float32 ``(len(paths), backbone.embedding_size)``, in order.
 
     Each photo takes the one way: :func:`images.read`, resize to the input size, preprocess, embed.
     Photos seen before (by content, with the same backbone and preprocessing) come from the cache.
 
+    Args:
+        aligned: photos are whole photographs, or crops as they come: find the largest face in each
+            and align it (:func:`align`) instead of resizing. A row without a face is NaN.
+
     Raises:
         ImageError: a photo cannot be read; what was embedded before it is kept.
     """
-    folder = settings.cache_dir() / "embeddings" / backbone.fingerprint
+    kind, chunk = ("-aligned", CHUNK // 4) if aligned else ("", CHUNK)
+    embed = _embed_aligned if aligned else _embed_resized
+    folder = settings.cache_dir() / "embeddings" / (backbone.fingerprint + kind)
     known = _load(folder, backbone.embedding_size)
     keys = list(images.map_threads(_content_key, paths))
     missing = list({key: path for key, path in zip(keys, paths, strict=True) if key not in known}.items())
     with tqdm(total=len(missing), desc=f"Embedding with {backbone.name}", unit="photo",
               disable=not progress or not missing) as bar:
-        for start in range(0, len(missing), CHUNK):
-            part = missing[start:start + CHUNK]
-            crops = images.read_many([path for _, path in part], backbone.input_size)
-            vectors = backbone.embed(crops)
+        for start in range(0, len(missing), chunk):
+            part = missing[start:start + chunk]
+            vectors = embed(backbone, [path for _, path in part])
             _save(folder, [key for key, _ in part], vectors)
             known.update(zip((key for key, _ in part), vectors, strict=True))
             bar.update(len(part))
     return np.array([known[key] for key in keys], np.float32).reshape(len(keys), backbone.embedding_size)
+
+
+def _embed_resized(backbone: Backbone, paths: list) -> np.ndarray:
+    return backbone.embed(images.read_many(paths, backbone.input_size))
+
+
+def _embed_aligned(backbone: Backbone, paths: list) -> np.ndarray:
+    photos = list(images.map_threads(images.read, paths))
+    found = detection.detect_many(photos)
+    seen = [number for number, faces in enumerate(found) if faces]
+    vectors = np.full((len(paths), backbone.embedding_size), np.nan, np.float32)
+    if seen:
+        vectors[seen] = backbone.embed(np.stack([align(backbone, photos[i], found[i][0]) for i in seen]))
+    return vectors
+
+
+def align(backbone: Backbone, photo: np.ndarray, face: detection.Face) -> np.ndarray:
+    """The face as the backbone takes it: uint8 RGB ``(size, size, 3)``, landmarks on its template."""
+    return detection.align(photo, face.landmarks, backbone.template, backbone.input_size)
 
 
 def _content_key(path: str | Path) -> bytes:

@@ -33,5 +33,9 @@ class ModelError(CourseError):
     """A saved model that cannot be read, or that was trained on another backbone."""
 
 
+class CalibrationError(CourseError):
+    """A threshold that does not exist, or a backbone whose distances were never calibrated."""
+
+
 class SubmissionError(CourseError):
     """Scores that cannot be written as a Kaggle submission."""

@@ -26,20 +26,25 @@ _BROKEN = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, Ke
            OverflowError, MemoryError, Image.DecompressionBombError)
 
 
-def read(source: Source) -> np.ndarray:
+def read(source: Source, name: str | None = None) -> np.ndarray:
     """Read a photo as RGB uint8 ``(height, width, 3)``, upright.
 
-    ``source`` is a path, bytes, a binary file object, or an array that is RGB already.
-    The EXIF orientation is applied, transparency is laid on white, and every other mode
+    ``source`` is a path, bytes, a binary file object, or an array that is RGB already; ``name`` is
+    what messages call it (default: its path, or "the photo"). The EXIF orientation is applied, transparency is laid on white, and every other mode
     (greyscale, palette, CMYK, 16 bits) is converted. Size limits are checked before decoding.
 
     Raises:
         ImageError: missing, empty, truncated, not an image, below 20 pixels or above the limits.
     """
+    name = name or name_of(source)
     if isinstance(source, np.ndarray):
-        return _check_array(source)
-    name, content = _content(source)
-    return decode(content, name)
+        return _check_array(source, name)
+    return decode(_content(source, name), name)
+
+
+def name_of(source: Source, default: str = "the photo") -> str:
+    """What messages call a photo: its path, or ``default`` for bytes, file objects and arrays."""
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else default
 
 
 def decode(content: bytes, name: str = "photo") -> np.ndarray:
@@ -54,6 +59,8 @@ def decode(content: bytes, name: str = "photo") -> np.ndarray:
         raise ImageError(f"{name} has too many pixels; the limit is "
                          f"{MAX_PIXELS // 10**6} million. Save it smaller.") from error
     except _BROKEN as error:
+        if content[4:8] == b"ftyp":  # the container of phones' photos and of videos
+            raise ImageError(f"{name} is HEIC, AVIF or a video, which cannot be read; save it as JPEG.") from error
         raise ImageError(f"{name} is not an image that can be read; use JPEG or PNG.") from error
     _check_size(image.size, name)
     try:
@@ -113,25 +120,24 @@ def to_jpeg(image: np.ndarray, quality: int = 92) -> bytes:
     return buffer.getvalue()
 
 
-def _content(source: Source) -> tuple[str, bytes]:
+def _content(source: Source, name: str) -> bytes:
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return "the photo", bytes(source)
+        return bytes(source)
     if hasattr(source, "read"):
-        return "the photo", source.read(MAX_BYTES + 1)
-    path = Path(source)
+        return source.read(MAX_BYTES + 1)
     try:
-        with path.open("rb") as file:
-            return str(path), file.read(MAX_BYTES + 1)
+        with Path(source).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be opened"
-        raise ImageError(f"{path} {reason}; check the path.") from error
+        raise ImageError(f"{name} {reason}; check the path.") from error
 
 
-def _check_array(image: np.ndarray) -> np.ndarray:
+def _check_array(image: np.ndarray, name: str) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(f"An array of {image.dtype} {image.shape} is no photo; "
+        raise ImageError(f"{name}, an array of {image.dtype} {image.shape}, is no photo; "
                          "give RGB uint8 of shape (height, width, 3).")
-    _check_size((image.shape[1], image.shape[0]), "The array")
+    _check_size((image.shape[1], image.shape[0]), name)
     return image
 
 

@@ -43,8 +43,8 @@ class _RankedScores:
         scores = np.asarray(scores, np.float64)
         if np.isnan(scores).any():
             raise ValueError("scores contain NaN")
-        distinct, self.level = np.unique(scores, return_inverse=True)
-        self.levels = len(distinct)
+        self.distinct, self.level = np.unique(scores, return_inverse=True)
+        self.levels = len(self.distinct)
         self.positive = np.asarray(labels).astype(bool)
 
     def auc(self, weights: np.ndarray) -> float:
@@ -53,6 +53,18 @@ class _RankedScores:
         total = positive.sum() * negative.sum()
         below = np.cumsum(negative) - negative
         return positive @ (below + negative / 2) / total if total > 0 else np.nan
+
+    def equal_error(self, weights: np.ndarray) -> tuple[float, float]:
+        """(rate, threshold) where false rejects equal false accepts, between two scores interpolated."""
+        positive = np.bincount(self.level, weights * self.positive, self.levels)
+        negative = np.bincount(self.level, weights * ~self.positive, self.levels)
+        if not positive.any() or not negative.any():
+            return np.nan, np.nan
+        false_reject = np.append(0, np.cumsum(positive) / positive.sum())  # from accepting all to none
+        false_accept = 1 - np.append(0, np.cumsum(negative) / negative.sum())
+        gap = false_reject - false_accept
+        return (float(np.interp(0, gap, false_reject)),
+                float(np.interp(0, gap, np.append(self.distinct, self.distinct[-1]))))
 
 
 def auc_interval(labels: np.ndarray, scores: np.ndarray, families_a: np.ndarray,
@@ -126,11 +138,34 @@ def error_rates(labels: np.ndarray, scores: np.ndarray, threshold: float) -> tup
 
 def equal_error_rate(labels: np.ndarray, scores: np.ndarray) -> float:
     """The error rate where false accepts and false rejects balance, in [0, 1]."""
-    from sklearn.metrics import roc_curve
+    return _RankedScores(labels, scores).equal_error(np.ones(len(scores)))[0]
 
-    false_accept, true_accept, _ = roc_curve(labels, scores)
-    gap = false_accept - (1 - true_accept)
-    return float(np.interp(0, gap, false_accept))
+
+def equal_error_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The score at which false accepts and false rejects balance; one at or above it is accepted."""
+    return _RankedScores(labels, scores).equal_error(np.ones(len(scores)))[1]
+
+
+def equal_error_interval(labels: np.ndarray, scores: np.ndarray, families_a: np.ndarray,
+                         families_b: np.ndarray, resamples: int = 1000, seed: int = 0) -> Interval:
+    """:func:`equal_error_rate` with a bootstrap interval over families (see :func:`auc_interval`)."""
+    ranked = _RankedScores(labels, scores)
+    samples = [ranked.equal_error(weights)[0]
+               for weights in _family_weights(families_a, families_b, resamples, seed)]
+    return _interval(equal_error_rate(labels, scores), samples)
+
+
+def rate_interval(outcomes: np.ndarray, families_a: np.ndarray, families_b: np.ndarray,
+                  resamples: int = 1000, seed: int = 0) -> Interval:
+    """Share of pairs with an outcome, with a bootstrap interval over families (see :func:`auc_interval`).
+
+    Args:
+        outcomes: ``(n,)`` bool, such as "accepted".
+    """
+    outcomes = np.asarray(outcomes, float)
+    samples = [weights @ outcomes / weights.sum() if weights.any() else np.nan
+               for weights in _family_weights(families_a, families_b, resamples, seed)]
+    return _interval(float(outcomes.mean()), samples)
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> np.ndarray:

@@ -235,6 +235,9 @@ def augment(faces, seed):
 PROTOCOL_COLUMNS = ["photo_a", "photo_b", "is_related", "same_photo"]
 F09_PAIRS = settings.PROTOCOLS / "f09_pairs.csv"
 FOLDS = settings.PROTOCOLS / "folds.csv"
+KINDS = ("same", "relatives", "strangers")
+IDENTITY_COLUMNS = ["photo_a", "photo_b", "kind"]
+F09_IDENTITY = settings.PROTOCOLS / "f09_identity.csv"
 
 
 def make_protocol(dataset: Dataset, families: list[str], pairs_each: int = 3000,
@@ -265,17 +268,72 @@ def make_protocol(dataset: Dataset, families: list[str], pairs_each: int = 3000,
                          for a, b, label in rows], columns=PROTOCOL_COLUMNS)
 
 
+def make_identity_protocol(dataset: Dataset, families: list[str], pairs_each: int = 1500,
+                           seed: int = settings.SEED) -> pd.DataFrame:
+    """Draw a fixed list of pairs to verify identity on: photo_a, photo_b, kind.
+
+    ``kind`` is "same" (two photographs of one person, drawn uniformly), "relatives" (listed as kin)
+    or "strangers" (of two families): ``pairs_each`` distinct pairs of each, fewer of a kind of
+    which the families do not have so many. No pair was cut from one photograph.
+    """
+    table = make_protocol(dataset, families, 2 * pairs_each, seed)
+    table = table[table["same_photo"] == 0]
+    drawn = [_same_person(dataset.of_families(families), pairs_each, np.random.default_rng((seed, 2)))]
+    for related, kind in ((1, "relatives"), (0, "strangers")):
+        part = table.loc[table["is_related"] == related, ["photo_a", "photo_b"]].head(pairs_each)
+        drawn.append(part.assign(kind=kind))
+    return pd.concat(drawn, ignore_index=True)
+
+
+def _same_person(dataset: Dataset, count: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Distinct pairs of photographs of one person, the person drawn uniformly."""
+    several = [list(zip(group["path"], group["photo_id"], strict=True))
+               for _, group in dataset.photos.groupby("person") if group["photo_id"].nunique() > 1]
+    if not several:
+        raise DatasetError("No person has photos from two photographs; identity cannot be measured.")
+    kept: dict[tuple[str, str], None] = {}
+    for _ in range(20 * count):
+        photos = several[rng.integers(len(several))]
+        (a, source_a), (b, source_b) = (photos[i] for i in rng.choice(len(photos), 2, replace=False))
+        if source_a != source_b and (b, a) not in kept:
+            kept[a, b] = None
+        if len(kept) == count:
+            break
+    return pd.DataFrame(list(kept), columns=["photo_a", "photo_b"]).assign(kind="same")
+
+
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
     """Write a protocol or a table of folds, atomically."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def read_protocol(path: str | Path, dataset: Dataset) -> pd.DataFrame:
-    """Read a protocol and check it against the data.
+    """Read a protocol of kin and strangers and check it against the data.
 
     Raises:
         ProtocolError: missing file, wrong columns or values, or photos that the data lacks.
     """
+    table = _read_pairs(path, dataset, PROTOCOL_COLUMNS)
+    if not table[["is_related", "same_photo"]].isin([0, 1]).all(axis=None):
+        raise ProtocolError(f"{path} has labels or flags other than 0 and 1.")
+    if table["is_related"].nunique() < 2:
+        raise ProtocolError(f"{path} needs pairs of kin and pairs of strangers; it lacks one of the two.")
+    return table
+
+
+def read_identity_protocol(path: str | Path, dataset: Dataset) -> pd.DataFrame:
+    """Read a protocol of :func:`make_identity_protocol` and check it against the data.
+
+    Raises:
+        ProtocolError: missing file, wrong columns or kinds, or photos that the data lacks.
+    """
+    table = _read_pairs(path, dataset, IDENTITY_COLUMNS)
+    if set(table["kind"]) != set(KINDS):
+        raise ProtocolError(f"{path} needs pairs of each kind: {', '.join(KINDS)}, and no others.")
+    return table
+
+
+def _read_pairs(path: str | Path, dataset: Dataset, columns: list[str]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise ProtocolError(f"The protocol {path} does not exist; check the path.")
@@ -283,18 +341,14 @@ def read_protocol(path: str | Path, dataset: Dataset) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (ValueError, UnicodeDecodeError) as error:
         raise ProtocolError(f"{path} is not a CSV file that can be read.") from error
-    if list(table.columns) != PROTOCOL_COLUMNS:
+    if list(table.columns) != columns:
         raise ProtocolError(f"{path} has the columns {', '.join(map(str, table.columns))}; expected "
-                            f"{', '.join(PROTOCOL_COLUMNS)}.")
-    if not table[["is_related", "same_photo"]].isin([0, 1]).all(axis=None):
-        raise ProtocolError(f"{path} has labels or flags other than 0 and 1.")
+                            f"{', '.join(columns)}.")
     absent = set(table["photo_a"]) | set(table["photo_b"])
     absent -= set(dataset.photos["path"])
     if absent:
         raise ProtocolError(f"{path} names {len(absent)} photos that {dataset.root} lacks, "
                             f"{min(map(str, absent))} among them; it was made for other data.")
-    if table["is_related"].nunique() < 2:
-        raise ProtocolError(f"{path} needs pairs of kin and pairs of strangers; it lacks one of the two.")
     return table
 
 
@@ -306,6 +360,13 @@ def protocol_for(dataset: Dataset) -> pd.DataFrame:
     if is_kaggle(dataset):
         return read_protocol(F09_PAIRS, dataset)
     return make_protocol(dataset, datasets.split_families(dataset)[1], pairs_each=600)
+
+
+def identity_protocol_for(dataset: Dataset) -> pd.DataFrame:
+    """The committed ``f09_identity.csv`` when the data is Kaggle's; else one of the same kind."""
+    if is_kaggle(dataset):
+        return read_identity_protocol(F09_IDENTITY, dataset)
+    return make_identity_protocol(dataset, datasets.split_families(dataset)[1], pairs_each=600)
 
 
 def folds_for(dataset: Dataset) -> pd.DataFrame:

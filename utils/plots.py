@@ -6,10 +6,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
 
 from . import images, metrics
 from .audit import Audit, same_photo_share
 from .datasets import Dataset
+from .detection import Face
 
 KIN, STRANGER, NEUTRAL = "#c2571a", "#2a6f97", "#6c757d"
 
@@ -50,6 +52,27 @@ def pair_gallery(dataset: Dataset, table: pd.DataFrame, titles: Sequence[str] = 
 
 def _picture(source) -> np.ndarray:
     return source if isinstance(source, np.ndarray) else images.read_resized(source, 112)
+
+
+def faces(photo: np.ndarray, found: Sequence[Face]) -> np.ndarray:
+    """A copy of an RGB uint8 photo with each face's box, landmarks, number and confidence drawn on it."""
+    picture = Image.fromarray(photo)
+    draw = ImageDraw.Draw(picture)
+    unit = max(1.0, max(picture.size) / 640)
+    font = ImageFont.load_default(12 * unit)
+    for number, face in enumerate(found, start=1):
+        x, y, width, height = face.box
+        line = round(max(unit, width / 60))
+        draw.rectangle((x, y, x + width, y + height), outline=KIN, width=line)
+        for px, py in face.landmarks:
+            radius = max(1.5 * unit, width / 40)
+            draw.ellipse((px - radius, py - radius, px + radius, py + radius), fill="white", outline=KIN)
+        text = f"{number}: {face.confidence:.2f}"
+        left, top, right, bottom = draw.textbbox((x, y), text, font)
+        base = max(0, y - (bottom - top) - 4 * unit)
+        draw.rectangle((x, base, x + right - left + 6 * unit, base + bottom - top + 4 * unit), fill=KIN)
+        draw.text((x + 3 * unit, base + 2 * unit - (top - y)), text, fill="white", font=font)
+    return np.asarray(picture)
 
 
 def family(dataset: Dataset, name: str):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from . import metrics, synthetic
+from . import detection, metrics, synthetic
 from .backbones import Backbone
 from .datasets import Dataset
 from .embeddings import cosine, embed_photos, normalise
@@ -48,9 +48,8 @@ def faces_found(dataset: Dataset, rng: np.random.Generator, count: int = 300) ->
     names = dataset.photos["path"].to_numpy()
     chosen = names[rng.permutation(len(names))[:count]]
     crops = read_many(dataset.paths(chosen), synthetic.PHOTO_SIZE)
-    found = [points for start in range(0, len(crops), 100)
-             for points in synthetic.crop_landmarks(crops[start:start + 100])]
-    return round(100 * float(np.mean([points is not None for points in found])), 1)
+    found = [face is not None for face in detection.detect_in_crops(crops)]
+    return round(100 * float(np.mean(found)), 1)
 
 
 def _draw(people: list[tuple[str, str]], rows: dict, photos: pd.DataFrame, rng) -> np.ndarray:

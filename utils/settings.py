@@ -15,6 +15,7 @@ MODELS = ROOT / "models"
 EIGENFACES = DATA / "eigenfaces.npz"
 PROTOCOLS = DATA / "protocols"
 RESULTS = DATA / "results"
+CALIBRATIONS = DATA / "calibration"
 SEED = 2026
 
 

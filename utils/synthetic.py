@@ -407,11 +407,12 @@ def build_eigenfaces(dataset: Dataset, count: int = 200, progress: bool = True) 
     with tqdm(total=len(paths), desc="Aligning faces", unit="photo", disable=not progress) as bar:
         for start in range(0, len(paths), 128):
             crops = images.read_many(paths[start:start + 128], PHOTO_SIZE)
-            found = crop_landmarks(crops)
-            misfit = [np.inf if points is None else _misfit(points) for points in found]
-            facts["without_face"] += sum(points is None for points in found)
+            found = detection.detect_in_crops(crops)
+            misfit = [np.inf if face is None else _misfit(face.landmarks) for face in found]
+            without = sum(face is None for face in found)
+            facts["without_face"] += without
             usable = [i for i, error in enumerate(misfit) if error <= MAX_MISFIT]
-            facts["too_turned"] += len(crops) - len(usable) - sum(points is None for points in found)
+            facts["too_turned"] += len(crops) - len(usable) - without
             cut = functools.partial(_align_crop, crops, found, template)
             aligned.extend(images.map_threads(cut, usable))
             bar.update(len(crops))
@@ -419,20 +420,8 @@ def build_eigenfaces(dataset: Dataset, count: int = 200, progress: bool = True) 
     return model, {**facts, "used": len(aligned), "components": count, "variance_share": round(share, 4)}
 
 
-def crop_landmarks(crops: np.ndarray) -> list[np.ndarray | None]:
-    """MTCNN's landmarks ``(5, 2)`` in tight 224×224 crops, or None where it finds no face.
-
-    MTCNN expects some room around a face, so each crop is shrunk to half and padded.
-    """
-    half, pad = PHOTO_SIZE // 2, 24
-    small = [np.pad(images.resize(crop, half), ((pad, pad), (pad, pad), (0, 0)), mode="edge") for crop in crops]
-    faces = detection.detect_many(small)
-    return [(found[0].landmarks - pad) * 2 if found and found[0].box[2] > half / 2 else None
-            for found in faces]
-
-
 def _align_crop(crops, found, template, i: int) -> np.ndarray:
-    return detection.align(crops[i], found[i], template, eigenfaces.SIZE)
+    return detection.align(crops[i], found[i].landmarks, template, eigenfaces.SIZE)
 
 
 def _misfit(points: np.ndarray) -> float:

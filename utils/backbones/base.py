@@ -18,12 +18,15 @@ class Backbone(abc.ABC):
         input_size: side of the square crops in pixels.
         embedding_size: length of an embedding.
         preprocessing: short name of what :meth:`standardise` does; part of every cache key.
+        template: where the landmarks of an aligned face lie in the crop: eye on the left of the
+            picture, eye on the right, nose, left and right mouth corner; (x, y), ``(5, 2)`` pixels.
     """
 
     name: str
     input_size: int
     embedding_size: int
     preprocessing: str
+    template: np.ndarray
 
     @abc.abstractmethod
     def standardise(self, faces):

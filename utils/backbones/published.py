@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from .. import settings
 from ..files import sha256
 from ..weights import PublishedWeights
@@ -9,10 +11,26 @@ from .base import Backbone
 from .legacy import load_h5
 
 
+# Where landmarks lie in the square around MTCNN's box, its side 1: medians over 1,034 training photos
+# of the competition, made left-right symmetric.
+BOX_LANDMARKS = np.array([(0.325, 0.397), (0.675, 0.397), (0.500, 0.600), (0.338, 0.746), (0.662, 0.746)])
+
+
 class PublishedBackbone(Backbone):
-    """A backbone whose code comes with a package, and its weights from the package's publisher."""
+    """A backbone whose code comes with a package, and its weights from the package's publisher.
+
+    Attributes:
+        box_share: the networks were trained on detected boxes with a margin; this share of a crop's
+            side is the box.
+    """
 
     weights: PublishedWeights
+    box_share: float
+
+    @property
+    def template(self) -> np.ndarray:
+        """The landmarks of a mean face whose box has the margin of the network's training."""
+        return ((BOX_LANDMARKS - 0.5) * self.box_share + 0.5) * self.input_size
 
     def weights_path(self) -> Path:
         """The published file in the folder that ``KIN_WEIGHTS`` names. Raises WeightsError."""

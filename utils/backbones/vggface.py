@@ -45,6 +45,7 @@ class VGGFace(PublishedBackbone):
     """RGB in, blue-green-red minus the mean colour of its training photos inside; 224×224."""
 
     input_size = 224
+    box_share = 1 / 1.3  # VGGFace2 extends its boxes by a factor of 0.3 (Cao et al. 2018)
     constructor: str
     mean: tuple[float, float, float]  # blue, green, red
 

@@ -1,0 +1,133 @@
+"""Do two photos show the same person? The distance, the decision, and what the decision is worth."""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import backbones, calibration, detection, embeddings, images
+from .backbones import Backbone
+from .calibration import Calibration, Rates
+from .detection import Face
+from .errors import CalibrationError
+
+
+@dataclass(frozen=True)
+class Verification:
+    """An answer. Probabilities and rates are in [0, 1], None where the backbone was never calibrated.
+
+    Attributes:
+        same_person: whether the distance is at or below the threshold.
+        distance: cosine distance of the two embeddings, in [0, 2].
+        threshold, policy: where the decision is made, and what it was chosen for.
+        probability: chance that it is one person and not two strangers; the photos are taken to be
+            as likely of the one as of the other beforehand.
+        probability_in_family: the same against two relatives, who look alike.
+        rates: how often such a decision is wrong, measured on held-out families.
+        faces: the face used in each photo, its largest; faces_found: how many there are.
+        crops: these faces as the network saw them, uint8 RGB ``(2, size, size, 3)``.
+        backbone: name of the network; seconds: time taken.
+    """
+
+    same_person: bool
+    distance: float
+    threshold: float
+    policy: str
+    probability: float | None
+    probability_in_family: float | None
+    rates: Rates | None
+    faces: tuple[Face, Face]
+    faces_found: tuple[int, int]
+    backbone: str
+    seconds: float
+    crops: np.ndarray = field(repr=False)
+
+    @property
+    def verdict(self) -> str:
+        """The decision in a sentence."""
+        side, verb = ("within", "the same person") if self.same_person else ("beyond", "two people")
+        return f"{verb.capitalize()}: the distance is {self.distance:.3f}, {side} the threshold of {self.threshold:.3f}."
+
+    @property
+    def explanation(self) -> list[str]:
+        """What users ask: where the threshold comes from, how sure this is, and what of relatives."""
+        reason = calibration.POLICIES.get(self.policy, "a distance of your own")
+        if self.rates is None:
+            return [f"The threshold is {reason}. {self.backbone} was not calibrated here, so nobody knows how often "
+                    "such a decision is wrong."]
+        rates = self.rates
+        return [
+            f"Where the threshold comes from: {reason} ({self.policy}). On families that had no part in choosing it, "
+            f"{_percent(rates.false_reject.value)} of photo pairs of one person were rejected, and "
+            f"{_percent(rates.strangers_accepted.value)} of pairs of strangers accepted.",
+            f"How sure: {_percent(self.probability)} that it is one person, if otherwise it would be two strangers, "
+            "and either is as likely beforehand.",
+            f"And relatives? They look alike: this threshold takes {_percent(rates.relatives_accepted.value)} of "
+            "photo pairs of two relatives for one person. If these two may be relatives, the chance that it is one "
+            f"person is {_percent(self.probability_in_family)}."]
+
+    def to_dict(self) -> dict:
+        """Plain numbers, lists and sentences; no pixels."""
+        def rounded(value):
+            return None if value is None else round(float(value), 4)
+
+        return {"same_person": self.same_person, "distance": rounded(self.distance),
+                "threshold": rounded(self.threshold), "policy": self.policy,
+                "probability": rounded(self.probability), "probability_in_family": rounded(self.probability_in_family),
+                "rates": self.rates and self.rates.to_dict(), "verdict": self.verdict,
+                "explanation": self.explanation, "faces": [face.to_dict() for face in self.faces],
+                "faces_found": list(self.faces_found), "backbone": self.backbone,
+                "seconds": round(self.seconds, 3)}
+
+
+def verify(a: images.Source, b: images.Source, backbone: str = backbones.DEFAULT,
+           threshold: str | float = calibration.DEFAULT) -> Verification:
+    """Decide whether two photos show the same person, by the largest face in each.
+
+    Args:
+        a, b: paths, bytes, binary file objects, or RGB uint8 arrays.
+        backbone: name of a face encoder.
+        threshold: a policy of :data:`calibration.POLICIES`, or a cosine distance in [0, 2].
+
+    Raises:
+        ImageError: a photo cannot be used. FaceError: no face in one. WeightsError: the backbone's
+        weights are not here. CalibrationError: no such threshold, or the backbone has no calibration.
+    """
+    start = time.perf_counter()
+    network = backbones.get(backbone)
+    known, limit = _opened(network, threshold)
+    faces, counts, crops = zip(*(_face(network, source, name)
+                                 for source, name in ((a, "the first photo"), (b, "the second photo"))), strict=True)
+    crops = np.stack(crops)
+    distance = max(0.0, float(1 - embeddings.cosine(*network.embed(crops))))
+    return Verification(
+        distance <= limit, distance, limit, str(threshold),
+        known and float(known.probability(distance)), known and float(known.probability(distance, "relatives")),
+        known and known.rates(threshold), faces, counts, network.name, time.perf_counter() - start, crops)
+
+
+def _opened(network: Backbone, threshold: str | float) -> tuple[Calibration | None, float]:
+    """The calibration and the distance to decide at; a fixed distance needs no calibration."""
+    try:
+        known = calibration.load(network)
+    except CalibrationError:
+        if threshold in calibration.POLICIES and threshold != "article":
+            raise
+        return None, calibration.threshold_of(threshold, {"article": calibration.ARTICLE})
+    return known, known.threshold(threshold)
+
+
+def _face(network: Backbone, source: images.Source, name: str) -> tuple[Face, int, np.ndarray]:
+    """The largest face, how many there are, and the crop for the network."""
+    name = images.name_of(source, name)
+    photo = images.read(source, name)
+    faces = detection.detect(photo)
+    face = detection.largest(faces, name)
+    return face, len(faces), embeddings.align(network, photo, face)
+
+
+def _percent(share: float) -> str:
+    """A share for people; never a certain 0 or 100 %."""
+    if 0.001 <= share <= 0.999:
+        return f"{100 * share:.1f} %"
+    return "less than 0.1 %" if share < 0.001 else "more than 99.9 %"
