@@ -39,7 +39,7 @@ def _show(result: dict, as_json: bool) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """All verbs with their options."""
     parser = argparse.ArgumentParser(
-        prog="python -m utils", description="Kinship and identity from faces: data, training, evaluation, answers.",
+        prog="python -m utils", description="Kinship and identity from faces: data, training, answers.",
         epilog="Without --data (or KIN_DATA) everything runs on the synthetic families.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -110,7 +110,8 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--min-face", type=_pixels, default=20, metavar="PIXELS",
                       help="about the smallest face to look for (default: 20)")
 
-    verb = _verb(verbs, verify, "say whether two photos show the same person", "verify a.jpg b.jpg --json", data=False)
+    verb = _verb(verbs, verify, "say whether two photos show the same person", "verify a.jpg b.jpg --json",
+                 data=False)
     verb.add_argument("a", type=Path, metavar="A")
     verb.add_argument("b", type=Path, metavar="B")
     verb.add_argument("--threshold", default="relatives", metavar="POLICY",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import datasets, metrics, pairs, settings
+from . import metrics, pairs, settings
 from .backbones import Backbone
 from .datasets import Dataset
 from .embeddings import cosine, embed_photos
@@ -124,7 +124,8 @@ class Calibration:
         rounded = {kind: np.round(table, 4).tolist() for kind, table in self.accepted.items()}
         intervals = {name: {key: interval.to_dict() for key, interval in getattr(self, name).items()}
                      for name in ("equal_error", "auc")}
-        return {**asdict(self), "distances": np.round(self.distances, 6).tolist(), "accepted": rounded, **intervals}
+        return {**asdict(self), **intervals, "distances": np.round(self.distances, 6).tolist(),
+                "accepted": rounded}
 
 
 def threshold_of(policy: str | float, thresholds: dict[str, float]) -> float:
@@ -169,8 +170,8 @@ def load(backbone: Backbone, path: str | Path | None = None) -> Calibration:
     except (KeyError, TypeError, ValueError) as error:
         raise CalibrationError(f"{path} is no calibration; make it anew with: {again}") from error
     if found.fingerprint != backbone.fingerprint:
-        raise CalibrationError(f"{path} was made for {found.fingerprint}, not {backbone.fingerprint}; make it anew "
-                               f"with: {again}")
+        raise CalibrationError(f"{path} was made for {found.fingerprint}, not {backbone.fingerprint}; "
+                               f"make it anew with: {again}")
     return found
 
 
@@ -212,7 +213,8 @@ def calibrate(dataset: Dataset, backbone: Backbone, pairs_each: int = 4000, resa
                 for kind, part in test.groupby("kind")}
     measured = {name: {other: measure(*_labelled(test, other), *_families(test, other), resamples)
                        for other in OTHERS}
-                for name, measure in (("equal_error", metrics.equal_error_interval), ("auc", metrics.auc_interval))}
+                for name, measure in (("equal_error", metrics.equal_error_interval),
+                                      ("auc", metrics.auc_interval))}
     result = Calibration(
         backbone.name, backbone.fingerprint, "kaggle" if pairs.is_kaggle(dataset) else "synthetic",
         _counts(training), _counts(test), int(np.isnan(embeddings[:, 0]).sum()), thresholds, distances, accepted,

@@ -30,8 +30,9 @@ def read(source: Source, name: str | None = None) -> np.ndarray:
     """Read a photo as RGB uint8 ``(height, width, 3)``, upright.
 
     ``source`` is a path, bytes, a binary file object, or an array that is RGB already; ``name`` is
-    what messages call it (default: its path, or "the photo"). The EXIF orientation is applied, transparency is laid on white, and every other mode
-    (greyscale, palette, CMYK, 16 bits) is converted. Size limits are checked before decoding.
+    what messages call it (default: its path, or "the photo"). The EXIF orientation is applied,
+    transparency is laid on white, and every other mode (greyscale, palette, CMYK, 16 bits) is
+    converted; an animation gives its first frame. Size limits are checked before decoding.
 
     Raises:
         ImageError: missing, empty, truncated, not an image, below 20 pixels or above the limits.

@@ -30,7 +30,8 @@ def family_wall(faces: int = 6, seed: int = settings.SEED, width: int = 1280,
     rng = np.random.default_rng(seed)
     model = eigenfaces.load()
     people = synthetic.make_family("F0001", len(model.components), max(1, faces - 2), False, rng)[:faces]
-    crops = [synthetic.develop(synthetic.take_photograph([person.coefficients], rng), model)[0] for person in people]
+    shots = [synthetic.take_photograph([person.coefficients], rng)[0] for person in people]
+    crops = synthetic.develop(shots, model)
     columns = -(-faces // 2)
     cell = min(width / columns, height / 2)
     places = []
@@ -63,7 +64,8 @@ def _framed(photo: np.ndarray, place: Portrait) -> Image.Image:
     whole = place.side + 2 * (frame + mat)
     tile = Image.new("RGBA", (whole, whole), FRAME)
     ImageDraw.Draw(tile).rectangle((frame, frame, whole - frame - 1, whole - frame - 1), MAT)
-    tile.paste(Image.fromarray(photo).resize((place.side, place.side), Image.Resampling.BICUBIC), (frame + mat,) * 2)
+    photo = Image.fromarray(photo).resize((place.side, place.side), Image.Resampling.BICUBIC)
+    tile.paste(photo, (frame + mat, frame + mat))
     return tile.rotate(place.angle, Image.Resampling.BICUBIC, expand=True)
 
 

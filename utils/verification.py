@@ -45,26 +45,28 @@ class Verification:
     @property
     def verdict(self) -> str:
         """The decision in a sentence."""
-        side, verb = ("within", "the same person") if self.same_person else ("beyond", "two people")
-        return f"{verb.capitalize()}: the distance is {self.distance:.3f}, {side} the threshold of {self.threshold:.3f}."
+        who, side = ("The same person", "within") if self.same_person else ("Two people", "beyond")
+        return f"{who}: the distance is {self.distance:.4f}, {side} the threshold of {self.threshold:.4f}."
 
     @property
     def explanation(self) -> list[str]:
         """What users ask: where the threshold comes from, how sure this is, and what of relatives."""
         reason = calibration.POLICIES.get(self.policy, "a distance of your own")
         if self.rates is None:
-            return [f"The threshold is {reason}. {self.backbone} was not calibrated here, so nobody knows how often "
-                    "such a decision is wrong."]
-        rates = self.rates
+            return [f"The threshold is {reason}. {self.backbone} was not calibrated here, so nobody knows how "
+                    "often such a decision is wrong."]
+        rejected, strangers, relatives = (
+            _percent(rate.value) for rate in (self.rates.false_reject, self.rates.strangers_accepted,
+                                              self.rates.relatives_accepted))
         return [
-            f"Where the threshold comes from: {reason} ({self.policy}). On families that had no part in choosing it, "
-            f"{_percent(rates.false_reject.value)} of photo pairs of one person were rejected, and "
-            f"{_percent(rates.strangers_accepted.value)} of pairs of strangers accepted.",
-            f"How sure: {_percent(self.probability)} that it is one person, if otherwise it would be two strangers, "
-            "and either is as likely beforehand.",
-            f"And relatives? They look alike: this threshold takes {_percent(rates.relatives_accepted.value)} of "
-            "photo pairs of two relatives for one person. If these two may be relatives, the chance that it is one "
-            f"person is {_percent(self.probability_in_family)}."]
+            f"Where the threshold comes from: {reason} ({self.policy}). On families that had no part in "
+            f"choosing it, {rejected} of photo pairs of one person were rejected, and {strangers} of pairs of "
+            "strangers accepted.",
+            f"How sure: {_percent(self.probability)} that it is one person, if otherwise it would be two "
+            "strangers, and either is as likely beforehand.",
+            f"And relatives? They look alike: this threshold takes {relatives} of photo pairs of two relatives "
+            "for one person. If these two may be relatives, the chance that it is one person is "
+            f"{_percent(self.probability_in_family)}."]
 
     def to_dict(self) -> dict:
         """Plain numbers, lists and sentences; no pixels."""
@@ -73,7 +75,8 @@ class Verification:
 
         return {"same_person": self.same_person, "distance": rounded(self.distance),
                 "threshold": rounded(self.threshold), "policy": self.policy,
-                "probability": rounded(self.probability), "probability_in_family": rounded(self.probability_in_family),
+                "probability": rounded(self.probability),
+                "probability_in_family": rounded(self.probability_in_family),
                 "rates": self.rates and self.rates.to_dict(), "verdict": self.verdict,
                 "explanation": self.explanation, "faces": [face.to_dict() for face in self.faces],
                 "faces_found": list(self.faces_found), "backbone": self.backbone,
@@ -96,8 +99,8 @@ def verify(a: images.Source, b: images.Source, backbone: str = backbones.DEFAULT
     start = time.perf_counter()
     network = backbones.get(backbone)
     known, limit = _opened(network, threshold)
-    faces, counts, crops = zip(*(_face(network, source, name)
-                                 for source, name in ((a, "the first photo"), (b, "the second photo"))), strict=True)
+    found = [_face(network, source, name) for source, name in ((a, "the first photo"), (b, "the second photo"))]
+    faces, counts, crops = zip(*found, strict=True)
     crops = np.stack(crops)
     distance = max(0.0, float(1 - embeddings.cosine(*network.embed(crops))))
     return Verification(

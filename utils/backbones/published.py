@@ -10,7 +10,6 @@ from ..weights import PublishedWeights
 from .base import Backbone
 from .legacy import load_h5
 
-
 # Where landmarks lie in the square around MTCNN's box, its side 1: medians over 1,034 training photos
 # of the competition, made left-right symmetric.
 BOX_LANDMARKS = np.array([(0.325, 0.397), (0.675, 0.397), (0.500, 0.600), (0.338, 0.746), (0.662, 0.746)])
