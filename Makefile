@@ -16,7 +16,7 @@ COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 \
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab notebooks colab lock clean
+.PHONY: help course test lab streamlit notebooks colab lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ test: .venv/.test ## Run the unit tests, then the lessons and solutions under nb
 lab: .venv/.course ## Open the lessons in JupyterLab
 	$(PY) -m utils families
 	$(PY) -m jupyterlab notebooks
+
+streamlit: .venv/.course ## Open the app for detection and verification in the browser
+	$(PY) -m streamlit run apps/streamlit_app.py
 
 notebooks: .venv/.course ## Make the notebooks anew from notebooks/source/
 	$(PY) -m utils families

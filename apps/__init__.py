@@ -1,0 +1,1 @@
+"""The two web apps. They call ``utils`` and hold nothing of their own but pages."""
