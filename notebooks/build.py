@@ -16,6 +16,8 @@ Conventions of a source
   code of the `# STUB: ...` lines just above instead, or `...  # your code here`.
 - Code cells that open with `# SOLUTION CHECK` and Markdown cells that open with
   `<!-- SOLUTION -->` stand in the solved twin only.
+- A code cell with `# REAL PHOTO` in it draws a real person: the committed notebooks do not keep its
+  picture. The HTML pages, made on the reader's own machine, do.
 - One output line of the lesson starts with `Key result:`.
 """
 
@@ -55,6 +57,7 @@ METADATA = {
 BEGIN, END, STUB = "# BEGIN SOLUTION", "# END SOLUTION", "# STUB:"
 DEFAULT_STUB = "...  # your code here"
 SOLVED_ONLY = {"code": "# SOLUTION CHECK", "markdown": "<!-- SOLUTION -->"}
+REAL_PHOTO = "# REAL PHOTO"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEY_RESULT = re.compile(r"^Key result:\s*(\S.*)$", re.MULTILINE)
 
@@ -237,6 +240,15 @@ def first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
+def without_real_photos(notebook: NotebookNode) -> NotebookNode:
+    """Drop what cells that show a real person drew."""
+    for cell in code_cells(notebook):
+        if REAL_PHOTO in cell.source:
+            cell.outputs = [output for output in cell.outputs
+                            if not any(kind.startswith("image/") for kind in output.get("data", {}))]
+    return notebook
+
+
 def normalise(notebook: NotebookNode) -> NotebookNode:
     """Keep of the outputs only what is the same each time the lesson runs on a machine."""
     notebook.metadata = nbformat.from_dict(METADATA)
@@ -344,7 +356,7 @@ def generate(course: Course, wanted: list[str] | tuple = ()) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             notebook = compose(course, lesson, solved)
             execute(notebook, path.parent, path.stem)
-            text = serialise(course, normalise(notebook), name)
+            text = serialise(course, without_real_photos(normalise(notebook)), name)
             write_atomically(path, text)
             print(f"{time.perf_counter() - start:.1f} s, {len(text) / 1000:.0f} kB")
 
