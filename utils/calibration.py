@@ -220,7 +220,7 @@ def calibrate(dataset: Dataset, backbone: Backbone, pairs_each: int = 4000, resa
         _counts(training), _counts(test), int(np.isnan(embeddings[:, 0]).sum()), thresholds, distances, accepted,
         **measured, slopes=slopes, calibration_error={})
     for other in OTHERS:
-        labels, scores = _labelled(test, other)
+        labels, scores = _labelled(_balanced(test, other), other)
         claimed = result.probability(-scores, other)
         result.calibration_error[other] = round(metrics.calibration_error(labels, claimed), 4)
     return result
@@ -250,6 +250,12 @@ def _labelled(table: pd.DataFrame, other: str) -> tuple[np.ndarray, np.ndarray]:
     return (part["kind"] == "same").to_numpy(int), -part["distance"].to_numpy()
 
 
+def _balanced(table: pd.DataFrame, other: str) -> pd.DataFrame:
+    """As many pairs of one person as of the others: what :meth:`Calibration.probability` speaks of."""
+    part = table[table["kind"].isin(["same", other])]
+    return part.groupby("kind").head(part["kind"].value_counts().min())
+
+
 def _families(table: pd.DataFrame, other: str) -> tuple[np.ndarray, np.ndarray]:
     return pairs.pair_families(table[table["kind"].isin(["same", other])])
 
@@ -258,7 +264,7 @@ def _fit_slopes(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression
 
     logarithm = np.log(np.maximum(-scores, 1e-6))[:, None]
-    fitted = LogisticRegression(C=1e6).fit(logarithm, labels)
+    fitted = LogisticRegression(C=1e6, class_weight="balanced").fit(logarithm, labels)
     return round(float(fitted.intercept_[0]), 4), round(float(fitted.coef_[0, 0]), 4)
 
 

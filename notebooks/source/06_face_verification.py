@@ -81,8 +81,8 @@ axis.set(xlabel="first main direction", ylabel="second main direction")
 axis.legend(fontsize=8);
 
 # %% [markdown]
-# Photos of a person lie together. People of one family (the first part of the name) tend to be
-# neighbours: remember that.
+# Photos of a person lie together. Some people lie on top of each other as well: two directions show a
+# part of 128 only, and who resembles whom is measured in all of them.
 #
 # ## 2. Cosine or Euclidean?
 #
