@@ -47,12 +47,13 @@ def _spend(work: Iterable) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def parser(description: str, example: str, repeats: int) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+def parser(description: str, example: str, repeats: int, data: bool = True) -> argparse.ArgumentParser:
+    """The options that every benchmark has; without ``data``, those of one that needs no dataset."""
     made = argparse.ArgumentParser(description=description, epilog=f"example:\n  python benchmarks/{example}",
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--data", type=Path, help="Kaggle archive or folder (default: KIN_DATA, "
-                                                "else the synthetic families)")
+    if data:
+        made.add_argument("--data", type=Path, help="Kaggle archive or folder (default: KIN_DATA, "
+                                                    "else the synthetic families)")
     made.add_argument("--repeats", type=count, default=repeats, metavar="N",
                       help=f"repetitions, of which the median counts (default: {repeats})")
     made.add_argument("--json", action="store_true", help="print JSON")

@@ -1,12 +1,19 @@
 """Faces are found where they were drawn, and alignment puts landmarks where they belong."""
 
+import functools
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 
-from utils import detection, eigenfaces, images
+from utils import detection, eigenfaces, images, scenes
+from utils.errors import FaceError
 
 TEMPLATE = np.array([(47.7, 47.1), (100.2, 46.8), (74.1, 77.0), (52.6, 107.8), (96.1, 107.5)])
 GREY = 127
@@ -123,6 +130,256 @@ def test_batch_keeps_each_photo_to_its_own_faces(faces, paste):
 
 def test_detector_is_built_once():
     assert detection.detector() is detection.detector()
+
+
+THREADS = 8
+
+
+def at_once(functions):
+    """What each function gives, called from a thread of its own, all at one moment."""
+    start = threading.Barrier(len(functions))
+
+    def call(function):
+        start.wait(timeout=60)
+        return function()
+
+    with ThreadPoolExecutor(len(functions)) as pool:
+        return list(pool.map(call, functions))
+
+
+def assert_same_faces(found, expected, atol=0.0):
+    """Two lists of faces are alike, in numbers of pixels."""
+    for one, other in zip(found, expected, strict=True):
+        assert_allclose(one.box, other.box, atol=atol)
+        assert_allclose(one.landmarks, other.landmarks, atol=atol)
+        assert_allclose(one.confidence, other.confidence, atol=1e-4)
+
+
+def test_detector_is_built_once_when_many_threads_ask_at_the_same_time(monkeypatch):
+    built = []
+
+    def build():
+        built.append(threading.get_ident())
+        with pytest.raises(threading.BrokenBarrierError):  # time for the others to ask meanwhile
+            threading.Barrier(2).wait(timeout=0.2)
+        return object()
+
+    monkeypatch.setattr(detection, "_detector", functools.cache(build))
+    found = at_once([detection.detector] * THREADS)
+    assert len(built) == 1 and len({id(each) for each in found}) == 1
+
+
+def test_many_threads_find_what_one_finds(faces, paste):
+    pictures = [np.full((200 + 10 * number, 240, 3), GREY, np.uint8) for number in range(THREADS)]
+    for number, picture in enumerate(pictures[:-1]):  # the last one without a face
+        paste(picture, faces[number % 3], 50 + 2 * number, 40, 100 + 5 * number)
+    alone = [detection.detect(picture) for picture in pictures]
+    together = at_once([functools.partial(detection.detect, picture) for picture in pictures])
+    assert [len(found) for found in together] == [1] * (THREADS - 1) + [0]
+    for found, expected in zip(together, alone, strict=True):
+        assert_same_faces(found, expected)
+
+
+def test_compiled_networks_find_what_those_of_the_package_find(faces, paste):
+    from mtcnn import MTCNN
+
+    picture = np.full((300, 420, 3), GREY, np.uint8)
+    for face, place in zip(faces, [(60, 60, 140), (270, 90, 100), (240, 220, 50)], strict=True):
+        paste(picture, face, *place)
+    theirs = MTCNN().detect_faces([picture], box_format="xyxy", output_type="numpy", fit_to_image=False)
+    theirs = sorted(theirs, key=lambda row: -(row[3] - row[1]) * (row[4] - row[2]))
+    ours = detection.detect(picture)
+    assert len(ours) == 3
+    for face, row in zip(ours, theirs, strict=True):
+        x, y, width, height = face.box
+        assert_allclose((x, y, x + width, y + height), row[1:5], atol=0.01)
+        assert_allclose(face.landmarks, row[6:].reshape(2, 5).T, atol=0.01)
+        assert_allclose(face.confidence, row[5], atol=1e-4)
+
+
+def test_photos_of_many_sizes_at_once_are_searched_as_one_by_one(faces, paste, group):
+    sizes = [(260, 260), (220, 300), (260, 260), (22, 300), (220, 300)]
+    pictures = [np.full((*size, 3), GREY, np.uint8) for size in sizes]
+    for number in (0, 1, 4):
+        paste(pictures[number], faces[number % 3], 60, 50, 120 + 5 * number)
+    pictures += [group[0], images.resize(faces[2], 90)]
+    found = detection.detect_many(pictures)
+    assert [len(each) for each in found] == [1, 1, 0, 0, 1, 3, 1]
+    for picture, each in zip(pictures, found, strict=True):
+        assert_same_faces(each, detection.detect(picture), atol=0.01)
+
+
+def test_batches_of_few_pixels_find_the_same(faces, paste, monkeypatch):
+    pictures = [np.full((200, 200, 3), GREY, np.uint8) for _ in range(4)]
+    for number in (0, 1, 3):
+        paste(pictures[number], faces[number % 3], 40, 40, 110)
+    whole = detection.detect_many(pictures)
+    monkeypatch.setattr(detection, "BATCH_PIXELS", 3 * 200 * 200)
+    for found, expected in zip(detection.detect_many(pictures), whole, strict=True):
+        assert_same_faces(found, expected, atol=0.01)
+
+
+def test_no_photos_give_no_lists():
+    assert detection.detect_many([]) == [] and detection.detect_in_crops([]) == []
+
+
+# --- a face that fills the picture --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tight():
+    """A face cut so tight, 184×144, that MTCNN does not find it; its landmarks, by eye to a few pixels."""
+    landmarks = np.array([(33, 54), (126, 56), (75, 118), (32, 152), (122, 154)])
+    return np.ascontiguousarray(scenes.two_photos("strangers", 1)[0][:184, 40:-40]), landmarks
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+def test_face_that_fills_the_picture_is_found_in_its_own_pixels(tight, factor):
+    picture, landmarks = tight
+    large = np.asarray(Image.fromarray(picture).resize((144 * factor, 184 * factor)))
+    assert detection._search([large]) == [[]]
+    found, = detection.detect(large)
+    assert_allclose(found.landmarks, landmarks * factor, atol=5 * factor)
+    x, y, width, height = found.box
+    assert 0 <= x < 10 * factor and 0 <= y < 10 * factor
+    assert 130 * factor < width <= 144 * factor - x and 165 * factor < height <= 184 * factor - y
+    assert found.confidence > 0.9
+
+
+@pytest.mark.parametrize("shape", ["square", "wide", "high"])
+def test_face_in_a_crop_of_any_shape_is_where_it_was_drawn(faces, model, shape):
+    below, right = {"square": (0, 0), "wide": (0, 100), "high": (150, 0)}[shape]
+    crop = np.pad(images.resize(faces[0], 300), ((0, below), (0, right), (0, 0)), mode="edge")
+    found, = detection.detect_in_crops([crop])
+    assert_allclose(found.landmarks, model.landmarks * 300 / eigenfaces.SIZE, atol=9)
+    x, y, width, height = found.box
+    assert x >= 0 and y >= 0 and x + width <= 300 + right and y + height <= 300 + below
+
+
+def test_each_crop_is_given_its_own_face_or_none(faces, tight):
+    blank, large = np.full((90, 90, 3), GREY, np.uint8), images.resize(faces[1], 260)
+    found = detection.detect_in_crops([blank, tight[0], blank, large])
+    assert [face is None for face in found] == [True, False, True, False]
+    assert_allclose(found[1].landmarks, tight[1], atol=5)
+    assert found[3].box[2] > 180
+
+
+def test_face_narrower_than_half_a_crop_does_not_fill_it(faces, paste):
+    picture = np.full((400, 400, 3), GREY, np.uint8)
+    paste(picture, faces[0], 130, 130, 150)
+    assert len(detection.detect(picture)) == 1
+    assert detection.detect_in_crops([picture]) == [None]
+
+
+def test_smallest_face_holds_for_a_face_that_fills_the_picture(tight):
+    assert len(detection.detect(tight[0], min_face=150)) == 1
+    assert detection.detect(tight[0], min_face=185) == []
+
+
+def test_photos_with_a_face_are_not_searched_a_second_time(faces, paste, monkeypatch):
+    def second(crops):
+        searched.extend(len(crop) for crop in crops)
+        return [None] * len(crops)
+
+    searched, with_face, without = [], np.full((240, 240, 3), GREY, np.uint8), np.zeros((100, 240, 3), np.uint8)
+    paste(with_face, faces[0], 50, 50, 120)
+    monkeypatch.setattr(detection, "detect_in_crops", second)
+    assert [len(found) for found in detection.detect_many([with_face, without])] == [1, 0]
+    assert searched == [100]
+
+
+def test_face_lying_on_its_side_is_not_found_and_found_when_it_is_turned_back(faces, paste):
+    picture = np.full((260, 300, 3), GREY, np.uint8)
+    paste(picture, faces[0], 70, 60, 130)
+    for turns in (1, 3):
+        sideways = np.ascontiguousarray(np.rot90(picture, turns))
+        assert detection.detect(sideways) == []
+        assert_same_faces(detection.detect(np.ascontiguousarray(np.rot90(sideways, -turns))),
+                          detection.detect(picture))
+
+
+# --- one face -----------------------------------------------------------------------------------
+
+
+def some_face(x=30, y=40, width=60, height=80):
+    points = np.array([(45.04, 60), (75, 60.06), (60, 80), (48, 100), (72, 100)])
+    return detection.Face((float(x), float(y), float(width), float(height)), 0.987654, points)
+
+
+def test_largest_is_the_first():
+    first = some_face()
+    assert detection.largest([first, some_face(width=10)]) is first
+
+
+@pytest.mark.parametrize("name", ["the photo", "a/b.jpg"])
+def test_no_face_to_choose_from_is_named(name):
+    with pytest.raises(FaceError) as caught:
+        detection.largest([], *([name] if name != "the photo" else []))
+    assert str(caught.value) == (f"No face was found in {name}; use a photo in which one looks at the camera, "
+                                 "sharp, upright and at least 20 pixels wide.")
+
+
+def test_face_is_exported_in_plain_rounded_numbers():
+    exported = json.loads(json.dumps(some_face(x=30.26).to_dict()))
+    assert exported == {
+        "box": [30.3, 40, 60, 80], "confidence": 0.9877,
+        "landmarks": {"left_eye": [45.0, 60], "right_eye": [75, 60.1], "nose": [60, 80],
+                      "mouth_left": [48, 100], "mouth_right": [72, 100]}}
+
+
+def test_detected_face_is_exported_too(group):
+    exported = [face.to_dict() for face in detection.detect(group[0])]
+    assert json.loads(json.dumps(exported)) == exported and len(exported) == 3
+
+
+# --- cutting faces out --------------------------------------------------------------------------
+
+
+def ramp(height=200, width=160):
+    """A picture whose red is the column and whose green is the row."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2, 0.5])
+@pytest.mark.parametrize("box", [(50, 60, 40, 60), (50, 60, 60, 40)], ids=["high", "wide"])
+def test_crop_is_the_upright_square_around_the_centre_of_the_box(box, margin):
+    x, y, width, height = box
+    side = 60 * (1 + margin)
+    left, top = x + width / 2 - side / 2, y + height / 2 - side / 2
+    cut = detection.crop(ramp(), some_face(*box), 120, margin)
+    assert cut.shape == (120, 120, 3) and cut.dtype == np.uint8
+    places = (np.arange(120) + 0.5) * side / 120 - 0.5  # where each pixel of the crop lies in the photo
+    assert_allclose(cut[60, :, 0], left + places, atol=1.1)
+    assert_allclose(cut[:, 60, 1], top + places, atol=1.1)
+    assert_allclose(cut[..., 0].astype(int) - cut[:1, :, 0], 0, atol=1)  # no tilt
+
+
+def test_crop_has_a_margin_of_a_fifth_unless_told_otherwise():
+    assert_array_equal(detection.crop(ramp(), some_face(), 64), detection.crop(ramp(), some_face(), 64, 0.2))
+
+
+@pytest.mark.parametrize("size", [20, 64, 224])
+def test_crop_has_the_size_asked_for(size):
+    assert detection.crop(ramp(), some_face(), size).shape == (size, size, 3)
+
+
+def test_crop_beyond_the_border_is_filled_with_border_pixels():
+    cut = detection.crop(ramp(), some_face(x=0, y=0, width=80, height=80), 160, 0.5)  # from -20 to 100
+    assert (cut[:26, :26, :2] <= 1).all()
+    assert_allclose(cut[:20, 80, 0], cut[30, 80, 0], atol=1)
+    low = detection.crop(ramp(), some_face(x=100, y=140, width=60, height=60), 120, 1.0)  # to 190 and 230
+    assert_allclose(low[-10:, -10:, :2].reshape(-1, 2), np.tile((159, 199), (100, 1)), atol=1)
+
+
+def test_crop_of_a_detected_face_shows_it_and_leaves_the_photo(group):
+    picture = group[0].copy()
+    largest, *_ = detection.detect(picture)
+    cut = detection.crop(picture, largest, 200, margin=0.4)
+    assert_array_equal(picture, group[0])
+    x, y, width, height = detection.detect(cut)[0].box
+    assert_allclose((x + width / 2, y + height / 2), (100, 100), atol=8)
+    assert_allclose(max(width, height), 200 / 1.4, rtol=0.1)
 
 
 # --- alignment ----------------------------------------------------------------------------------

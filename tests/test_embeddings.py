@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from utils import embeddings, images
+from utils import detection, embeddings, images, scenes
 from utils.backbones import Backbone
 from utils.errors import ImageError
 
@@ -285,3 +285,100 @@ def test_cosine_by_hand():
 
 def test_normalised_rows_have_length_one_and_zeros_stay_zeros():
     assert_allclose(embeddings.normalise(np.array([[3.0, 4], [0, 0]])), [[0.6, 0.8], [0, 0]])
+
+
+# --- aligned faces ------------------------------------------------------------------------------
+
+
+class Aligning(Toy):
+    """A toy that says where landmarks belong."""
+
+    template = np.array([(7.0, 8.0), (17.0, 8.0), (12.0, 13.0), (8.0, 17.0), (16.0, 17.0)])
+
+
+@pytest.fixture
+def aligning():
+    return Aligning()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A face, a wall of six faces, a picture of nobody, another face: four files."""
+    folder = tmp_path_factory.mktemp("pictures")
+    several = scenes.family_wall(6, 1, 640, 360)[0]
+    content = [scenes.two_photos()[0], several, np.full((120, 200, 3), 127, np.uint8), scenes.two_photos()[1]]
+    for number, picture in enumerate(content):
+        (folder / f"{number}.jpg").write_bytes(images.to_jpeg(picture))
+    return sorted(folder.iterdir())
+
+
+def embed_aligned(backbone, paths):
+    return embeddings.embed_photos(backbone, paths, progress=False, aligned=True)
+
+
+def by_hand(backbone, path):
+    """One photo's largest face, found, aligned and embedded."""
+    photo = images.read(path)
+    face = detection.largest(detection.detect(photo))
+    return backbone.embed(detection.align(photo, face.landmarks, backbone.template, backbone.input_size)[None])[0]
+
+
+def test_aligned_embeddings_are_those_of_the_largest_faces_and_nan_where_there_is_none(aligning, pictures):
+    found = embed_aligned(aligning, pictures)
+    assert found.dtype == np.float32 and found.shape == (4, 4)
+    assert np.isnan(found).all(axis=1).tolist() == [False, False, True, False]
+    for number in (0, 1, 3):
+        assert_allclose(found[number], by_hand(aligning, pictures[number]), atol=0.05)
+    assert not np.isclose(found, embed(aligning, pictures), atol=0.5).all(axis=1).any()
+
+
+def test_real_backbone_aligns_as_by_hand(backbone, pictures):
+    found = embed_aligned(backbone, pictures[:2])
+    for row, path in zip(found, pictures[:2], strict=True):
+        assert_allclose(row, by_hand(backbone, path), atol=1e-3)
+
+
+def test_align_gives_the_crop_that_the_backbone_takes(backbone, pictures):
+    photo = images.read(pictures[0])
+    face, = detection.detect(photo)
+    crop = embeddings.align(backbone, photo, face)
+    assert crop.shape == (150, 150, 3) and crop.dtype == np.uint8
+    assert_array_equal(crop, detection.align(photo, face.landmarks, backbone.template, 150))
+    found = detection.detect_in_crops([crop])[0].landmarks  # found anew, so with MTCNN's own error
+    assert np.hypot(*(found - backbone.template).T).mean() < 6
+
+
+def test_aligned_embeddings_have_a_cache_of_their_own(aligning, pictures, cache):
+    aligned, resized = embed_aligned(aligning, pictures), embed(aligning, pictures)
+    assert {folder.name for folder in cache.parent.iterdir()} == {cache.name, f"{cache.name}-aligned"}
+    assert_array_equal(embed(aligning, pictures), resized)
+    assert_array_equal(embed_aligned(aligning, pictures), aligned)
+    assert aligning.calls == [3, 4]
+
+
+def test_second_aligned_call_searches_no_photo(aligning, pictures, monkeypatch):
+    def search(photos):
+        raise AssertionError("a known photo was searched")
+
+    first = embed_aligned(aligning, pictures)
+    monkeypatch.setattr(detection, "detect_many", search)
+    assert_array_equal(embed_aligned(aligning, pictures[::-1]), first[::-1])
+    assert aligning.calls == [3]
+
+
+def test_photos_without_a_face_are_not_embedded_at_all(aligning, pictures):
+    assert np.isnan(embed_aligned(aligning, [pictures[2]] * 3)).all()
+    assert aligning.calls == []
+
+
+def test_aligned_photos_are_searched_in_chunks_a_quarter_as_long(aligning, pictures, monkeypatch, cache):
+    monkeypatch.setattr(embeddings, "CHUNK", 8)
+    embed_aligned(aligning, pictures)
+    assert aligning.calls == [2, 1]
+    assert len(list((cache.parent / f"{cache.name}-aligned").glob("*.npz"))) == 2
+
+
+def test_broken_photo_among_the_aligned_is_named(aligning, pictures, tmp_path):
+    (tmp_path / "half.jpg").write_bytes(pictures[0].read_bytes()[:2000])
+    with pytest.raises(ImageError, match=r"half\.jpg is truncated or damaged"):
+        embed_aligned(aligning, [pictures[0], tmp_path / "half.jpg"])

@@ -51,6 +51,25 @@ def test_path_text_bytes_and_file_object_give_the_same_pixels(tmp_path):
             assert_array_equal(images.read(source), smooth())
 
 
+@pytest.mark.parametrize("source", [b"", io.BytesIO(b""), np.zeros((5, 5, 3), np.uint8)],
+                         ids=["bytes", "file object", "array"])
+def test_photo_without_a_path_is_called_what_the_caller_says(source):
+    with pytest.raises(ImageError, match="^your passport photo (is empty|has 5×5 pixels)"):
+        images.read(source, "your passport photo")
+    with pytest.raises(ImageError, match="^the photo (is empty|has 5×5 pixels)"):
+        images.read(source)
+
+
+def test_photo_is_called_by_its_path_or_by_what_stands_in_for_it(tmp_path):
+    for path in ("a/b.jpg", tmp_path / "b.jpg"):
+        assert images.name_of(path) == images.name_of(path, "the first photo") == str(path)
+    for other in (b"content", io.BytesIO(), smooth()):
+        assert images.name_of(other) == "the photo"
+        assert images.name_of(other, "the first photo") == "the first photo"
+    with pytest.raises(ImageError, match=r"^the missing photo does not exist"):
+        images.read(tmp_path / "gone.jpg", "the missing photo")
+
+
 def test_rgb_array_is_taken_as_it_is():
     photo = smooth()
     assert images.read(photo) is photo
@@ -166,6 +185,12 @@ def test_text_called_jpg_is_refused_by_name(tmp_path):
     (tmp_path / "a.jpg").write_text("I am no photo. " * 100)
     with pytest.raises(ImageError, match=r"a\.jpg is not an image that can be read; use JPEG or PNG"):
         images.read(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"avif", b"qt  ", b"isom"])
+def test_photo_of_a_phone_in_its_own_format_is_told_apart_from_garbage(brand):
+    with pytest.raises(ImageError, match=r"^a\.heic is HEIC, AVIF or a video, which cannot be read; save it as"):
+        images.decode(b"\0\0\0\x18ftyp" + brand + bytes(400), "a.heic")
 
 
 def test_formats_that_other_programs_would_render_are_refused():

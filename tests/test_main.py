@@ -23,12 +23,27 @@ import pandas as pd
 import pytest
 
 from utils import __main__ as command
-from utils import __version__, backbones, datasets, eigenfaces, images, pairs, settings, synthetic, training
+from utils import (
+    __version__,
+    backbones,
+    calibration,
+    datasets,
+    detection,
+    eigenfaces,
+    images,
+    pairs,
+    scenes,
+    settings,
+    synthetic,
+    training,
+    verification,
+)
 from utils.files import sha256
 
 ROOT = Path(command.__file__).parents[1]
 VERBS = ["families", "audit", "embed", "train", "evaluate", "submit", "protocol", "eigenfaces", "weights",
-         "quality"]
+         "detect", "verify", "calibrate", "quality"]
+NO_DATA = ("families", "weights", "detect", "verify")
 REAL = os.environ.get("KIN_DATA")
 needs_real_data = pytest.mark.skipif(not REAL, reason="needs the real data: set KIN_DATA to the Kaggle archive")
 
@@ -208,9 +223,19 @@ def test_protocol_writes_pairs_and_folds_that_can_be_read(run, clean, families, 
     facts = run("protocol", "--data", clean, "--out", tmp_path / "new", "--json")
     drawn = pairs.read_protocol(tmp_path / "new/f09_pairs.csv", families)
     folds = pd.read_csv(tmp_path / "new/folds.csv")
-    assert facts == {"pairs": len(drawn), "families": len(folds),
+    identity = pairs.read_identity_protocol(tmp_path / "new/f09_identity.csv", families)
+    assert facts == {"pairs": len(drawn), "families": len(folds), "identity_pairs": len(identity),
                      "same_photo_pairs": int(drawn["same_photo"].sum())}
     assert folds.equals(pairs.folds_for(families))
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"f09_pairs.csv", "folds.csv",
+                                                                    "f09_identity.csv"}
+
+
+def test_protocol_says_what_it_wrote(run, clean, tmp_path):
+    printed = run("protocol", "--data", clean, "--out", tmp_path)
+    counts = [len(pd.read_csv(tmp_path / f"{name}.csv")) for name in ("f09_pairs", "folds", "f09_identity")]
+    assert re.fullmatch(rf"{re.escape(str(tmp_path))}: {counts[0]} pairs \(\d+ of one photograph\), {counts[1]} "
+                        rf"families in folds, {counts[2]} pairs to verify identity on\n", printed)
 
 
 def test_eigenfaces_are_built_from_photos(run, small, tmp_path):
@@ -330,10 +355,200 @@ def test_altered_weights_are_listed_as_such(run, publisher, no_weights):
     assert run("weights", "facenet", "--json")["weights"][0]["sha256"] == sha256(publisher / "facenet.h5")
 
 
+# --- faces --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Files: two photos of one person, a relative, a stranger, six faces on a wall, nobody, half a file."""
+    folder = tmp_path_factory.mktemp("pictures")
+    shown = {name: scenes.two_photos(kind, 3)[side]
+             for name, (kind, side) in {"anna": ("same", 0), "again": ("same", 1), "child": ("relatives", 1),
+                                        "bob": ("strangers", 1)}.items()}
+    shown |= {"wall": scenes.family_wall(6, 1, 640, 360)[0], "nobody": np.full((90, 120, 3), 127, np.uint8)}
+    for name, picture in shown.items():
+        (folder / f"{name}.jpg").write_bytes(images.to_jpeg(picture))
+    (folder / "half.jpg").write_bytes((folder / "wall.jpg").read_bytes()[:5000])
+    return folder
+
+
+def test_detect_says_how_many_faces_there_are_and_where(run, pictures):
+    first, *lines = run("detect", pictures / "wall.jpg").splitlines()
+    found = [face.to_dict() for face in detection.detect(images.read(pictures / "wall.jpg"))]
+    assert first == f"{pictures / 'wall.jpg'}: 6 faces"
+    said = "  {}. {:.0f}×{:.0f} pixels at ({:.0f}, {:.0f}), confidence {:.3f}"
+    assert lines == [said.format(number, *face["box"][2:], *face["box"][:2], face["confidence"])
+                     for number, face in enumerate(found, start=1)]
+
+
+def test_detect_counts_one_and_none_in_words(run, pictures):
+    printed = run("detect", pictures / "anna.jpg", pictures / "nobody.jpg").splitlines()
+    assert printed[0] == f"{pictures / 'anna.jpg'}: 1 face" and printed[1].startswith("  1. ")
+    assert printed[2:] == [f"{pictures / 'nobody.jpg'}: no face"]
+
+
+def test_detect_prints_boxes_and_landmarks(run, pictures):
+    facts = run("detect", pictures / "anna.jpg", pictures / "wall.jpg", "--json")
+    assert facts["failed"] == 0 and [len(row["faces"]) for row in facts["photos"]] == [1, 6]
+    for row, name in zip(facts["photos"], ("anna.jpg", "wall.jpg"), strict=True):
+        photo = images.read(pictures / name)
+        assert row == {"photo": str(pictures / name),
+                       "faces": [face.to_dict() for face in detection.detect(photo)]}
+
+
+def test_detect_writes_the_photo_with_its_faces_and_each_face_by_itself(run, pictures, tmp_path):
+    facts = run("detect", pictures / "wall.jpg", pictures / "nobody.jpg", "--out", tmp_path / "new", "--json")
+    wall, nobody = facts["photos"]
+    assert wall["files"] == ["wall_faces.jpg", *(f"wall_face{number}.jpg" for number in range(1, 7))]
+    assert nobody["files"] == ["nobody_faces.jpg"]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {*wall["files"], *nobody["files"], "faces.json"}
+    assert json.loads((tmp_path / "new/faces.json").read_text()) == facts
+    photo, drawn = images.read(pictures / "wall.jpg"), images.read(tmp_path / "new/wall_faces.jpg")
+    assert drawn.shape == photo.shape and np.abs(drawn.astype(int) - photo).max() > 100
+    for number in range(1, 7):
+        face = images.read(tmp_path / f"new/wall_face{number}.jpg")
+        assert face.shape == (224, 224, 3) and len(detection.detect(face)) == 1
+
+
+def test_photos_of_one_name_from_two_folders_are_both_kept(run, pictures, tmp_path):
+    for folder, name in (("a", "anna.jpg"), ("b", "bob.jpg"), ("c", "nobody.jpg")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(pictures / name, tmp_path / folder / "me.jpg")
+    given = [tmp_path / folder / "me.jpg" for folder in "abc"]
+    facts = run("detect", *given, "--out", tmp_path / "out", "--json")
+    assert [row["files"] for row in facts["photos"]] == [
+        ["me_faces.jpg", "me_face1.jpg"], ["me-2_faces.jpg", "me-2_face1.jpg"], ["me-3_faces.jpg"]]
+    assert len(list((tmp_path / "out").iterdir())) == 6
+    shown = [images.read(tmp_path / "out" / name).astype(int) for name in ("me_face1.jpg", "me-2_face1.jpg")]
+    assert np.abs(shown[0] - shown[1]).mean() > 5
+
+
+def test_detect_into_the_photos_own_folder_writes_over_none_of_them(run, pictures, tmp_path):
+    shutil.copy(pictures / "anna.jpg", tmp_path / "a.jpg")
+    shutil.copy(pictures / "bob.jpg", tmp_path / "a_face1.jpg")
+    given = {path: path.read_bytes() for path in sorted(tmp_path.iterdir())}
+    facts = run("detect", *given, "--out", tmp_path, "--json")
+    assert [row["files"] for row in facts["photos"]] == [
+        ["a-2_faces.jpg", "a-2_face1.jpg"], ["a_face1_faces.jpg", "a_face1_face1.jpg"]]
+    assert all(path.read_bytes() == content for path, content in given.items())
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]], ids=["text", "json"])
+def test_broken_photo_is_named_and_the_others_are_done(pictures, tmp_path, capsys, arguments):
+    given = [pictures / "anna.jpg", pictures / "half.jpg", tmp_path / "gone.jpg", pictures / "wall.jpg"]
+    assert command.main(["detect", *map(str, given), "--out", str(tmp_path / "out"), *arguments]) == 2
+    written = json.loads((tmp_path / "out/faces.json").read_text())
+    assert written["failed"] == 2
+    assert [row.get("error") for row in written["photos"]] == [
+        None, f"{given[1]} is truncated or damaged; copy or download it again.",
+        f"{given[2]} does not exist; check the path.", None]
+    assert {path.name for path in (tmp_path / "out").glob("*_faces.jpg")} == {"anna_faces.jpg", "wall_faces.jpg"}
+    printed = capsys.readouterr().out
+    if arguments:
+        assert json.loads(printed) == written
+    else:
+        errors = [line for line in printed.splitlines() if line.startswith("error: ")]
+        assert errors == [f"error: {row['error']}" for row in written["photos"] if "error" in row]
+        assert f"{given[0]}: 1 face" in printed and f"{given[3]}: 6 faces" in printed
+
+
+def test_detect_passes_over_faces_smaller_than_asked_for(run, pictures):
+    facts = run("detect", pictures / "wall.jpg", "--min-face", 70, "--json")
+    [row] = facts["photos"]
+    photo = images.read(pictures / "wall.jpg")
+    assert row["faces"] == [face.to_dict() for face in detection.detect(photo, min_face=70)]
+    assert 0 < len(row["faces"]) <= 6
+    assert run("detect", pictures / "wall.jpg", "--min-face", 5000) == f"{pictures / 'wall.jpg'}: no face\n"
+
+
+def test_verify_gives_the_verdict_and_explains_it(run, pictures):
+    a, b = pictures / "anna.jpg", pictures / "again.jpg"
+    verdict, *explanation = run("verify", a, b).splitlines()
+    answer = verification.verify(a, b)
+    assert verdict == answer.verdict and verdict.startswith("The same person: the distance is 0.")
+    assert explanation == answer.explanation and len(explanation) == 3
+
+
+@pytest.mark.parametrize(("other", "same"), [("again", True), ("bob", False)])
+def test_verify_prints_numbers(run, pictures, other, same):
+    a, b = pictures / "anna.jpg", pictures / f"{other}.jpg"
+    facts = run("verify", a, b, "--json")
+    assert facts | {"same_person": same, "backbone": "dlib-resnet", "policy": "relatives",
+                    "threshold": 0.0857, "faces_found": [1, 1]} == facts
+    expected = verification.verify(a, b).to_dict()
+    assert {**facts, "seconds": 0} == {**expected, "seconds": 0}
+
+
+@pytest.mark.parametrize(("threshold", "distance"), [("strict", 0.0569), ("article", 0.5), ("0.09", 0.09)])
+def test_verify_decides_at_the_threshold_asked_for(run, pictures, threshold, distance):
+    facts = run("verify", pictures / "anna.jpg", pictures / "bob.jpg", "--threshold", threshold, "--json")
+    assert (facts["policy"], facts["threshold"]) == (threshold, distance)
+    assert facts["same_person"] == (facts["distance"] <= distance)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["{0}/anna.jpg", "{0}/half.jpg"], "{0}/half.jpg is truncated or damaged; copy or download it again."),
+    (["{0}/gone.jpg", "{0}/half.jpg"], "{0}/gone.jpg does not exist; check the path."),
+    (["{0}/nobody.jpg", "{0}/anna.jpg"], "No face was found in {0}/nobody.jpg; use a photo in which one looks at "
+     "the camera, sharp, upright and at least 20 pixels wide."),
+    (["{0}/anna.jpg", "{0}/bob.jpg", "--threshold", "safe"], "There is no threshold 'safe'; choose one of "
+     "relatives, strangers, strict, article, or a cosine distance between 0 and 2."),
+    (["{0}/anna.jpg", "{0}/bob.jpg", "--threshold", "3"], "3.0 is no cosine distance; it lies between 0 and 2."),
+    (["{0}/anna.jpg", "{0}/bob.jpg", "--backbone", "facenet"], "facenet has no calibration (facenet.json), so its "
+     "distances have no known error rates; make one with: python -m utils calibrate --backbone facenet --data "
+     "ARCHIVE --out facenet.json, or name a distance as the threshold.")],
+    ids=["broken", "missing", "no face", "policy", "distance", "backbone"])
+def test_verify_that_cannot_be_done_is_one_sentence(refused, pictures, arguments, message):
+    sentence = refused("verify", *(text.format(pictures) for text in arguments))
+    assert sentence == f"error: {message.format(pictures)}\n"
+
+
+@pytest.fixture
+def few_pairs(monkeypatch):
+    """Calibrations of few pairs and resamples."""
+    calibrate, draw = calibration.calibrate, pairs.make_identity_protocol
+    monkeypatch.setattr(calibration, "calibrate", functools.partial(calibrate, pairs_each=60, resamples=20))
+    monkeypatch.setattr(pairs, "identity_protocol_for", lambda dataset: draw(
+        dataset, datasets.split_families(dataset)[1], 60))
+
+
+def test_calibrate_writes_a_calibration_that_verify_can_use(run, clean, tmp_path, pictures, backbone, few_pairs,
+                                                            monkeypatch):
+    out = tmp_path / "new" / "dlib-resnet.json"
+    facts = run("calibrate", "--data", clean, "--out", out, "--json")
+    made = calibration.load(backbone, out)
+    assert facts | {"data": "synthetic", "fingerprint": backbone.fingerprint} == facts
+    assert facts["thresholds"] == made.thresholds and list(facts["rates"]) == list(made.thresholds)
+    for policy, rates in facts["rates"].items():
+        assert rates["threshold"] == made.thresholds[policy]
+        assert rates["false_reject"]["value"] == pytest.approx(made.rates(policy).false_reject.value, abs=1e-3)
+    monkeypatch.setattr(settings, "CALIBRATIONS", out.parent)
+    answer = run("verify", pictures / "anna.jpg", pictures / "again.jpg", "--json")
+    assert answer["threshold"] == made.thresholds["relatives"]
+
+
+def test_calibrate_prints_the_error_rates_of_every_policy(run, clean, few_pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = run("calibrate", "--data", clean)
+    assert "same person rejected" in printed and "relatives accepted" in printed
+    for policy in calibration.POLICIES:
+        assert re.search(rf"^{policy} +0\.\d{{4}} +\d", printed, re.MULTILINE)
+    number = r"\d\.\d{3}"
+    for other in calibration.OTHERS:
+        assert re.search(rf"^equal error rate against {other}: {number} \[{number}, {number}\], AUC {number} "
+                         rf"\[{number}, {number}\], calibration error {number}$", printed, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []  # without --out nothing is written
+
+
+def test_calibrate_of_a_network_that_is_not_here_is_one_sentence(refused, clean, no_weights, few_pairs):
+    message = refused("calibrate", "--data", clean, "--backbone", "facenet")
+    assert message.startswith("error: The weights of facenet are not here; run: python -m utils weights facenet")
+
+
 # --- mistakes -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("families", "protocol", "weights")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in (*NO_DATA, "protocol")])
 def test_missing_data_is_one_sentence(refused, tmp_path, verb):
     assert "nowhere does not exist; name the Kaggle archive" in refused(verb, "--data", tmp_path / "nowhere")
 
@@ -401,6 +616,9 @@ def test_place_that_cannot_be_written_is_one_sentence(refused, clean, tmp_path):
 @pytest.mark.parametrize("arguments, message", [
     (["train", "--backbone", "vgg"], "argument --backbone: invalid choice: 'vgg' (choose from"),
     (["families", "--photos", "many"], "argument --photos: 'many' is no span such as 1-4"),
+    *((["detect", "a.jpg", "--min-face", wrong], f"argument --min-face: {wrong!r} is no number of pixels such as")
+      for wrong in ("0", "-3", "1.5", "small", "")),
+    (["detect"], "required: PHOTO"), (["verify", "a.jpg"], "required: B"),
     (["audit", "--dat", "x", "extra"], "unrecognized arguments: extra"), ([], "required: VERB"),
     (["protocol"], "required: --out")])
 def test_wrong_arguments_are_told_and_end_with_status_two(capsys, arguments, message):

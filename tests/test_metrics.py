@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from scipy.stats import norm
-from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score, roc_curve
 
 from utils import metrics
 
@@ -204,6 +204,120 @@ def test_equal_error_rate_lies_between_both_rates_at_every_threshold(labels, sco
     for threshold in range(-9, 10):
         rates = metrics.error_rates(labels, scores, threshold)
         assert min(rates) - 1e-9 <= rate <= max(rates) + 1e-9
+
+
+@modestly
+@given(LABELS, SCORES)
+def test_equal_error_rate_is_that_of_scikit_learns_curve(labels, scores):
+    false_accept, true_accept, _ = roc_curve(labels, scores, drop_intermediate=False)
+    gap = false_accept - (1 - true_accept)  # rises along the curve, from -1 to 1
+    after = int(np.argmax(gap >= 0))
+    share = -gap[after - 1] / (gap[after] - gap[after - 1])
+    by_hand = false_accept[after - 1] + share * (false_accept[after] - false_accept[after - 1])
+    assert_allclose(metrics.equal_error_rate(labels, scores), by_hand, atol=1e-12)
+
+
+@modestly
+@given(LABELS, SCORES)
+def test_both_errors_balance_at_the_equal_error_threshold(labels, scores):
+    threshold, rate = metrics.equal_error_threshold(labels, scores), metrics.equal_error_rate(labels, scores)
+    assert scores.min() <= threshold <= scores.max()
+    above = metrics.error_rates(labels, scores, np.nextafter(threshold, np.inf))
+    levels = np.unique(scores)
+    below = metrics.error_rates(labels, scores, levels[levels <= threshold][-1])
+    # a step lower more are accepted, a step higher more are rejected
+    assert below[0] >= rate - 1e-9 >= below[1] - 2e-9 and above[0] <= rate + 1e-9 <= above[1] + 2e-9
+
+
+def test_equal_error_threshold_by_hand():
+    assert metrics.equal_error_threshold([0, 0, 1, 1], [1, 2, 5, 7]) == 5  # nothing between 2 and 5 is wrong
+    assert metrics.equal_error_threshold([0, 1, 0, 1], [1, 2, 3, 4]) == 3
+
+
+def test_equal_error_threshold_splits_two_normal_distributions_in_the_middle():
+    labels, scores = drawn(40_000, shift=1.5)
+    threshold = metrics.equal_error_threshold(labels, scores)
+    assert_allclose(threshold, 0.75, atol=0.03)
+    assert_allclose(metrics.error_rates(labels, scores, threshold), metrics.equal_error_rate(labels, scores),
+                    atol=1e-4)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])
+def test_errors_of_one_class_do_not_balance(labels):
+    assert np.isnan(metrics.equal_error_rate(labels, [1, 2, 3]))
+    assert np.isnan(metrics.equal_error_threshold(labels, [1, 2, 3]))
+
+
+# --- intervals of rates over families -----------------------------------------------------------
+
+
+def equal_error(seed=3, **changed):
+    """The interval of the equal error rate of 400 pairs, within and across 20 families."""
+    labels, scores = drawn()
+    a = np.arange(400) // 2 % 20
+    b = np.where(labels, a, (a + 7) % 20)
+    given = {"labels": labels, "scores": scores, "families_a": a, "families_b": b, **changed}
+    return metrics.equal_error_interval(**given, resamples=100, seed=seed)
+
+
+def rate(seed=3):
+    """The interval of a share of 400 pairs, within and across 20 families."""
+    outcomes = np.random.default_rng(1).random(400) < 0.3
+    a = np.arange(400) // 2 % 20
+    return metrics.rate_interval(outcomes, a, np.where(np.arange(400) % 2, a, (a + 7) % 20), 100, seed)
+
+
+@pytest.mark.parametrize("interval", [equal_error, rate])
+def test_interval_of_a_rate_surrounds_it_and_is_the_same_for_the_same_seed_only(interval):
+    found = interval()
+    assert 0 < found.low < found.value < found.high < 1
+    assert interval() == found
+    other = interval(seed=4)
+    assert other.value == found.value and (other.low, other.high) != (found.low, found.high)
+
+
+def test_equal_error_interval_is_around_the_equal_error_rate():
+    labels, scores = drawn()
+    assert equal_error().value == metrics.equal_error_rate(labels, scores)
+
+
+def test_family_drawn_twice_counts_twice_in_a_rate_and_in_the_equal_error_rate():
+    rng = np.random.default_rng(5)
+    labels, scores = drawn(80)
+    a, b = rng.integers(6, size=(2, 80))
+    outcomes, rates, errors = scores > 0.4, [], []
+    for times in np.random.default_rng(9).multinomial(6, np.full(6, 1 / 6), 50):
+        weights = [times[i] if i == j else times[i] * times[j] for i, j in zip(a, b, strict=True)]
+        rates.append(np.repeat(outcomes, weights).mean())
+        errors.append(metrics.equal_error_rate(np.repeat(labels, weights), np.repeat(scores, weights)))
+    found = metrics.rate_interval(outcomes, a, b, resamples=50, seed=9)
+    assert_allclose([found.value, found.low, found.high],
+                    [outcomes.mean(), *np.percentile(rates, [2.5, 97.5])], atol=1e-12)
+    found = metrics.equal_error_interval(labels, scores, a, b, resamples=50, seed=9)
+    assert_allclose([found.low, found.high], np.percentile(errors, [2.5, 97.5]), atol=1e-12)
+
+
+def test_families_that_lack_a_kind_leave_the_interval_a_number():
+    a = np.arange(90) % 3
+    labels = (a == 0).astype(int)  # kin in one family of three: many a resampling has none
+    scores = np.random.default_rng(0).normal(labels, 1)
+    found = metrics.equal_error_interval(labels, scores, a, a, 100)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    across = metrics.rate_interval(scores > 0.5, np.zeros(90), np.ones(90), 100)  # often neither is drawn
+    assert across.low == across.value == across.high == (scores > 0.5).mean()
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_rate_that_is_always_the_same_has_an_interval_of_nothing(share):
+    found = metrics.rate_interval(np.full(40, share, bool), np.arange(40) % 5, np.arange(40) % 5, 20)
+    assert (found.value, found.low, found.high) == (share, share, share)
+
+
+def test_rate_covers_the_true_share_about_as_often_as_it_says():
+    families = np.repeat(np.arange(50), 6)
+    found = [metrics.rate_interval(np.random.default_rng(seed).random(300) < 0.2, families, families, 200)
+             for seed in range(100)]
+    assert 88 <= sum(interval.low <= 0.2 <= interval.high for interval in found) <= 99
 
 
 # --- probabilities ------------------------------------------------------------------------------

@@ -524,6 +524,119 @@ def test_synthetic_families_get_a_protocol_and_folds_of_their_own(families):
     assert folds["family"].tolist() == train and set(folds["fold"]) == set(range(5))
 
 
+# --- pairs to verify identity on ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def identity(families):
+    return pairs.make_identity_protocol(families, datasets.split_families(families)[1], pairs_each=50)
+
+
+def column_of(dataset, table, column):
+    """A column of ``dataset.photos`` for both photos of each pair of a protocol, ``(pairs, 2)``."""
+    return dataset.photos[column].to_numpy()[np.column_stack(pairs.photo_rows(table, dataset))]
+
+
+def test_identity_protocol_has_as_many_pairs_of_each_kind_as_asked_for_and_none_twice(families, identity):
+    assert list(identity) == pairs.IDENTITY_COLUMNS
+    assert identity["kind"].tolist() == [kind for kind in pairs.KINDS for _ in range(50)]
+    assert identity.index.tolist() == list(range(150))
+    assert not identity[["photo_a", "photo_b"]].apply(frozenset, axis=1).duplicated().any()
+    assert set(np.concatenate(pairs.pair_families(identity))) == set(datasets.split_families(families)[1])
+
+
+def test_identity_protocol_pairs_what_each_kind_says(families, identity):
+    people, names = column_of(families, identity, "person"), column_of(families, identity, "family")
+    one, relatives, strangers = ((identity["kind"] == kind).to_numpy() for kind in pairs.KINDS)
+    assert (people[one, 0] == people[one, 1]).all() and (people[~one, 0] != people[~one, 1]).all()
+    kin = kin_of(families)
+    assert all(frozenset(pair) in kin for pair in people[relatives])
+    assert (names[strangers, 0] != names[strangers, 1]).all()
+
+
+def test_identity_protocol_pairs_no_two_faces_of_one_photograph(families, identity):
+    sources = column_of(families, identity, "photo_id") + column_of(families, identity, "family")
+    assert (sources[:, 0] != sources[:, 1]).all()
+
+
+def test_identity_protocol_is_the_same_for_the_same_seed_only(families):
+    names = datasets.split_families(families)[1]
+    one, again, other = (pairs.make_identity_protocol(families, names, 10, seed) for seed in (1, 1, 2))
+    assert_frame_equal(one, again)
+    for kind in pairs.KINDS:
+        assert not one[one["kind"] == kind].equals(other[other["kind"] == kind])
+
+
+def test_identity_protocol_has_every_pair_of_a_kind_of_which_there_are_too_few(families):
+    names = datasets.split_families(families)[1]
+    made = pairs.make_identity_protocol(families, names, pairs_each=200)
+    people = families.of_families(names).photos.groupby("person")["photo_id"]
+    possible = sum(1 for _, ids in people for a, b in itertools.combinations(ids, 2) if a != b)
+    assert made["kind"].value_counts().to_dict() == {"same": possible, "relatives": 200, "strangers": 200}
+    assert possible < 200
+
+
+def test_people_are_drawn_uniformly_for_pairs_of_one_person(hand_made):
+    people = {"F0001/MID1": [f"P{number}" for number in range(90)], "F0001/MID2": ["Q1"], "F0002/MID1": ["R1"],
+              "F0001/MID3": [f"S{number}" for number in range(30)]}
+    made = pairs.make_identity_protocol(hand_made(people, KIN), ["F0001", "F0002"], pairs_each=200)
+    counts = made.loc[made["kind"] == "same", "photo_a"].str.rpartition("/")[0].value_counts()
+    assert counts.sum() == 200 and counts["train/F0001/MID1"] < 130  # 3,000 of 3,435 pairs are theirs
+
+
+def test_two_faces_of_one_photograph_are_no_pair_of_one_person(hand_made):
+    dataset = hand_made({"F0001/MID1": ["P1", "P1", "P2"], "F0001/MID2": ["P3"], "F0002/MID1": ["P4"]}, KIN)
+    rows = dataset.photos.assign(path=[f"{number}/{path}" for number, path in enumerate(dataset.photos["path"])])
+    made = pairs.make_identity_protocol(dataclasses.replace(dataset, photos=rows), ["F0001", "F0002"], 9)
+    same = made[made["kind"] == "same"]
+    assert sorted(sorted(path[0] for path in pair) for pair in same[["photo_a", "photo_b"]].to_numpy()) == [
+        ["0", "2"], ["1", "2"]]
+
+
+def test_identity_needs_somebody_with_two_photographs(hand_made):
+    dataset = hand_made({"F0001/MID1": ["P1", "P1"], "F0001/MID2": ["P2"], "F0002/MID1": ["P3"]}, KIN)
+    with pytest.raises(DatasetError) as caught:
+        pairs.make_identity_protocol(dataset, ["F0001", "F0002"], 5)
+    assert str(caught.value) == "No person has photos from two photographs; identity cannot be measured."
+
+
+def test_identity_protocol_survives_the_round_trip(families, identity, tmp_path):
+    pairs.write_csv(identity, tmp_path / "identity.csv")
+    assert_frame_equal(pairs.read_identity_protocol(tmp_path / "identity.csv", families), identity)
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda table: "", "is not a CSV file that can be read"),
+    (lambda table: table.drop(columns="kind"), "has the columns photo_a, photo_b; expected photo_a, .*kind"),
+    (lambda table: table.rename(columns={"kind": "is_related"}), "has the columns photo_a, photo_b, is_related"),
+    (lambda table: table.assign(photo_a="train/F0999/a.jpg"), "names 1 photos that .* lacks, train/F0999/a.jpg"),
+    (lambda table: table[table["kind"] != "same"], "needs pairs of each kind: same, relatives, strangers, and no"),
+    (lambda table: table[table["kind"] == "same"], "needs pairs of each kind"),
+    (lambda table: table.replace({"kind": {"same": "identical"}}), "needs pairs of each kind"),
+    (lambda table: pd.concat([table, table[:1].assign(kind="twins")]), "needs pairs of each kind.*no others"),
+    (lambda table: table.assign(kind=[None, *table["kind"][1:]]), "needs pairs of each kind"),
+    (lambda table: table[:0], "needs pairs of each kind")])
+def test_wrong_identity_protocol_is_named(families, identity, tmp_path, spoil, message):
+    spoilt = spoil(identity)
+    text = spoilt if isinstance(spoilt, str) else spoilt.to_csv(index=False)
+    (tmp_path / "wrong.csv").write_text(text)
+    with pytest.raises(ProtocolError, match=rf"wrong\.csv {message}"):
+        pairs.read_identity_protocol(tmp_path / "wrong.csv", families)
+
+
+def test_missing_identity_protocol_and_one_of_kin_are_named(families, protocol, tmp_path):
+    with pytest.raises(ProtocolError, match=r"The protocol .*gone\.csv does not exist; check the path"):
+        pairs.read_identity_protocol(tmp_path / "gone.csv", families)
+    pairs.write_csv(protocol, tmp_path / "kin.csv")
+    with pytest.raises(ProtocolError, match=r"kin\.csv has the columns photo_a, photo_b, is_related, same_photo"):
+        pairs.read_identity_protocol(tmp_path / "kin.csv", families)
+
+
+def test_synthetic_families_get_an_identity_protocol_of_their_own(families):
+    made = pairs.identity_protocol_for(families)
+    assert_frame_equal(made, pairs.make_identity_protocol(families, datasets.split_families(families)[1], 600))
+
+
 # --- the committed protocols --------------------------------------------------------------------
 
 
@@ -573,3 +686,41 @@ def test_committed_files_are_used_for_the_data_they_were_drawn_from(like_kaggle,
     assert_frame_equal(pairs.protocol_for(like_kaggle), committed)
     assert_frame_equal(pairs.folds_for(like_kaggle), pd.read_csv(pairs.FOLDS))
     assert not pairs.is_kaggle(like_kaggle.without_photos([committed["photo_a"].iloc[0]]))
+
+
+@pytest.fixture(scope="module")
+def committed_identity():
+    return pd.read_csv(pairs.F09_IDENTITY)
+
+
+def test_committed_identity_protocol_is_fifteen_hundred_distinct_pairs_of_each_kind(committed_identity):
+    assert list(committed_identity) == pairs.IDENTITY_COLUMNS
+    assert committed_identity["kind"].value_counts().to_dict() == dict.fromkeys(pairs.KINDS, 1500)
+    assert not committed_identity[["photo_a", "photo_b"]].apply(frozenset, axis=1).duplicated().any()
+
+
+def test_committed_identity_protocol_pairs_what_it_says_in_held_out_families(committed_identity):
+    a, b = pairs.pair_families(committed_identity)
+    assert all(name.startswith("F09") for name in [*a, *b])
+    people = committed_identity[["photo_a", "photo_b"]].apply(lambda column: column.str.rpartition("/")[0])
+    assert_array_equal(people["photo_a"] == people["photo_b"], committed_identity["kind"] == "same")
+    assert_array_equal(a != b, committed_identity["kind"] == "strangers")
+    photographs = [committed_identity[side].str.extract(r"(F\d{4}).*/(P\d+)_").agg("".join, axis=1)
+                   for side in ("photo_a", "photo_b")]
+    assert (photographs[0] != photographs[1]).all()
+
+
+def test_committed_relatives_and_strangers_are_pairs_of_the_kinship_protocol(committed, committed_identity):
+    known = {label: set(map(frozenset, committed.loc[committed["is_related"] == label, ["photo_a", "photo_b"]]
+                            .to_numpy())) for label in (0, 1)}
+    for kind, label in (("relatives", 1), ("strangers", 0)):
+        part = committed_identity.loc[committed_identity["kind"] == kind, ["photo_a", "photo_b"]]
+        assert set(map(frozenset, part.to_numpy())) <= known[label]
+
+
+def test_committed_identity_protocol_is_used_for_the_data_it_was_drawn_from(like_kaggle, committed_identity):
+    names = sorted(set(committed_identity["photo_a"]) | set(committed_identity["photo_b"]) |
+                   set(like_kaggle.photos["path"]))
+    photos = pd.DataFrame({column: names for column in like_kaggle.photos}).assign(path=names)
+    assert_frame_equal(pairs.identity_protocol_for(dataclasses.replace(like_kaggle, photos=photos)),
+                       committed_identity)

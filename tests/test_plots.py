@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from utils import audit, backbones, metrics, models, plots
+from utils import audit, backbones, detection, metrics, models, plots
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +92,80 @@ def test_audit_overview_counts_everybody_once(families):
     assert sum(members) == len(families.families) and sum(kin) == families.kin["family"].nunique()
     assert sum(shared) == len(families.kin)
     assert figure.get_suptitle() == f"{len(families.photos)} photos of {len(families.people)} people"
+
+
+def some_face(x, y, width, height, confidence=0.987):
+    """A face in this box, its landmarks spread over the middle."""
+    places = np.array([(0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8)])
+    return detection.Face((x, y, width, height), confidence, places * (width, height) + (x, y))
+
+
+def changed(photo, found):
+    """Where drawing the faces changed the photo."""
+    return (plots.faces(photo, found) != photo).any(axis=-1)
+
+
+@pytest.fixture
+def blue():
+    return np.full((240, 320, 3), (20, 30, 200), np.uint8)
+
+
+def test_faces_are_drawn_on_a_copy_of_the_same_size(blue):
+    before = blue.copy()
+    drawn = plots.faces(blue, [some_face(100.0, 90.0, 80.0, 100.0)])
+    assert drawn.shape == blue.shape and drawn.dtype == np.uint8
+    np.testing.assert_array_equal(blue, before)
+    assert (drawn != blue).any()
+
+
+def test_photo_without_faces_is_shown_as_it_is(blue):
+    np.testing.assert_array_equal(plots.faces(blue, []), blue)
+
+
+def test_faces_are_drawn_around_their_boxes_and_nowhere_else(blue):
+    where = changed(blue, [some_face(100.0, 90.0, 80.0, 100.0)])
+    assert where[90:191, 100].all() and where[90:191, 180].all()  # the sides
+    assert where[90, 100:181].all() and where[190, 100:181].all()  # top and bottom
+    near = np.zeros_like(where)
+    near[90 - 25:192, 98:182] = True  # with the label above
+    assert not (where & ~near).any()
+    assert where[70:89, 100:150].mean() > 0.5 and not where[:65].any()
+
+
+def test_each_landmark_is_a_white_dot(blue):
+    face = some_face(100.0, 90.0, 80.0, 100.0)
+    drawn = plots.faces(blue, [face])
+    for x, y in face.landmarks.round().astype(int):
+        assert tuple(drawn[y, x]) == (255, 255, 255)
+    assert tuple(drawn[115, 140]) == (20, 30, 200)  # between the eyes nothing
+
+
+def test_every_face_is_numbered_with_its_confidence(blue):
+    places = [(20.0, 60.0, 60.0, 70.0), (120.0, 60.0, 60.0, 70.0), (220.0, 60.0, 60.0, 70.0)]
+    first, second, unsure = (changed(blue, [some_face(*place, confidence)]) for place, confidence in
+                             zip(places, (0.9, 0.9, 0.8), strict=True))
+    assert first[:, 20:80].any() and second[:, 120:180].any() and unsure[:, 220:280].any()
+    all_three = plots.faces(blue, [some_face(*place) for place in places])
+    labels = [all_three[35:60, x:x + 60] for x in (20, 120, 220)]
+    assert (labels[0] != labels[1]).any() and (labels[1] != labels[2]).any()  # 1, 2, 3
+    again = plots.faces(blue, [some_face(*places[0], 0.5)])[35:60, 20:80]
+    assert (again != labels[0]).any()
+
+
+@pytest.mark.parametrize("box", [(0.0, 0.0, 320.0, 240.0), (0.0, 0.0, 15.0, 12.0), (300.0, 225.0, 20.0, 15.0),
+                                 (-0.0, 200.5, 30.2, 39.5)])
+def test_face_at_the_border_is_drawn_as_far_as_there_is_a_photo(blue, box):
+    drawn = plots.faces(blue, [some_face(*box)])
+    assert drawn.shape == blue.shape and (drawn != blue).any()
+
+
+def test_lines_are_wider_in_a_larger_photo():
+    def width(factor):
+        photo = np.full((240 * factor, 320 * factor, 3), 40, np.uint8)
+        where = changed(photo, [some_face(*np.array((100.0, 90.0, 80.0, 100.0)) * factor)])
+        return where[150 * factor, :120 * factor].sum()
+
+    assert width(8) >= 3 * width(2) >= 3
 
 
 def test_roc_names_each_curve_with_its_auc(scores):

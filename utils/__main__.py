@@ -351,8 +351,9 @@ def detect(options) -> dict:
 
     from . import detection, files, images
 
-    rows, taken = [], set()
-    for path in tqdm(options.photos, unit="photo", desc="Detecting", disable=len(options.photos) == 1):
+    rows, names = [], _names(options.photos, options.out)
+    for path, name in zip(tqdm(options.photos, unit="photo", desc="Detecting", disable=len(names) == 1), names,
+                          strict=True):
         try:
             photo = images.read(path)
         except CourseError as error:
@@ -361,20 +362,26 @@ def detect(options) -> dict:
         found = detection.detect(photo, options.min_face)
         rows.append({"photo": str(path), "faces": [face.to_dict() for face in found]})
         if options.out:
-            rows[-1]["files"] = _write_faces(options.out, _free_name(path.stem, taken), photo, found)
+            rows[-1]["files"] = _write_faces(options.out, name, photo, found)
     result = {"photos": rows, "failed": sum("error" in row for row in rows)}
     if options.out:
         files.write_json(options.out / "faces.json", result)
     return {**result, "text": "\n".join(_faces_line(row) for row in rows)}
 
 
-def _free_name(stem: str, taken: set[str]) -> str:
-    """``stem``, or with a number behind it when another photo has that name."""
-    name, number = stem, 2
-    while name in taken:
-        name, number = f"{stem}-{number}", number + 1
-    taken.add(name)
-    return name
+def _names(photos: list[Path], out: Path | None) -> list[str]:
+    """What each photo's files begin with: its stem, with a number where that is taken.
+
+    Taken is what another photo has, and what would write over a photo that is still to be read.
+    """
+    names: list[str] = []
+    kept = [path.stem for path in photos if out and path.resolve().parent == out.resolve()]
+    for path in photos:
+        name, number = path.stem, 2
+        while name in names or any(stem.startswith(f"{name}_face") for stem in kept):
+            name, number = f"{path.stem}-{number}", number + 1
+        names.append(name)
+    return names
 
 
 def _write_faces(folder: Path, name: str, photo, found) -> list[str]:

@@ -124,7 +124,8 @@ class Calibration:
         rounded = {kind: np.round(table, 4).tolist() for kind, table in self.accepted.items()}
         intervals = {name: {key: interval.to_dict() for key, interval in getattr(self, name).items()}
                      for name in ("equal_error", "auc")}
-        return {**asdict(self), **intervals, "distances": np.round(self.distances, 6).tolist(),
+        return {**asdict(self), **intervals, "slopes": {key: list(pair) for key, pair in self.slopes.items()},
+                "distances": np.round(self.distances, 6).tolist(),
                 "accepted": rounded}
 
 
@@ -134,7 +135,7 @@ def threshold_of(policy: str | float, thresholds: dict[str, float]) -> float:
     Raises:
         CalibrationError: no such policy, or a number that is no cosine distance.
     """
-    if policy in thresholds:
+    if isinstance(policy, str) and policy in thresholds:
         return thresholds[policy]
     try:
         number = float(policy)
@@ -167,7 +168,7 @@ def load(backbone: Backbone, path: str | Path | None = None) -> Calibration:
                                f"error rates; make one with: {again}, or name a distance as the threshold.")
     try:
         found = _parse(read_json(path))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CalibrationError(f"{path} is no calibration; make it anew with: {again}") from error
     if found.fingerprint != backbone.fingerprint:
         raise CalibrationError(f"{path} was made for {found.fingerprint}, not {backbone.fingerprint}; "
@@ -181,11 +182,19 @@ def save(calibration: Calibration, path: str | Path) -> None:
 
 
 def _parse(content: dict) -> Calibration:
+    """From :meth:`Calibration.to_dict`. Raises KeyError, TypeError, ValueError or AttributeError: damaged."""
     intervals = {name: {key: Interval(**value) for key, value in content[name].items()}
                  for name in ("equal_error", "auc")}
-    return Calibration(**{**content, **intervals, "distances": np.array(content["distances"], float),
-                          "accepted": {kind: np.array(content["accepted"][kind], float) for kind in pairs.KINDS},
-                          "slopes": {key: tuple(content["slopes"][key]) for key in OTHERS}})
+    numbers = {"thresholds": {name: float(content["thresholds"][name]) for name in POLICIES},
+               "distances": np.array(content["distances"], float),
+               "accepted": {kind: np.array(content["accepted"][kind], float) for kind in pairs.KINDS},
+               "slopes": {key: tuple(map(float, content["slopes"][key])) for key in OTHERS}}
+    shapes = {table.shape for table in numbers["accepted"].values()}
+    if shapes != {(len(numbers["distances"]), 3)} or (np.diff(numbers["distances"]) <= 0).any():
+        raise ValueError("curves of different length, or distances that do not rise")
+    if any(len(pair) != 2 for pair in numbers["slopes"].values()):
+        raise ValueError("a slope is two numbers")
+    return Calibration(**{**content, **intervals, **numbers})
 
 
 # --- making one ---------------------------------------------------------------------------------
@@ -197,6 +206,7 @@ def calibrate(dataset: Dataset, backbone: Backbone, pairs_each: int = 4000, resa
 
     Every photo takes the way of a user's: find the face, align it, embed it.
     """
+    backbone.weights_path()  # first: without weights there is nothing to calibrate
     folds = pairs.folds_for(dataset)
     training = pairs.make_identity_protocol(dataset, list(folds["family"]), pairs_each)
     test = pairs.identity_protocol_for(dataset)
@@ -207,7 +217,7 @@ def calibrate(dataset: Dataset, backbone: Backbone, pairs_each: int = 4000, resa
     thresholds = choose_thresholds(training)
     slopes = {other: _fit_slopes(*_labelled(training, other)) for other in OTHERS}
     distances = np.unique(np.concatenate([
-        [0, 2], np.quantile(training["distance"], np.linspace(0, 1, 80)), list(thresholds.values())]))
+        [0, 2], np.quantile(training["distance"], np.linspace(0, 1, 80)), list(thresholds.values())]).round(6))
     families = {kind: pairs.pair_families(part) for kind, part in test.groupby("kind")}
     accepted = {kind: np.array([_accepted(part, d, families[kind], resamples) for d in distances])
                 for kind, part in test.groupby("kind")}
@@ -223,7 +233,7 @@ def calibrate(dataset: Dataset, backbone: Backbone, pairs_each: int = 4000, resa
         labels, scores = _labelled(_balanced(test, other), other)
         claimed = result.probability(-scores, other)
         result.calibration_error[other] = round(metrics.calibration_error(labels, claimed), 4)
-    return result
+    return _parse(result.to_dict())  # rounded as in a file, so that it prints the same figures
 
 
 def with_distances(table: pd.DataFrame, embeddings: pd.DataFrame) -> pd.DataFrame:

@@ -65,6 +65,9 @@ def decode(content: bytes, name: str = "photo") -> np.ndarray:
         raise ImageError(f"{name} is not an image that can be read; use JPEG or PNG.") from error
     _check_size(image.size, name)
     try:
+        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+            raise ImageError(f"{name} has 32 bits a channel, and nobody knows which value is white; save it as "
+                             "JPEG or PNG.")
         pixels = np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except _BROKEN as error:
         raise ImageError(f"{name} is truncated or damaged; copy or download it again.") from error
@@ -129,7 +132,7 @@ def _content(source: Source, name: str) -> bytes:
     try:
         with Path(source).open("rb") as file:
             return file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be opened"
         raise ImageError(f"{name} {reason}; check the path.") from error
 

@@ -1,6 +1,5 @@
 """Pairs of photos: sampled batches to train on, tf.data pipelines, fixed protocols to score on."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,24 +247,25 @@ def make_protocol(dataset: Dataset, families: list[str], pairs_each: int = 3000,
     kin pairs and as many across families (fewer when the families do not have so many).
     ``same_photo`` is 1 when both faces were cut from one photograph.
     """
-    part = dataset.of_families(families)
+    kin, strangers = _distinct_pairs(dataset.of_families(families), pairs_each, seed)
+    each = min(len(kin), len(strangers))
+    return pd.concat([kin.head(each), strangers.head(each)], ignore_index=True)
+
+
+def _distinct_pairs(part: Dataset, pairs_each: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Protocol rows of distinct kin pairs, and of strangers: ``pairs_each``, or fewer if there are fewer."""
     sampler = PairSampler(part, seed=seed)
     path, family, source = (part.photos[name].to_numpy() for name in ("path", "family", "photo_id"))
-    kept: dict[tuple, None] = {}
-    room = Counter({1: pairs_each, 0: pairs_each})
+    kept: dict[int, dict[tuple, None]] = {1: {}, 0: {}}
     for step in range(50):
         batch = sampler.draw(4 * pairs_each, np.random.default_rng((seed, step)))
         for a, b, label in zip(batch.a, batch.b, batch.labels.astype(int), strict=True):
-            pair = (min(a, b), max(a, b), label)
-            if room[label] and pair not in kept:
-                kept[pair] = None
-                room[label] -= 1
-        if not room.total():
+            if len(kept[label]) < pairs_each:
+                kept[label][min(a, b), max(a, b)] = None
+        if all(len(pairs) == pairs_each for pairs in kept.values()):
             break
-    each = pairs_each - max(room.values())
-    rows = [pair for label in (1, 0) for pair in [p for p in kept if p[2] == label][:each]]
-    return pd.DataFrame([(path[a], path[b], label, int(family[a] == family[b] and source[a] == source[b]))
-                         for a, b, label in rows], columns=PROTOCOL_COLUMNS)
+    return tuple(pd.DataFrame([(path[a], path[b], label, int(family[a] == family[b] and source[a] == source[b]))
+                               for a, b in kept[label]], columns=PROTOCOL_COLUMNS) for label in (1, 0))
 
 
 def make_identity_protocol(dataset: Dataset, families: list[str], pairs_each: int = 1500,
@@ -276,12 +276,11 @@ def make_identity_protocol(dataset: Dataset, families: list[str], pairs_each: in
     or "strangers" (of two families): ``pairs_each`` distinct pairs of each, fewer of a kind of
     which the families do not have so many. No pair was cut from one photograph.
     """
-    table = make_protocol(dataset, families, 2 * pairs_each, seed)
-    table = table[table["same_photo"] == 0]
-    drawn = [_same_person(dataset.of_families(families), pairs_each, np.random.default_rng((seed, 2)))]
-    for related, kind in ((1, "relatives"), (0, "strangers")):
-        part = table.loc[table["is_related"] == related, ["photo_a", "photo_b"]].head(pairs_each)
-        drawn.append(part.assign(kind=kind))
+    part = dataset.of_families(families)
+    drawn = [_same_person(part, pairs_each, np.random.default_rng((seed, 2)))]
+    for table, kind in zip(_distinct_pairs(part, 2 * pairs_each, seed), KINDS[1:], strict=True):
+        apart = table.loc[table["same_photo"] == 0, ["photo_a", "photo_b"]].head(pairs_each)
+        drawn.append(apart.assign(kind=kind))
     return pd.concat(drawn, ignore_index=True)
 
 
