@@ -206,7 +206,7 @@ ODD = {
     "16-bit PPM": (1, lambda: b"P6 280 260 65535\n" + deep().tobytes()),
     "10-bit PGM": (1, lambda: b"P5 280 260 1023\n" + (deep()[..., 1] >> 6).astype(">u2").tobytes()),
     "16-bit TIFF": (1, lambda: encode(Image.fromarray(portrait()[..., 1].astype(np.uint16) * 257), "TIFF")),
-    "float TIFF of 0 to 255": (DEEP, lambda: encode(Image.fromarray(portrait()[..., 1].astype(np.float32)), "TIFF")),
+    "float TIFF of 0 to 255": (DEEP, lambda: encode(Image.fromarray(np.float32(portrait()[..., 1])), "TIFF")),
     "float TIFF of 0 to 1": (DEEP, lambda: encode(Image.fromarray(np.float32(portrait()[..., 1] / 255)), "TIFF")),
     "32-bit TIFF": (DEEP, lambda: encode(Image.fromarray(portrait()[..., 1].astype(np.int32)), "TIFF")),
     "CMYK JPEG": (1, lambda: jpeg(picture().convert("CMYK"))),

@@ -218,9 +218,7 @@ def calibrate(dataset: Dataset, backbone: Backbone, pairs_each: int = 4000, resa
     slopes = {other: _fit_slopes(*_labelled(training, other)) for other in OTHERS}
     distances = np.unique(np.concatenate([
         [0, 2], np.quantile(training["distance"], np.linspace(0, 1, 80)), list(thresholds.values())]).round(6))
-    families = {kind: pairs.pair_families(part) for kind, part in test.groupby("kind")}
-    accepted = {kind: np.array([_accepted(part, d, families[kind], resamples) for d in distances])
-                for kind, part in test.groupby("kind")}
+    accepted = {kind: _accepted(part, distances, resamples) for kind, part in test.groupby("kind")}
     measured = {name: {other: measure(*_labelled(test, other), *_families(test, other), resamples)
                        for other in OTHERS}
                 for name, measure in (("equal_error", metrics.equal_error_interval),
@@ -278,9 +276,11 @@ def _fit_slopes(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     return round(float(fitted.intercept_[0]), 4), round(float(fitted.coef_[0, 0]), 4)
 
 
-def _accepted(part: pd.DataFrame, distance: float, families: tuple, resamples: int) -> tuple[float, float, float]:
-    share = metrics.rate_interval(part["distance"] <= distance, *families, resamples)
-    return share.value, share.low, share.high
+def _accepted(part: pd.DataFrame, distances: np.ndarray, resamples: int) -> np.ndarray:
+    """``(k, 3)``: the share of pairs at or below each distance, with its interval."""
+    within = part["distance"].to_numpy()[:, None] <= distances
+    share = metrics.rate_interval(within, *pairs.pair_families(part), resamples)
+    return np.column_stack([share.value, share.low, share.high])
 
 
 def _counts(table: pd.DataFrame) -> dict[str, int]:

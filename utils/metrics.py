@@ -160,12 +160,14 @@ def rate_interval(outcomes: np.ndarray, families_a: np.ndarray, families_b: np.n
     """Share of pairs with an outcome, with a bootstrap interval over families (see :func:`auc_interval`).
 
     Args:
-        outcomes: ``(n,)`` bool, such as "accepted".
+        outcomes: ``(n,)`` bool, such as "accepted"; or ``(n, k)``, for k such questions at once: then
+            the three numbers of the interval are arrays ``(k,)``.
     """
     outcomes = np.asarray(outcomes, float)
-    samples = [weights @ outcomes / weights.sum() if weights.any() else np.nan
+    samples = [weights @ outcomes / weights.sum() if weights.any() else np.full(outcomes.shape[1:], np.nan)
                for weights in _family_weights(families_a, families_b, resamples, seed)]
-    return _interval(float(outcomes.mean()), samples)
+    low, high = np.nanpercentile(samples, [2.5, 97.5], axis=0)
+    return Interval(outcomes.mean(0), low, high)
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> np.ndarray:

@@ -70,6 +70,7 @@ def draw(axis, photo, faces):
     axis.axis("off")
 
 
+# %%
 figure, axis = plt.subplots(figsize=(8, 4.6))
 draw(axis, photo, faces)
 
@@ -111,6 +112,7 @@ def pyramid(photo, smallest_face=20, factor=0.709):
     return levels
 
 
+# %%
 levels = pyramid(photo)
 [f"{level.shape[1]}×{level.shape[0]}" for level in levels.values()]
 
@@ -152,6 +154,7 @@ def boxes_from_map(probability, offsets, scale, threshold=0.6):
     return np.column_stack([boxes / scale, probability[rows, columns, 1]])
 
 
+# %%
 candidates = boxes_from_map(probability, offsets, scale)
 print(f"{len(candidates)} candidates at one of {len(levels)} levels")
 
@@ -168,6 +171,7 @@ def proposals(photo, threshold=0.6):
     return np.concatenate(found)
 
 
+# %%
 candidates = proposals(photo)
 print(f"{sum(windows):,} windows, {len(candidates):,} candidates")
 
@@ -187,6 +191,7 @@ def iou(box, boxes):
     return both / (np.prod(box[2:4] - box[:2]) + areas - both)
 
 
+# %%
 iou(np.array([0, 0, 10, 10]), np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]]))
 
 # %% [markdown]
@@ -245,6 +250,7 @@ def similarity(source, target):
     return np.array([[a, -b, tx], [b, a, ty]])
 
 
+# %%
 encoder = backbones.get()
 matrix = similarity(faces[0].landmarks, encoder.template)
 turn = np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))

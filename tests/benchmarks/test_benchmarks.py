@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 
 from utils import backbones
 from utils.backbones import Backbone
+from utils.detection import Face
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -174,6 +175,48 @@ def test_two_networks_table_compares_with_the_plain_version(two_networks, monkey
     assert text.splitlines()[-1].split() == ["training", "step,", "ours", *figures]
 
 
+# --- detection ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def faces_benchmark(load):
+    return load("detection")
+
+
+def square(x, y, side, shift=0):
+    landmarks = np.array([(x, y), (x + 10, y), (x + 5, y + 5), (x, y + 9), (x + 10, y + 9)], float)
+    return Face((x, y, side, side), 0.9, landmarks + (shift, 0))
+
+
+def test_agreement_matches_faces_and_measures_how_far_they_lie_apart(faces_benchmark):
+    full = [[square(0, 0, 20), square(100, 100, 20)], [square(50, 50, 10)], []]
+    bounded = [[square(105, 100, 20, shift=2), square(0, 0, 20, shift=1)], [], [square(5, 5, 9)]]
+    found = faces_benchmark.agreement(full, bounded)
+    assert found["faces"] == {"full_size": 3, "bounded": 3, "both": 2}
+    assert_allclose([found["iou_least"], found["iou_median"]], [300 / 500, (1 + 300 / 500) / 2])
+    assert_allclose([found["landmark_error_median"], found["landmark_error_most"]], [0.4, 0.7])
+
+
+def test_photos_are_enlarged_to_four_megapixels_and_larger_ones_left_alone(faces_benchmark):
+    assert faces_benchmark.enlarge(np.zeros((300, 400, 3), np.uint8)).shape == (1732, 2309, 3)
+    large = np.zeros((2000, 2500, 3), np.uint8)
+    assert faces_benchmark.enlarge(large) is large
+
+
+def test_detection_benchmark_finds_the_same_faces_in_each_way(faces_benchmark):
+    found = faces_benchmark.measure(faces_benchmark.find_photos(None, 1), 1)
+    assert found["agreement"]["faces"] == {"full_size": 6, "bounded": 6, "both": 6}
+    assert found["agreement"]["iou_least"] == 1 and found["agreement"]["landmark_error_most"] == 0
+    assert all_positive([*found["s_a_photo"].values(), *found["ratio"].values()])
+    assert "faces: 6 at full size, 6 bounded, 6 of them the same" in faces_benchmark._text("", found, 1)
+
+
+def test_folder_without_photos_is_one_sentence(faces_benchmark, side_by_side, tmp_path, capsys):
+    options = faces_benchmark.build_parser().parse_args(["--photos", str(tmp_path)])
+    assert side_by_side.main(faces_benchmark.run, options) == 2
+    assert "holds no photos; name a folder" in capsys.readouterr().err
+
+
 # --- what they share ----------------------------------------------------------------------------
 
 
@@ -204,7 +247,7 @@ def test_benchmark_prints_a_table_or_json(load, side_by_side, families_root, cap
     assert "×" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["generator", "encoder", "two_networks"])
+@pytest.mark.parametrize("name", ["generator", "encoder", "two_networks", "detection"])
 def test_help_has_an_example(load, name):
     assert f"python benchmarks/{name}.py" in load(name).build_parser().format_help()
 

@@ -196,6 +196,17 @@ def test_widgets_are_not_kept():
     assert build.tidy_outputs([widget, picture]) == [picture]
 
 
+def test_pictures_of_real_photos_are_not_kept_but_what_was_printed_is(course):
+    notebook = build.compose(course, "01_tiny", solved=True)
+    real, other = build.code_cells(notebook)[:2]
+    real.source = "# REAL PHOTO: not kept\nshow(photo)"
+    drawn = new_output("display_data", {"image/jpeg": "AAAA", "text/plain": "<Figure>"})
+    printed = new_output("stream", name="stdout", text="1 face")
+    real.outputs, other.outputs = [drawn, printed], [drawn]
+    build.without_real_photos(notebook)
+    assert real.outputs == [printed] and other.outputs == [drawn]
+
+
 def test_course_writes_pages_an_index_and_a_table(course, capsys):
     out = course.root / "build" / "course"
     build.run_course(course, [], out)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
-from utils import audit, metrics, models, training
+from utils import audit, calibration, detection, metrics, models, training
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "source"
 LESSONS = sorted(path.stem for path in SOURCE.glob("[0-9]*.py"))
@@ -99,6 +99,61 @@ def test_lesson_04_curve_of_distinct_scores_has_the_area_of_the_module():
     strangers, kin = definitions("04_kaggle_evaluation", np=np)["roc_points"](labels, scores)
     area = np.trapezoid([0, *kin], [0, *strangers])
     assert area == pytest.approx(metrics.roc_auc(labels, scores))
+
+
+def test_lesson_05_fits_landmarks_as_the_module_does():
+    source, target = np.random.default_rng(0).normal(0, 50, (2, 5, 2))
+    written_out = definitions("05_face_detection", np=np)["similarity"](source, target)
+    np.testing.assert_allclose(written_out, detection.similarity_transform(source, target), rtol=1e-9)
+
+
+def test_lesson_05_has_the_pyramid_of_the_package():
+    from mtcnn.utils.images import build_scale_pyramid
+
+    photo = np.zeros((300, 500, 3), np.uint8)
+    levels = definitions("05_face_detection", np=np, Image=Image)["pyramid"](photo)
+    theirs = build_scale_pyramid(500, 300, min_face_size=20, scale_factor=0.709)
+    np.testing.assert_allclose(list(levels)[:len(theirs)], theirs, rtol=1e-9)
+    assert all(min(level.shape[:2]) >= 12 for level in levels.values())
+
+
+def test_lesson_05_turns_a_heat_map_into_the_boxes_of_the_package():
+    import tensorflow as tf
+    from mtcnn.utils.bboxes import generate_bounding_box
+
+    rng = np.random.default_rng(0)
+    offsets, probability = rng.normal(0, 0.1, (9, 11, 4)), rng.random((9, 11, 2))
+    written_out = definitions("05_face_detection", np=np)["boxes_from_map"](probability, offsets, scale=1)
+    theirs = generate_bounding_box(tf.constant(offsets[None]), tf.constant(probability[None]), 0.6)[:, 1:]
+    np.testing.assert_allclose(sorted(written_out.tolist()), sorted(theirs.tolist()), rtol=1e-9)
+
+
+def test_lesson_05_measures_overlap_as_the_package_does():
+    from mtcnn.utils.bboxes import iou
+
+    corner, size = np.random.default_rng(0).integers(1, 40, (2, 30, 2))
+    boxes = np.hstack([corner, corner + size]).astype(float)
+    written_out = [definitions("05_face_detection", np=np)["iou"](box, boxes) for box in boxes]
+    np.testing.assert_allclose(written_out, iou(boxes, method="union"), rtol=1e-9)
+
+
+def test_lesson_06_counts_errors_as_the_calibration_does():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"kind": np.repeat(["same", "relatives", "strangers"], 200),
+                          "distance": np.concatenate([rng.normal(m, 0.02, 200) for m in (0.05, 0.08, 0.11)])})
+    colours = dict.fromkeys(["same", "relatives", "strangers"])
+    errors = definitions("06_face_verification", np=np, COLOURS=colours)["error_curves"](table, np.array([0.07]))
+    part = {other: table[table["kind"].isin(["same", other])] for other in calibration.OTHERS}
+    for other, rows in part.items():
+        accepted, rejected = metrics.error_rates(rows["kind"] == "same", -rows["distance"], -0.07)
+        assert errors[f"{other} accepted"][0] == pytest.approx(accepted)
+        assert errors["same person rejected"][0] == pytest.approx(rejected)
+
+
+def test_lesson_06_leaves_a_probability_alone_when_both_are_as_likely():
+    with_prior = definitions("06_face_verification")["with_prior"]
+    assert with_prior(0.8, 0.5) == pytest.approx(0.8)
+    assert with_prior(0.5, 0.01) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("lesson", LESSONS)

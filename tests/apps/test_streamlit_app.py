@@ -1,0 +1,186 @@
+"""The Streamlit app, page by page, without a browser: what a visitor sees, and what is wrong in one sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from utils import calibration, images, scenes, verification
+
+APP = Path(__file__).resolve().parents[2] / "apps" / "streamlit_app.py"
+NO_FACE = images.to_jpeg(np.full((120, 160, 3), 200, np.uint8))
+
+
+def jpeg_of(kind, number):
+    return images.to_jpeg(scenes.two_photos(kind, 3)[number])
+
+
+@pytest.fixture
+def app():
+    """A visitor's first look."""
+    return AppTest.from_file(str(APP), default_timeout=120).run()
+
+
+@pytest.fixture
+def page(app):
+    """Opens a page by its name in the select box."""
+    def page(name):
+        app.selectbox[0].select(name).run()
+        assert not app.exception
+        return app
+    return page
+
+
+def upload(app, key, content, name="me.jpg"):
+    app.file_uploader(key=key).upload(name, content, "image/jpeg").run()
+    assert not app.exception
+    return app
+
+
+def captions(app):
+    return [caption for picture in app.image for caption in picture.captions]
+
+
+def errors(app):
+    return [error.value for error in app.error]
+
+
+def test_the_select_box_offers_the_published_choices(app):
+    assert app.selectbox[0].options == ["Face Detection", "Face Detection 2", "Face Verification"]
+    assert not app.exception and not app.error and not app.image
+
+
+def test_the_page_says_what_becomes_of_photos(app):
+    assert "gone when the page is closed" in app.caption[-1].value
+
+
+def test_example_shows_six_faces_found(app):
+    app.button[0].click().run()
+    assert captions(app) == ["1280×720 pixels", "6 of 6 faces: number and confidence"]
+    assert list(app.dataframe[0].value["face"]) == [1, 2, 3, 4, 5, 6]
+    assert (app.dataframe[0].value["confidence"] > 0.9).all()
+
+
+def test_faces_below_the_confidence_asked_for_are_left_out(app):
+    app.button[0].click().run()
+    least = app.dataframe[0].value["confidence"].min() + 1e-4
+    app.slider[0].set_value(1.0).run()
+    shown = len(app.dataframe[0].value) if len(app.dataframe) else 0
+    assert 0 < least < 1 and shown < 6
+    assert captions(app)[1] == f"{shown} of 6 faces: number and confidence"
+
+
+def test_an_uploaded_photo_takes_the_place_of_the_example(app):
+    app.button[0].click().run()
+    upload(app, "detection", jpeg_of("same", 0))
+    assert captions(app) == ["224×224 pixels", "1 of 1 faces: number and confidence"]
+
+
+def test_each_face_is_cut_out_and_aligned(page):
+    app = page("Face Detection 2")
+    app.button[0].click().run()
+    assert captions(app)[0] == "faces by size, the largest first"
+    assert sorted(captions(app)[1:]) == [f"face {number}: cut out, aligned" for number in range(1, 7)]
+
+
+UNUSABLE = {
+    "No face was found in this photo; use a photo in which one looks at the camera": NO_FACE,
+    "me.jpg is empty": b"", "me.jpg is not an image": b"GIF89a", "me.jpg is truncated": NO_FACE[:1000],
+    "me.jpg has 400×19 pixels": images.to_jpeg(np.zeros((19, 400, 3), np.uint8)),
+}
+
+
+@pytest.mark.parametrize(("name", "key"), [("Face Detection", "detection"), ("Face Detection 2", "faces")])
+def test_a_photo_that_cannot_be_used_gives_one_sentence(page, name, key):
+    app = page(name)
+    for sentence, content in UNUSABLE.items():
+        upload(app, key, content)
+        assert [error[:len(sentence)] for error in errors(app)] == [sentence]
+
+
+@pytest.mark.parametrize(("example", "kind"), [("one person twice", "same"), ("two strangers", "strangers"),
+                                               ("a parent and a child", "relatives")])
+def test_examples_are_verified_with_the_module_answer(page, example, kind):
+    app = page("Face Verification")
+    app.radio[0].set_value(example).run()
+    seed = {"same": 0, "strangers": 7, "relatives": 2}[kind]
+    answer = verification.verify(*scenes.two_photos(kind, seed))
+    assert [box.value for box in (app.success if answer.same_person else app.warning)] == [answer.verdict]
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown == {"Distance": f"{answer.distance:.4f}", "Threshold": f"{answer.threshold:.4f}",
+                     "One person, not two strangers": f"{100 * answer.probability:.1f} %",
+                     "One person, not two relatives": f"{100 * answer.probability_in_family:.1f} %"}
+    assert [text.value for text in app.markdown if text.value in answer.explanation] == answer.explanation
+    assert list(app.table[0].value["share"]) == ["7.6 %", "2.6 %", "14.9 %"]
+
+
+def test_a_stricter_threshold_changes_the_verdict_and_its_error_rates(page):
+    app = page("Face Verification")
+    app.radio[0].set_value("a parent and a child").run()
+    assert len(app.success) == 1
+    app.selectbox[1].select("strict").run()
+    assert not app.success and len(app.warning) == 1
+    rates = calibration.load(verification.backbones.get()).rates("strict")
+    assert app.table[0].value["share"].iloc[0] == f"{100 * rates.false_reject.value:.1f} %"
+
+
+def test_own_photos_are_compared(page):
+    app = page("Face Verification")
+    upload(app, "first", jpeg_of("same", 0))
+    assert not app.metric
+    upload(app, "second", jpeg_of("same", 1))
+    expected = verification.verify(jpeg_of("same", 0), jpeg_of("same", 1))
+    assert [metric.value for metric in app.metric][0] == f"{expected.distance:.4f}"
+    assert captions(app)[:2] == ["the first photo", "the second photo"]
+
+
+def test_a_photo_without_a_face_leaves_room_for_the_other(page):
+    app = page("Face Verification")
+    upload(app, "first", NO_FACE)
+    upload(app, "second", b"no image", "b.png")
+    assert [error.split(";")[0] for error in errors(app)] == [
+        "No face was found in the first photo", "b.png is not an image that can be read"]
+    upload(app, "first", jpeg_of("same", 0))
+    upload(app, "second", jpeg_of("same", 1))
+    assert not app.error and len(app.metric) == 4
+
+
+def test_of_several_faces_the_largest_is_compared_and_the_page_says_so(page):
+    app = page("Face Verification")
+    upload(app, "first", images.to_jpeg(scenes.family_wall(seed=7)[0]))
+    assert captions(app) == ["the first photo: 6 faces, the largest is compared"]
+
+
+def test_a_sideways_phone_photo_with_alpha_is_no_trouble(page):
+    import io
+
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    sideways = Image.fromarray(np.rot90(scenes.two_photos("same", 3)[0]))
+    sideways.putalpha(255)
+    sideways.save(buffer, "PNG", exif=exif)
+    app = upload(page("Face Detection"), "detection", buffer.getvalue(), "phone.png")
+    assert captions(app) == ["224×224 pixels", "1 of 1 faces: number and confidence"]
+
+
+def test_sessions_do_not_see_each_other():
+    one, other = (AppTest.from_file(str(APP), default_timeout=120).run() for _ in range(2))
+    for app in (one, other):
+        app.selectbox[0].select("Face Verification").run()
+    for key, number in (("first", 0), ("second", 1)):
+        upload(one, key, jpeg_of("same", number))
+        upload(other, key, jpeg_of("strangers", number))
+    for app, kind in ((one, "same"), (other, "strangers")):
+        expected = verification.verify(jpeg_of(kind, 0), jpeg_of(kind, 1))
+        assert app.metric[0].value == f"{expected.distance:.4f}"
+
+
+def test_a_session_keeps_a_few_results_only(app):
+    for number in range(6):
+        upload(app, "detection", images.to_jpeg(np.full((20, 20 + number, 3), 128, np.uint8)))
+    assert [photo.shape[1] for photo in app.session_state["once photo"].values()] == [22, 23, 24, 25]
+    assert len(app.session_state["once faces"]) == 4
