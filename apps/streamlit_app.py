@@ -4,6 +4,7 @@ Photos stay in the memory of one session: nothing is written to disk, and nothin
 from a photo is kept where another visitor's session could see it. Only the networks are shared.
 """
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,6 +45,10 @@ def models() -> None:
     detection.detector()
     network = backbones.get()
     network.embed(np.zeros((2, network.input_size, network.input_size, 3), np.uint8))
+    # Streamlit collects garbage after every run of a page, which takes a quarter of a second with
+    # TensorFlow in memory; what is frozen is not searched again.
+    gc.collect()
+    gc.freeze()
 
 
 # --- photos -------------------------------------------------------------------------------------
