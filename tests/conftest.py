@@ -1,5 +1,6 @@
 """What many tests share: small synthetic families, a cache of their own, the encoder built once."""
 
+import gc
 import os
 
 import pytest
@@ -7,7 +8,12 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side: a core each, before TensorFlow is imported
     os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS="1")
 
+import keras  # noqa: F401  (with TensorFlow: most of the objects that garbage collection would search)
+
 from utils import backbones, datasets, embeddings, synthetic
+
+gc.collect()
+gc.freeze()  # what was imported is not searched again and again, which took 8 % of the time of all tests
 
 
 @pytest.fixture(scope="session", autouse=True)
