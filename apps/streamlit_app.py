@@ -125,7 +125,8 @@ def face_detection() -> None:
         return
     faces = chosen.faces()
     detection.largest(faces, "this photo")
-    least = st.slider("Show faces with a confidence of at least", 0.5, 1.0, 0.9, 0.01)
+    least = st.slider("Show faces with a confidence of at least", 0.8, 1.0, 0.9, 0.01,
+                      help="MTCNN itself gives none below 0.8.")
     found = [face for face in faces if face.confidence >= least]
     left, right = st.columns(2)
     with left:

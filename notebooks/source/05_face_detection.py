@@ -54,8 +54,10 @@ print(f"{len(faces)} faces; first call {first:.1f} s, second {time.perf_counter(
 faces[0]
 
 # %% [markdown]
-# A box (x, y, width, height), a confidence, and five landmarks, in pixels. y grows downwards. Let us
-# draw them: a `Rectangle` for the box, a `Circle` for each landmark.
+# A box (x, y, width, height), a confidence, and five landmarks, in pixels; y grows downwards. The
+# landmarks come in this order: the eye on the left of the picture, the eye on the right, the nose, the
+# left and the right corner of the mouth. Let us draw them: a `Rectangle` for the box, a `Circle` for
+# each landmark.
 
 # %%
 def draw(axis, photo, faces):
@@ -140,10 +142,13 @@ for axis, number in zip(axes[1:], (3, 5, 7), strict=True):
 figure.colorbar(heat, ax=axes, label="probability of a face");
 
 # %% [markdown]
-# Each level lights up where a portrait is about 12 pixels wide there: the small ones at the finer
-# levels, the large ones at the coarser. Neighbouring levels both see a face that lies between them.
-# A window of the map at (row, column) covers the level from pixel 2·row and 2·column on: P-Net halves
-# the picture once.
+# The finest of these levels shows specks only: there the portraits are much wider than 12 pixels. In
+# the middle the small ones are brightest; at the coarsest all are, even those narrower than 12 pixels,
+# for P-Net is not exact about size. That is no harm: the next networks look again.
+#
+# A window of the map at (row, column) covers the level from pixel 2·row and 2·column on, because P-Net
+# halves the picture once. The package counts its pixels from 1 to 12, so that it is 11 wide, and the
+# four offsets are shares of that width. Of the two probabilities the second is that of a face.
 
 # %%
 def boxes_from_map(probability, offsets, scale, threshold=0.6):
@@ -206,13 +211,14 @@ for number in range(1, 4):
     left = left[overlap <= 0.5]
 
 # %% [markdown]
-# Writing the loop as a function is exercise 1. The package suppresses in each level first, then over
-# all of them.
+# Writing the loop as a function is exercise 1. The package suppresses in each level first (overlap
+# above 0.5), then over all of them (above 0.7).
 #
 # ## 6. R-Net and O-Net: who survives?
 #
 # The package's three stages, one after the other, as `detect_faces` runs them. Each takes the boxes of
-# the stage before: cut out, resized, judged again, moved a little, suppressed again.
+# the stage before (`bboxes_batch`; none for the first): cut out, resized, judged again, moved a little,
+# suppressed again. `images_oshapes` is the size of each photo.
 
 # %%
 batch = ((photo[None].astype(np.float32) - 127.5) / 128)
@@ -238,7 +244,9 @@ for axis, (name, boxes) in zip(axes, survivors.items(), strict=True):
 #
 # Published tutorials cut out the box with a margin and resize it. The face stays as tilted as it was.
 # Alignment uses the landmarks: find the rotation, scale and shift that carry them to a *template*, the
-# place where the encoder expects them. Four unknowns, ten equations, least squares:
+# place where the encoder (the network that turns faces into embeddings, lesson 03) expects them. Four
+# unknowns, ten equations, least squares. A rotation by an angle φ with scale s has a = s·cos φ and
+# b = s·sin φ:
 
 # %%
 def similarity(source, target):
@@ -270,6 +278,9 @@ for (top, below), face in zip(axes.T, faces, strict=True):
         axis.axis("off")
 
 # %% [markdown]
+# Tilted faces come out straight. The first one hung straight and is turned now, by three degrees: the
+# landmarks of so blurred a face are uncertain by some pixels, and the alignment believes them.
+#
 # ## 8. What breaks it
 #
 # A face on a grey ground, then turned, shrunk, blurred or darkened more and more. Found means: a face
@@ -323,16 +334,17 @@ for axis, (name, (levels_tried, shares)) in zip(axes, curves.items(), strict=Tru
 axes[0].set_ylabel("faces found (%)");
 
 # %% [markdown]
-# Tilted by 40 degrees a face is still found, by 80 it is lost, although a person sees it at once. A
-# sideways phone photo is such a case: that is why the reader of this course applies the orientation
-# that the phone wrote into the file (EXIF). Size and blur do the same harm: too few pixels are left
-# that say "eye". Darkness does none, down to about a tenth of the light.
+# Tilted by 40 degrees a face is still found, by 60 fewer than half are, by 80 almost none, although a
+# person sees them at once. A sideways phone photo is such a case: that is why the reader of this
+# course applies the orientation that the phone wrote into the file (EXIF). Size and blur do the same
+# harm: too few pixels are left that say "eye". Darkness does none down to a quarter of the light; at an
+# eighth about a fifth of the faces are lost, at a twentieth all.
 #
 # ## 9. Large photos
 #
-# Time grows with the number of pixels, and a face of 200 pixels is found as well at 100. So the course
-# shrinks a photo to a long side of 1,280 before the search, and multiplies the coordinates back. Here
-# is what that saves on a photo of 8 megapixels.
+# From some size on, time grows with the number of pixels, and a face of 200 pixels is found as well at
+# 100. So the course shrinks a photo to a long side of 1,280 before the search, and multiplies the
+# coordinates back. Here is what that saves on a photo of 8 megapixels.
 
 # %%
 large = np.asarray(Image.fromarray(photo).resize((3840, 2160), Image.Resampling.BICUBIC))
@@ -350,7 +362,9 @@ axis.plot(speed["long side"], speed["seconds"], marker="o", color=plots.STRANGER
 axis.set(xlabel="long side of the searched photo (pixels)", ylabel="seconds a photo", ylim=(0, None));
 
 # %% [markdown]
-# The price: faces that are tiny in a large photo. Raise `long_side` where they matter.
+# Below 1,280 the fixed costs rule. The price of the bound is not to be seen here, because all of these
+# portraits are large: a face 40 pixels wide in a photo of 3,840 has 13 left at 1,280, and may be
+# missed. Raise `long_side` where such faces matter.
 #
 # ## 10. A real photograph
 #
@@ -380,7 +394,7 @@ print(f"Key result: {len(faces)} of {len(places)} portraits found; {sum(windows)
 # - P-Net is a convolution over the whole picture: a heat map, at each level of a pyramid.
 # - Non-maximum suppression turns many boxes of one face into one.
 # - Aligned by their landmarks, faces come to lie alike; cut out by their boxes, they stay tilted.
-# - Faces turned by more than about 50 degrees are lost, and so are tiny and blurred ones.
+# - Faces turned by 60 degrees and more are mostly lost, and so are tiny, blurred and very dark ones.
 # - A bounded long side makes the time independent of the camera.
 #
 # ## Exercises
@@ -413,11 +427,14 @@ exercises.check(
 
 # %% [markdown]
 # **2. A confidence threshold.** With all thresholds lowered, MTCNN gives many doubtful faces. We know
-# which are faces: those on the wall are; those on gravel, grass, stars, a motorcycle and a cup are not.
+# which are faces: those on three walls are (MTCNN gives exactly six on each); those on gravel, grass,
+# stars, a motorcycle and a cup are not.
 # Write `lowest_threshold(confidence, is_face, most_false)`: the lowest confidence in `confidence` such
 # that at most `most_false` of what is no face lie at or above it.
 
 # %%
+from skimage import data
+
 lax = {"threshold_pnet": 0.5, "threshold_rnet": 0.3, "threshold_onet": 0.1}
 grounds = [data.gravel(), data.grass(), data.hubble_deep_field(), data.coffee(),
            data.stereo_motorcycle()[0]]
