@@ -202,8 +202,9 @@ det.set(xlabel="others accepted (%)", ylabel="same person rejected (%)", title="
 # %% [markdown]
 # ## 6. Chosen here, measured there
 #
-# A threshold that is measured on the pairs it was chosen on tends to flatter itself. `calibrate` chooses
-# on the training families and measures on the held-out ones, with intervals over families (lesson 04).
+# A threshold that is measured on the pairs it was chosen on tends to flatter itself. `calibrate`
+# chooses on the training families and measures on the held-out ones, with intervals over families
+# (lesson 04).
 
 # %%
 measured = calibration.calibrate(dataset, encoder, pairs_each=1500, resamples=200, progress=False)
