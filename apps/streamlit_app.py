@@ -16,7 +16,7 @@ from utils import backbones, calibration, detection, embeddings, images, plots, 
 from utils.errors import CourseError
 
 TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
-KEPT = 4  # results of each kind that a session keeps
+KEPT = 2  # results of each kind that a session keeps; a photo may take 190 MB
 
 EXAMPLES = {  # kinds of scenes.two_photos, with a seed that shows something typical
     "one person twice": ("same", 0),

@@ -1,8 +1,7 @@
 """What a distance between two faces is worth: thresholds, error rates and probabilities, as data.
 
 A threshold is chosen on training families, and its error rates are measured on the held-out ones,
-against strangers and against relatives: they look alike, and a face network is not told apart by
-what it was never tested on. One JSON file a backbone holds the result.
+against strangers and against relatives, who look alike. One JSON file a backbone holds the result.
 """
 
 from dataclasses import asdict, dataclass

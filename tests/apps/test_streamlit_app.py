@@ -182,5 +182,5 @@ def test_sessions_do_not_see_each_other():
 def test_a_session_keeps_a_few_results_only(app):
     for number in range(6):
         upload(app, "detection", images.to_jpeg(np.full((20, 20 + number, 3), 128, np.uint8)))
-    assert [photo.shape[1] for photo in app.session_state["once photo"].values()] == [22, 23, 24, 25]
-    assert len(app.session_state["once faces"]) == 4
+    assert [photo.shape[1] for photo in app.session_state["once photo"].values()] == [24, 25]
+    assert len(app.session_state["once faces"]) == 2
