@@ -171,6 +171,8 @@ def face_verification() -> None:
             answer = once("answer", (policy, *(side.key for side in chosen)),
                           lambda: verification.verify(*(side.photo for side in chosen), threshold=policy))
         show_answer(answer)
+        if example in EXAMPLES:
+            st.info(f"In truth the example shows {example}.")
 
 
 def one_side(name: str, example: Chosen | None) -> Chosen | None:

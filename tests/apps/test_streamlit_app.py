@@ -113,6 +113,7 @@ def test_examples_are_verified_with_the_module_answer(page, example, kind):
                      "One person, not two relatives": f"{100 * answer.probability_in_family:.1f} %"}
     assert [text.value for text in app.markdown if text.value in answer.explanation] == answer.explanation
     assert list(app.table[0].value["share"]) == ["7.6 %", "2.6 %", "14.9 %"]
+    assert [box.value for box in app.info] == [f"In truth the example shows {example}."]
 
 
 def test_a_stricter_threshold_changes_the_verdict_and_its_error_rates(page):
