@@ -103,6 +103,16 @@ def show(photo: np.ndarray, caption: str, side: int = 1280) -> None:
     st.image(picture, caption, output_format="JPEG")
 
 
+def searched(label: str, key: str) -> tuple[Chosen, list[detection.Face]] | None:
+    """The photo of a page and its faces; None as long as none is chosen. Raises FaceError: no face."""
+    chosen = uploaded_or_example(label, key)
+    if chosen is None:
+        return None
+    faces = chosen.faces()
+    detection.largest(faces, "this photo")
+    return chosen, faces
+
+
 @st.cache_data(show_spinner=False)
 def wall() -> np.ndarray:
     """A picture of six people who do not exist."""
@@ -120,11 +130,9 @@ def two_photos(example: str) -> tuple[np.ndarray, np.ndarray]:
 
 def face_detection() -> None:
     """The photo, and the photo with boxes, landmarks and confidences."""
-    chosen = uploaded_or_example("A photo with one face or many", "detection")
-    if chosen is None:
+    if (given := searched("A photo with one face or many", "detection")) is None:
         return
-    faces = chosen.faces()
-    detection.largest(faces, "this photo")
+    chosen, faces = given
     least = st.slider("Show faces with a confidence of at least", 0.8, 1.0, 0.9, 0.01,
                       help="MTCNN itself gives none below 0.8.")
     found = [face for face in faces if face.confidence >= least]
@@ -140,11 +148,9 @@ def face_detection() -> None:
 
 def face_detection_2() -> None:
     """Each face by itself: cut out with a margin, and aligned for the network."""
-    chosen = uploaded_or_example("A photo whose faces shall be cut out", "faces")
-    if chosen is None:
+    if (given := searched("A photo whose faces shall be cut out", "faces")) is None:
         return
-    faces = chosen.faces()
-    detection.largest(faces, "this photo")
+    chosen, faces = given
     show(plots.faces(chosen.photo, faces), "faces by size, the largest first")
     st.subheader("Cut out with a margin, and aligned")
     st.write("Aligned, the eyes and the mouth of every face lie at the same pixels: so a network sees it.")

@@ -62,7 +62,7 @@ def detector():
 
 @functools.cache
 def _detector():
-    """MTCNN with its three networks compiled: run eagerly, as the package does, they take twice the time."""
+    """MTCNN with its networks compiled: eagerly, as the package runs them, a small photo takes twice the time."""
     import tensorflow as tf
     from mtcnn import MTCNN
 
