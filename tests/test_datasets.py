@@ -17,10 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from pandas.testing import assert_frame_equal
+from PIL import Image
+from scipy.io import savemat
 
 from utils import datasets, images, synthetic
 from utils.errors import DatasetError, ImageError
 
+REAL_KINFACEW = os.environ.get("KIN_KINFACEW")
 CSV_FILES = ["train_relationships.csv", "sample_submission.csv"]
 
 
@@ -514,3 +517,280 @@ def test_fingerprint_changes_when_a_photo_does(folder, change):
     old = datasets.fingerprint(before)
     change(folder / before.photos["path"].iloc[0])
     assert datasets.fingerprint(datasets.load(folder)) != old
+
+
+# --- KinFaceW -----------------------------------------------------------------------------------
+
+RELATION_FOLDERS = {"fs": "father-son", "fd": "father-dau", "ms": "mother-son", "md": "mother-dau"}
+
+
+def cells(rows):
+    """A table of cells, as MATLAB saves it."""
+    table = np.empty((len(rows), len(rows[0])), object)
+    for number, row in enumerate(rows):
+        table[number] = row
+    return table
+
+
+def pair_list(rows, name="pairs"):
+    """The bytes of a MATLAB file with a table of cells."""
+    buffer = io.BytesIO()
+    savemat(buffer, {name: rows if isinstance(rows, np.ndarray) else cells(rows)})
+    return buffer.getvalue()
+
+
+def kin_and_strangers(code):
+    return [[1, 1, f"{code}_001_1.jpg", f"{code}_001_2.jpg"], [5, 0, f"{code}_002_1.jpg", f"{code}_001_2.jpg"]]
+
+
+@pytest.fixture(scope="module")
+def kinfacew_members():
+    """Name to content of a KinFaceW-I of two pairs a relation."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "gray").save(buffer, "JPEG")
+    photos = {f"KinFaceW-I/images/{folder}/{code}_{name}.jpg": buffer.getvalue()
+              for code, folder in RELATION_FOLDERS.items() for name in ("001_1", "001_2", "002_1", "002_2")}
+    return photos | {f"KinFaceW-I/meta_data/{code}_pairs.mat": pair_list(kin_and_strangers(code))
+                     for code in RELATION_FOLDERS}
+
+
+@pytest.fixture
+def kinfacew(tmp_path, kinfacew_members):
+    """The extracted folder KinFaceW-I, which a test may spoil."""
+    for name, content in kinfacew_members.items():
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(content)
+    return tmp_path / "data/KinFaceW-I"
+
+
+def test_kinfacew_gives_parent_child_label_relation_and_fold(kinfacew):
+    loaded = datasets.load_kinfacew(kinfacew)
+    names = {"fs": "father-son", "fd": "father-daughter", "ms": "mother-son", "md": "mother-daughter"}
+    expected = [row for code, folder in RELATION_FOLDERS.items() for row in (
+        [f"images/{folder}/{code}_001_1.jpg", f"images/{folder}/{code}_001_2.jpg", 1, names[code], 1],
+        [f"images/{folder}/{code}_002_1.jpg", f"images/{folder}/{code}_001_2.jpg", 0, names[code], 5])]
+    assert loaded.pairs.to_numpy().tolist() == expected
+    assert loaded.pairs.columns.tolist() == ["photo_a", "photo_b", "is_related", "relation", "fold"]
+    assert loaded.pairs["is_related"].dtype == loaded.pairs["fold"].dtype == np.int64
+    assert loaded.paths("photo_b")[:2] == [kinfacew / "images/father-son/fs_001_2.jpg"] * 2
+
+
+def test_paths_of_related_pairs_are_absolute_also_of_a_relative_folder(kinfacew, monkeypatch):
+    monkeypatch.chdir(kinfacew.parent)
+    [first, *_] = datasets.load_kinfacew("KinFaceW-I").paths("photo_a")
+    assert first == kinfacew / "images/father-son/fs_001_1.jpg"
+
+
+def test_kinfacew_archive_and_the_folder_around_give_what_its_folder_gives(tmp_path, cache, kinfacew,
+                                                                           kinfacew_members):
+    (tmp_path / "kinfacew.zip").write_bytes(zipped(kinfacew_members))
+    (tmp_path / "bare.zip").write_bytes(zipped({name.removeprefix("KinFaceW-I/"): content
+                                                for name, content in kinfacew_members.items()}))
+    expected = datasets.load_kinfacew(kinfacew).pairs
+    for source in (kinfacew.parent, tmp_path / "kinfacew.zip", tmp_path / "bare.zip"):
+        loaded = datasets.load_kinfacew(source)
+        assert_frame_equal(loaded.pairs, expected)
+        assert all(path.is_file() for path in loaded.paths("photo_a") + loaded.paths("photo_b"))
+
+
+def test_kinfacew_two_is_read_alike(kinfacew):
+    expected = datasets.load_kinfacew(kinfacew).pairs
+    second = kinfacew.rename(kinfacew.with_name("KinFaceW-II"))
+    assert_frame_equal(datasets.load_kinfacew(second.parent).pairs, expected)
+
+
+def test_kinfacew_archive_is_extracted_once_and_apart_from_the_competitions(tmp_path, cache, kinfacew_members):
+    path = tmp_path / "kinfacew.zip"
+    path.write_bytes(zipped(kinfacew_members))
+    with pytest.raises(DatasetError, match=r"kinfacew\.zip does not hold the competition's data"):
+        datasets.load(path)
+    root = datasets.load_kinfacew(path).root
+    (root / "mark").touch()
+    assert (datasets.load_kinfacew(path).root / "mark").is_file()
+
+
+@pytest.mark.parametrize("name", [
+    "../fs_003_1.jpg", "/KinFaceW-I/images/father-son/fs_003_1.jpg", "KinFaceW-I/ReadMe.txt",
+    "KinFaceW-I/images/father-son/../../../../fs_003_1.jpg", "KinFaceW-I/images/father-son/..",
+    "KinFaceW-I/images/father-son/.hidden.jpg", "KinFaceW-I/images/father-son/sub/fs_003_1.jpg",
+    "KinFaceW-I/images/father-son/fs_003_1.jpg/../../../../escaped.jpg",
+    "KinFaceW-I/images/father-son/fs_003_1.jpg.exe", "KinFaceW-I/images/brothers/bb_003_1.jpg",
+    "KinFaceW-I/meta_data/xx_pairs.mat", "KinFaceW-I/meta_data/../fs_pairs.mat",
+    "KinFaceW-I\\images\\father-son\\fs_003_1.jpg", "__MACOSX/KinFaceW-I/images/father-son/fs_003_1.jpg"])
+def test_member_that_is_none_of_kinfacew_is_passed_over(tmp_path, cache, kinfacew_members, name):
+    (tmp_path / "kinfacew.zip").write_bytes(zipped(kinfacew_members | {name: b"hostile"}))
+    root = datasets.load_kinfacew(tmp_path / "kinfacew.zip").root
+    assert files_under(root.parent) == set(kinfacew_members)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"hostile"]
+
+
+def test_missing_kinfacew_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"nowhere does not exist; name KinFaceW's archive or its extracted"):
+        datasets.load_kinfacew(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_half_downloaded_kinfacew_is_named(tmp_path, cache, kinfacew_members, share):
+    content = zipped(kinfacew_members)
+    (tmp_path / "kinfacew.zip").write_bytes(content[:int(share * len(content))])
+    with pytest.raises(DatasetError, match=r"kinfacew\.zip is not a whole zip archive; download it again"):
+        datasets.load_kinfacew(tmp_path / "kinfacew.zip")
+
+
+def test_damaged_kinfacew_archive_is_named_and_leaves_nothing_behind(tmp_path, cache, kinfacew_members):
+    content = bytearray(zipped(kinfacew_members, zipfile.ZIP_STORED))
+    content[content.index(b"MATLAB 5.0")] ^= 1  # in a member's content: its checksum is wrong now
+    (tmp_path / "kinfacew.zip").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"kinfacew\.zip is damaged \(Bad CRC.*; download it again"):
+        datasets.load_kinfacew(tmp_path / "kinfacew.zip")
+    assert not [path for path in (cache / "extracted").iterdir() if path.is_dir()]
+
+
+def test_archive_that_is_no_kinfacew_is_named(tmp_path, cache):
+    (tmp_path / "holiday.zip").write_bytes(zipped({"beach.jpg": b"sea"}))
+    with pytest.raises(DatasetError, match=r"holiday\.zip does not hold the pairs of KinFaceW: .*images/"):
+        datasets.load_kinfacew(tmp_path / "holiday.zip")
+
+
+@pytest.mark.parametrize("name", ["images", "meta_data"])
+def test_kinfacew_without_one_of_its_folders_is_named(kinfacew, name):
+    shutil.rmtree(kinfacew / name)
+    with pytest.raises(DatasetError, match=rf"KinFaceW-I has no folder {name}/; name KinFaceW's archive or"):
+        datasets.load_kinfacew(kinfacew)
+
+
+def test_folder_with_both_kinfacews_is_named(kinfacew):
+    shutil.copytree(kinfacew, kinfacew.with_name("KinFaceW-II"))
+    with pytest.raises(DatasetError, match="data holds KinFaceW-I and KinFaceW-II; name the folder of one"):
+        datasets.load_kinfacew(kinfacew.parent)
+
+
+def test_every_missing_relation_of_kinfacew_is_named(kinfacew):
+    shutil.rmtree(kinfacew / "images/mother-dau")
+    (kinfacew / "meta_data/fs_pairs.mat").unlink()
+    with pytest.raises(DatasetError, match=r"KinFaceW-I lacks meta_data/fs_pairs\.mat \(father-son\), "
+                                           r"images/mother-dau \(mother-daughter\); extract the whole"):
+        datasets.load_kinfacew(kinfacew)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda content: b"", lambda content: b"<html>please log in</html>" * 20, lambda content: content[:60],
+    lambda content: content[:200], lambda content: content[:-20]],
+    ids=["empty", "page", "half a header", "half a matrix", "without its end"])
+def test_damaged_kinfacew_list_is_named(kinfacew, spoil):
+    path = kinfacew / "meta_data/ms_pairs.mat"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DatasetError, match=r"ms_pairs\.mat is not a MATLAB file that can be read; extract it"):
+        datasets.load_kinfacew(kinfacew)
+
+
+def test_kinfacew_list_without_pairs_is_named(kinfacew):
+    (kinfacew / "meta_data/fd_pairs.mat").write_bytes(pair_list(kin_and_strangers("fd"), name="couples"))
+    with pytest.raises(DatasetError, match=r"fd_pairs\.mat has no variable pairs; extract it again"):
+        datasets.load_kinfacew(kinfacew)
+
+
+@pytest.mark.parametrize("rows", [[row[:3] for row in kin_and_strangers("fd")], np.eye(4),
+                                  np.empty((0, 4), object), np.empty((2, 4, 2), object)],
+                         ids=["three columns", "numbers", "no row", "three axes"])
+def test_kinfacew_list_of_another_shape_is_named(kinfacew, rows):
+    if isinstance(rows, np.ndarray) and rows.dtype == object:
+        rows[...] = 1
+    (kinfacew / "meta_data/fd_pairs.mat").write_bytes(pair_list(rows))
+    with pytest.raises(DatasetError, match=r"fd_pairs\.mat: pairs is no table of cells with four columns"):
+        datasets.load_kinfacew(kinfacew)
+
+
+@pytest.mark.parametrize("column, value, message", [
+    (0, 0, "the fold is 0, expected 1 to 5"), (0, 6, "the fold is 6"), (0, 1.5, r"the fold is 1\.5"),
+    (0, [1, 2], "the fold is None"), (0, "one", "the fold is 'one'"), (1, 2, "the label is 2, expected 0 or 1"),
+    (1, "yes", "the label is 'yes'"), (1, np.nan, "the label is nan"), (2, 7, "7 is no photo such as ms_001_1"),
+    (2, "../ms_001_1.jpg", "is no photo"), (3, "", "None is no photo"), (3, "ms_001_2.txt", "is no photo"),
+    (3, "ms_009_2.jpg", r"the photo images/mother-son/ms_009_2\.jpg is not in .*KinFaceW-I; check")])
+def test_wrong_cell_of_kinfacew_is_named_with_its_row(kinfacew, column, value, message):
+    rows = kin_and_strangers("ms")
+    rows[1][column] = value
+    (kinfacew / "meta_data/ms_pairs.mat").write_bytes(pair_list(rows))
+    with pytest.raises(DatasetError, match=rf"ms_pairs\.mat, row 2: .*{message}"):
+        datasets.load_kinfacew(kinfacew)
+
+
+@pytest.mark.skipif(not REAL_KINFACEW, reason="needs the real data: set KIN_KINFACEW to KinFaceW-I's archive")
+def test_real_kinfacew_has_the_published_pairs_in_five_balanced_folds(cache):
+    loaded = datasets.load_kinfacew(REAL_KINFACEW)
+    counts = loaded.pairs.groupby(["relation", "is_related"]).size().unstack()
+    assert counts[0].equals(counts[1])
+    assert counts[1].to_dict() == {"father-son": 156, "father-daughter": 134, "mother-son": 116,
+                                   "mother-daughter": 127}
+    folds = loaded.pairs.groupby(["relation", "fold"])["is_related"].agg(["size", "sum"])
+    assert len(folds) == 20 and (folds["size"] == 2 * folds["sum"]).all()
+
+
+# --- RFIW ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rfiw(tmp_path):
+    """A function that writes a list beside the photos a/1.jpg, a/2.jpg and b.jpg, and loads it."""
+    def load(content):
+        (tmp_path / "list.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
+        return datasets.load_rfiw(tmp_path / "list.txt", tmp_path / "photos")
+
+    for name in ("a/1.jpg", "a/2.jpg", "b.jpg"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).touch()
+    (tmp_path / "outside.jpg").touch()
+    return load
+
+
+@pytest.mark.parametrize("content", [
+    "0 a/1.jpg a/2.jpg fs 1\n1 a/1.jpg b.jpg gmgd 0\n", "a/1.jpg a/2.jpg fs 1\na/1.jpg b.jpg gmgd 0",
+    "0,a/1.jpg,a/2.jpg,fs,1\r\n1, a/1.jpg, b.jpg, gmgd, 0\r\n",
+    "\n\ta/1.jpg\ta/2.jpg fs 1\n\na/1.jpg b.jpg gmgd 0\n",
+    ",p1,p2,ptype,labels\n0,a/1.jpg,a/2.jpg,fs,1\n1,a/1.jpg,b.jpg,gmgd,0\n",
+    b"\xef\xbb\xbflabel,relation,family,p2,p1,x\n1,fs,F1,a/2.jpg,a/1.jpg,\n0,gmgd,F1,b.jpg,a/1.jpg,\n"],
+    ids=["spaces", "no number", "commas", "tabs and blanks", "header", "another header"])
+def test_rfiw_list_is_read_in_each_of_its_forms(rfiw, tmp_path, content):
+    loaded = rfiw(content)
+    assert loaded.pairs.to_numpy().tolist() == [["a/1.jpg", "a/2.jpg", 1, "father-son", 0],
+                                                ["a/1.jpg", "b.jpg", 0, "grandmother-granddaughter", 0]]
+    assert loaded.pairs.columns.tolist() == ["photo_a", "photo_b", "is_related", "relation", "fold"]
+    assert loaded.paths("photo_b") == [tmp_path / "photos/a/2.jpg", tmp_path / "photos/b.jpg"]
+
+
+def test_every_code_of_rfiw_has_a_readable_name(rfiw):
+    codes = "bb ss sibs fs fd ms md gfgs gfgd gmgs gmgd".split()
+    pairs = rfiw("".join(f"{n} a/1.jpg a/2.jpg {code} 1\n" for n, code in enumerate(codes))).pairs
+    assert pairs["relation"].tolist() == [
+        "brothers", "sisters", "siblings", "father-son", "father-daughter", "mother-son", "mother-daughter",
+        "grandfather-grandson", "grandfather-granddaughter", "grandmother-grandson", "grandmother-granddaughter"]
+
+
+@pytest.mark.parametrize("line, message", [
+    ("1 a/1.jpg b.jpg cousins 0", "'cousins' is no relation; expected one of bb, ss, sibs"),
+    ("1 a/1.jpg b.jpg FS 0", "'FS' is no relation"), ("1 a/1.jpg b.jpg fs 2", "the label is '2', expected 0 or 1"),
+    ("1 a/1.jpg b.jpg fs 1.0", r"the label is '1\.0'"), ("1,a/1.jpg,b.jpg,fs,", "the label is ''"),
+    ("1 a/1.jpg c.jpg fs 0", r"the photo c\.jpg is not in .*photos; check"),
+    ("1 a b.jpg fs 0", "the photo a is not in"), ("1 ../outside.jpg b.jpg fs 0", r"the photo \.\./outside\.jpg"),
+    ("1 {root}/outside.jpg b.jpg fs 0", "the photo /.*outside.jpg is not in"),
+    ("a/1.jpg b.jpg fs 0", "4 fields, expected 5 as in the lines above")])
+def test_wrong_line_of_an_rfiw_list_is_named(rfiw, tmp_path, line, message):
+    with pytest.raises(DatasetError, match=rf"list\.txt, line 3: {message}"):
+        rfiw("0 a/1.jpg a/2.jpg fs 1\n\n" + line.format(root=tmp_path))
+
+
+@pytest.mark.parametrize("content, message", [
+    ("", r"list\.txt lists no pair; copy it"), ("\n \n", r"list\.txt lists no pair"),
+    ("p1,p2,ptype,labels\n", r"list\.txt lists no pair"), (b"\xff\xd8\xff\xe0", "is not a list of pairs in UTF-8"),
+    ("a/1.jpg b.jpg fs\n", "line 1: 3 fields, expected two photos, a relation and a label"),
+    ("p1,p2,kind,score\na/1.jpg,b.jpg,fs,1\n", "line 1: no column is called ptype or relation, labels or label;")])
+def test_file_that_is_no_rfiw_list_is_named(rfiw, content, message):
+    with pytest.raises(DatasetError, match=message):
+        rfiw(content)
+
+
+def test_missing_list_or_photos_of_rfiw_are_named(tmp_path, rfiw):
+    with pytest.raises(DatasetError, match=r"The list .*none\.txt cannot be read \(No such file.*check the path"):
+        datasets.load_rfiw(tmp_path / "none.txt", tmp_path / "photos")
+    with pytest.raises(DatasetError, match=r"nowhere is no folder; name the one that the paths in .*list\.txt"):
+        datasets.load_rfiw(tmp_path / "list.txt", tmp_path / "nowhere")

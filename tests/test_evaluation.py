@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils import evaluation, metrics, synthetic
-from utils.errors import SubmissionError
+from utils.errors import ProtocolError, SubmissionError
 
 PAIRS = [("train/F0001/MID1/P1_face1.jpg", "train/F0001/MID2/P1_face2.jpg", 1, 1),
          ("train/F0002/MID1/P2_face1.jpg", "train/F0002/MID2/P3_face1.jpg", 1, 0),
@@ -91,6 +91,88 @@ def test_hardest_pairs_are_the_likest_strangers_and_the_unlikest_kin(protocol):
     assert strangers["score"].tolist() == [0.6] and strangers.index.tolist() == [2]
     assert kin["score"].tolist() == [0.4] and kin.index.tolist() == [1]
     assert [part["score"].tolist() for part in evaluation.hardest(protocol, SCORES)] == [[0.6, 0.1], [0.4, 0.9]]
+
+
+# --- pairs with a relation ----------------------------------------------------------------------
+
+
+def related(*rows):
+    """Pairs and their scores from rows (relation, fold, is_related, score)."""
+    table = pd.DataFrame(rows, columns=["relation", "fold", "is_related", "score"])
+    return table.drop(columns="score"), table["score"].to_numpy()
+
+
+@pytest.fixture
+def two_relations():
+    """Two folds each: father-son with thresholds 0.5 and 0.25, brothers separable; in mixed order."""
+    return related(("father-son", 1, 1, 0.9), ("brothers", 1, 1, 2.0), ("father-son", 1, 0, 0.3),
+                   ("brothers", 1, 0, 1.0), ("father-son", 2, 1, 0.4), ("father-son", 2, 0, 0.1),
+                   ("brothers", 2, 1, 2.1), ("brothers", 2, 0, 1.1))
+
+
+def test_each_fold_of_a_relation_is_judged_at_the_threshold_of_its_other_folds(two_relations):
+    # Fold 1 of father-son at (0.1 + 0.4) / 2: the strangers' 0.3 is taken for kin. Fold 2 at
+    # (0.3 + 0.9) / 2: the kin's 0.4 is not. brothers at 1.6 and 1.5: all right.
+    table = evaluation.by_relation(*two_relations)
+    assert table.index.tolist() == ["father-son", "brothers", "mean"] and table.index.name == "relation"
+    assert table["pairs"].tolist() == [4, 4, 8] and table["pairs"].dtype == np.int64
+    assert table["auc"].tolist() == [1, 1, 1]
+    assert table["accuracy"].tolist() == [0.5, 1, 0.75]
+
+
+def test_accuracies_of_folds_count_alike_whatever_their_size():
+    rows = [("fs", 1, 1, 5.0), ("fs", 1, 0, 1.0), ("fs", 2, 1, 5.0), ("fs", 2, 0, 1.0), ("fs", 3, 1, 1.0),
+            ("fs", 3, 1, 1.0), ("fs", 3, 1, 1.0), ("fs", 3, 0, 1.0)]
+    # Folds 1 and 2 at 3 or below: 1; fold 3 at 3: only the stranger is right, 1 of 4.
+    table = evaluation.by_relation(*related(*rows))
+    assert table.loc["fs", "accuracy"] == pytest.approx((1 + 1 + 1 / 4) / 3)
+
+
+def test_mean_is_over_relations_not_over_pairs():
+    rows = [("fs", 0, 1, 0.9), ("fs", 0, 0, 0.8), ("ms", 0, 1, 0.9), ("ms", 0, 0, 0.1), ("ms", 0, 0, 0.2),
+            ("ms", 0, 0, 0.95)]
+    table = evaluation.by_relation(*related(*rows), threshold=0.9)
+    assert table["accuracy"].tolist() == [1, 0.75, 0.875]
+    np.testing.assert_allclose(table["auc"], [1, 2 / 3, 5 / 6])
+    assert table["pairs"].tolist() == [2, 4, 6]
+
+
+def test_given_threshold_wins_over_folds(two_relations):
+    assert evaluation.by_relation(*two_relations, threshold=0.2)["accuracy"].tolist() == [0.75, 0.5, 0.625]
+    assert evaluation.by_relation(*two_relations, threshold=0)["accuracy"].tolist() == [0.5, 0.5, 0.5]
+
+
+def test_row_labels_of_the_pairs_do_not_matter(two_relations):
+    pairs, scores = two_relations
+    expected = evaluation.by_relation(pairs, scores)
+    assert evaluation.by_relation(pairs.set_axis(range(8)[::-1]), scores).equals(expected)
+
+
+def test_pairs_without_folds_need_a_threshold():
+    pairs, scores = related(("brothers", 0, 1, 0.9), ("brothers", 0, 0, 0.1))
+    for without in (pairs, pairs.drop(columns="fold")):
+        with pytest.raises(ProtocolError, match="pairs of brothers have no folds; give a threshold"):
+            evaluation.by_relation(without, scores)
+        assert evaluation.by_relation(without, scores, threshold=0.5)["accuracy"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("rows, message", [
+    ([("fs", 1, 1, 0.9), ("fs", 2, 1, 0.1)], "pairs of fs lack kin or strangers"),
+    ([("fs", 1, 1, 0.9), ("fs", 1, 0, 0.2), ("fs", 2, 1, 0.1)], "pairs of fs outside fold 1 lack kin or")])
+def test_relation_without_kin_or_strangers_is_named(rows, message):
+    with pytest.raises(ProtocolError, match=message):
+        evaluation.by_relation(*related(*rows))
+
+
+@pytest.mark.parametrize("scores", [[], [0.5], np.zeros((8, 1)), np.zeros(9)])
+def test_other_than_one_score_a_related_pair_is_named(two_relations, scores):
+    with pytest.raises(ProtocolError, match=r"scores for 8 pairs; give one a pair"):
+        evaluation.by_relation(two_relations[0], scores)
+
+
+def test_no_related_pairs_are_named():
+    with pytest.raises(ProtocolError, match=r"\(0,\) scores for 0 pairs; give one a pair, and some pairs"):
+        evaluation.by_relation(*related())
 
 
 # --- pairs to submit ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Scoring: reports with intervals over families, the hardest errors, Kaggle submissions."""
+"""Scoring: reports with intervals over families or by relation, the hardest errors, Kaggle submissions."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 
 from . import metrics, pairs
 from .datasets import Dataset
-from .errors import SubmissionError
+from .errors import ProtocolError, SubmissionError
 from .files import atomic, read_json
 
 SUBMISSION = "face_vgg.csv"  # the published submission's name
@@ -98,6 +98,70 @@ def hardest(protocol: pd.DataFrame, scores: np.ndarray, count: int = 6) -> tuple
     scored = protocol.assign(score=scores)
     strangers, kin = scored[scored["is_related"] == 0], scored[scored["is_related"] == 1]
     return strangers.nlargest(count, "score"), kin.nsmallest(count, "score")
+
+
+# --- pairs with a relation ----------------------------------------------------------------------
+
+
+def by_relation(pairs: pd.DataFrame, scores: np.ndarray, threshold: float | None = None) -> pd.DataFrame:
+    """How well scores tell kin from strangers within each relation, as KinFaceW's papers report it.
+
+    With ``threshold`` the accuracy is that at it. Without, it follows KinFaceW's protocol: each fold
+    of a relation is judged at the threshold that is best on the relation's other folds, and the
+    folds' accuracies are averaged. Best means balanced accuracy, so a fold with more strangers than
+    kin does not pull the threshold; KinFaceW's folds have as many of both, where it is accuracy.
+
+    Sources: Lu, Zhou, Tan, Shang and Zhou, TPAMI 36, 2014, for the folds; Robinson et al., The 4th
+    Edition of RFIW, FG 2020, for one threshold over all relations (the average there is over pairs,
+    so compare that with :func:`metrics.accuracy` over all of them).
+
+    Args:
+        pairs: is_related (0 or 1), relation and, without ``threshold``, fold; as in
+            :class:`datasets.RelationPairs`.
+        scores: ``(pairs,)``, row by row, higher means more likely kin.
+        threshold: chosen on other pairs; a score at or above it means kin.
+
+    Returns:
+        One row a relation, in order of appearance, and a last row ``mean``: pairs (int, there their
+        sum), auc and accuracy (float in [0, 1], there the plain mean over the relations).
+
+    Raises:
+        ProtocolError: not one score a pair, a relation without kin or strangers, or, without
+            ``threshold``, folds that are not there or that hold all its kin or all its strangers.
+    """
+    scores = np.asarray(scores)
+    if scores.shape != (len(pairs),) or not len(pairs):
+        raise ProtocolError(f"{scores.shape} scores for {len(pairs)} pairs; give one a pair, and some pairs.")
+    rows = {}
+    for relation in pairs["relation"].unique():
+        mine = (pairs["relation"] == relation).to_numpy()
+        part, own = pairs[mine], scores[mine]
+        _need_both(part["is_related"], relation)
+        rows[relation] = {"pairs": len(part), "auc": metrics.roc_auc(part["is_related"], own),
+                          "accuracy": _fold_accuracy(part, own) if threshold is None
+                          else metrics.accuracy(part["is_related"], own, threshold)}
+    means = {name: np.mean([row[name] for row in rows.values()]) for name in ("auc", "accuracy")}
+    rows["mean"] = {"pairs": len(pairs), **means}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("relation")
+
+
+def _fold_accuracy(pairs: pd.DataFrame, scores: np.ndarray) -> float:
+    """Accuracy of one relation, each fold at the best threshold of the others, averaged over folds."""
+    relation, accuracies = pairs["relation"].iloc[0], []
+    if "fold" not in pairs or pairs["fold"].nunique() < 2:
+        raise ProtocolError(f"The pairs of {relation} have no folds; give a threshold chosen on other pairs.")
+    labels, folds = pairs["is_related"].to_numpy(), pairs["fold"].to_numpy()
+    for fold in np.unique(folds):
+        inside = folds == fold
+        _need_both(labels[~inside], f"{relation} outside fold {fold}")
+        threshold = metrics.best_threshold(labels[~inside], scores[~inside])
+        accuracies.append(metrics.accuracy(labels[inside], scores[inside], threshold))
+    return float(np.mean(accuracies))
+
+
+def _need_both(labels: np.ndarray | pd.Series, what: str) -> None:
+    if len(np.unique(labels)) < 2:
+        raise ProtocolError(f"The pairs of {what} lack kin or strangers; add pairs of both.")
 
 
 # --- Kaggle -------------------------------------------------------------------------------------
