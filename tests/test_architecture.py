@@ -14,9 +14,9 @@ FLOORS = [
     {"errors", "files", "exercises"},
     {"settings", "images", "metrics", "weights"},
     {"backbones", "datasets", "detection", "eigenfaces"},
-    {"audit", "synthetic", "embeddings", "pairs", "models"},
-    {"training", "evaluation", "calibration", "quality", "scenes"},
-    {"kinship", "verification"},
+    {"audit", "synthetic", "embeddings", "pairs", "losses", "models"},
+    {"training", "evaluation", "calibration", "explanation", "quality", "scenes"},
+    {"ablation", "kinship", "verification"},
     {"__main__"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

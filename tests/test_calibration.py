@@ -10,9 +10,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from utils import backbones, calibration, datasets, metrics, pairs, settings
-from utils.embeddings import cosine, embed_photos
+from utils.embeddings import embed_photos
 from utils.errors import CalibrationError
-from utils.metrics import Interval
+from utils.metrics import Interval, cosine
 
 EACH = 60
 
@@ -203,6 +203,13 @@ def test_table_has_a_row_a_policy_with_the_rates_in_percent(made):
         f"{100 * rates.false_reject.value:.1f} % [{100 * rates.false_reject.low:.1f}, "
         f"{100 * rates.false_reject.high:.1f}]")
     assert table.loc["article", "strangers accepted"] == "100.0 % [100.0, 100.0]"
+
+
+@pytest.mark.parametrize(("share", "words"), [
+    (0.5, "50.0 %"), (0.0764, "7.6 %"), (0.001, "0.1 %"), (0.00099, "less than 0.1 %"), (0.0, "less than 0.1 %"),
+    (0.999, "99.9 %"), (0.9991, "more than 99.9 %"), (1.0, "more than 99.9 %")])
+def test_share_for_people_is_never_a_certain_one(share, words):
+    assert calibration.percent(share) == words
 
 
 def test_rates_are_exported_in_plain_rounded_numbers():

@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from utils import detection, embeddings, images, scenes
 from utils.backbones import Backbone
-from utils.errors import ImageError
+from utils.errors import FaceError, ImageError
 
 
 class Toy(Backbone):
@@ -275,18 +275,6 @@ def test_flipped_byte_in_a_shard_never_changes_a_result(families, tmp_path_facto
         assert_array_equal(embed(Toy(), paths), expected(paths))
 
 
-# --- similarity ---------------------------------------------------------------------------------
-
-
-def test_cosine_by_hand():
-    a, b = np.array([[3.0, 4], [1, 0], [1, 1]]), np.array([[4.0, 3], [0, 5], [-2, -2]])
-    assert_allclose(embeddings.cosine(a, b), [0.96, 0, -1], atol=1e-12)
-
-
-def test_normalised_rows_have_length_one_and_zeros_stay_zeros():
-    assert_allclose(embeddings.normalise(np.array([[3.0, 4], [0, 0]])), [[0.6, 0.8], [0, 0]])
-
-
 # --- aligned faces ------------------------------------------------------------------------------
 
 
@@ -382,3 +370,59 @@ def test_broken_photo_among_the_aligned_is_named(aligning, pictures, tmp_path):
     (tmp_path / "half.jpg").write_bytes(pictures[0].read_bytes()[:2000])
     with pytest.raises(ImageError, match=r"half\.jpg is truncated or damaged"):
         embed_aligned(aligning, [pictures[0], tmp_path / "half.jpg"])
+
+
+def test_aligned_faces_are_those_of_users_or_the_whole_photo_and_it_is_said_which(aligning, pictures):
+    found, seen = embeddings.aligned_faces(aligning, pictures)
+    assert found.shape == (4, 24, 24, 3) and found.dtype == np.uint8
+    assert seen.dtype == bool and seen.tolist() == [True, True, False, True]
+    assert_array_equal(found[2], images.resize(images.read(pictures[2]), 24))
+    assert (found[2] == 127).all()
+    for number, other in ((0, 1), (3, 0)):
+        two = embeddings.find_two(aligning, pictures[number], pictures[other])
+        assert np.abs(two[0].crop.astype(int) - found[number]).max() <= 2
+    none, empty = embeddings.aligned_faces(aligning, [])
+    assert none.shape == (0, 24, 24, 3) and empty.shape == (0,)
+
+
+def test_two_found_faces_are_the_largest_of_each_photo_with_how_many_there_are(aligning, pictures):
+    wall, single = embeddings.find_two(aligning, pictures[1], images.read(pictures[0]))
+    assert (wall.count, single.count) == (6, 1)
+    faces = detection.detect(images.read(pictures[1]))
+    assert wall.face.box == faces[0].box and wall.face.area == max(face.area for face in faces)
+    for found, path in ((wall, pictures[1]), (single, pictures[0])):
+        assert_array_equal(found.crop, embeddings.align(aligning, images.read(path), found.face))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_photo_of_two_without_a_face_is_named(aligning, pictures, place):
+    given = [pictures[0], pictures[2]][::1 if place else -1]
+    with pytest.raises(FaceError, match=rf"^No face was found in {pictures[2]}; use a photo"):
+        embeddings.find_two(aligning, *given)
+    given[place] = images.read(pictures[2])
+    with pytest.raises(FaceError, match=f"^No face was found in the {('first', 'second')[place]} photo; use"):
+        embeddings.find_two(aligning, *given)
+
+
+def face_at(landmarks):
+    return detection.Face((0.0, 0.0, 50.0, 60.0), 0.99, np.asarray(landmarks))
+
+
+@given(angle=st.floats(-3, 3), scale=st.floats(0.2, 8), x=st.floats(-90, 900), y=st.floats(-90, 900))
+def test_landmarks_of_a_face_that_fits_the_template_lie_on_it_in_the_crop(angle, scale, x, y):
+    turn = scale * np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
+    found = embeddings.landmarks_in_crop(Aligning(), face_at(Aligning.template @ turn.T + (x, y)))
+    assert_allclose(found, Aligning.template, atol=1e-6)
+
+
+def test_landmarks_in_the_crop_are_where_their_pixels_come_to_lie(aligning):
+    landmarks = np.array([(60.0, 55.0), (110.0, 62.0), (80.0, 90.0), (58.0, 110.0), (105.0, 118.0)])
+    placed = embeddings.landmarks_in_crop(aligning, face_at(landmarks))
+    assert np.hypot(*(placed - aligning.template).T).max() > 0.3, "they fit too well to show anything"
+    for landmark, (x, y) in zip(landmarks, placed, strict=True):
+        photo = np.zeros((160, 160, 3), np.uint8)
+        rows, columns = np.mgrid[:160, :160] + 0.5
+        photo[np.hypot(columns - landmark[0], rows - landmark[1]) < 10] = 255
+        crop = embeddings.align(aligning, photo, face_at(landmarks))[..., 0] / 255
+        rows, columns = np.mgrid[:24, :24] + 0.5
+        assert_allclose([(crop * columns).sum() / crop.sum(), (crop * rows).sum() / crop.sum()], (x, y), atol=0.3)

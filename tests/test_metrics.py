@@ -376,3 +376,24 @@ def test_gain_of_a_uniformly_better_score_excludes_zero_where_single_intervals_o
     alone = [metrics.auc_interval(labels, scores, a, b, 200) for scores in (baseline, better)]
     assert alone[0].high > alone[1].low
     assert gain.value == pytest.approx(metrics.roc_auc(labels, better) - metrics.roc_auc(labels, baseline))
+
+
+# --- similarity ---------------------------------------------------------------------------------
+
+
+def test_cosine_by_hand():
+    a, b = np.array([[3.0, 4], [1, 0], [1, 1]]), np.array([[4.0, 3], [0, 5], [-2, -2]])
+    assert_allclose(metrics.cosine(a, b), [0.96, 0, -1], atol=1e-12)
+
+
+def test_normalised_rows_have_length_one_and_zeros_stay_zeros():
+    assert_allclose(metrics.normalise(np.array([[3.0, 4], [0, 0]])), [[0.6, 0.8], [0, 0]])
+
+
+def test_logistic_fit_finds_the_curve_that_drew_the_labels_whatever_the_classes_weigh():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=200_000)
+    labels = rng.random(len(scores)) < 1 / (1 + np.exp(-(3 * scores - 2)))
+    shift, slope = metrics.fit_logistic(labels, scores)
+    prior = np.log(labels.mean() / (1 - labels.mean()))  # balancing takes the classes' odds out
+    assert slope == pytest.approx(3, abs=0.05) and shift == pytest.approx(-2 - prior, abs=0.05)

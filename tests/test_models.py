@@ -428,7 +428,7 @@ def test_unknown_variant_lists_those_there_are(build):
 
 def test_unknown_choice_of_layers_lists_those_there_are():
     with pytest.raises(ModelError, match="no choice 'last-2' of layers to train; choose one of: none, last-3, "
-                                         "all-but-last-3, all.$"):
+                                         "upper-half, all-but-last-3, all.$"):
         models.pair_network([Narrow()], trainable="last-2")
 
 
@@ -552,9 +552,16 @@ def saved_toys(toys, tmp_path):
     return tmp_path / "network.keras"
 
 
-def test_network_survives_the_round_trip(registered, network, tmp_path):
-    network.save(tmp_path / "network.keras")
-    loaded = models.load_network(tmp_path / "network.keras")
+@pytest.fixture(scope="module")
+def network_file(network, tmp_path_factory):
+    """The file of the default encoder and a toy, which no test changes."""
+    path = tmp_path_factory.mktemp("network") / "network.keras"
+    network.save(path)
+    return path
+
+
+def test_network_survives_the_round_trip(registered, network, network_file):
+    loaded = models.load_network(network_file)
     assert loaded.facts == network.facts
     assert [each.name for each in loaded.backbones] == ["dlib-resnet", "toy-wide"]
     a, b = (random_crops(network.backbones, seed=seed) for seed in (0, 1))
@@ -569,14 +576,13 @@ def test_article_network_survives_the_round_trip(registered, toys, tmp_path):
                     atol=1e-6)
 
 
-def test_file_of_a_network_loads_in_plain_keras_without_the_course(network, tmp_path):
-    network.save(tmp_path / "network.keras")
+def test_file_of_a_network_loads_in_plain_keras_without_the_course(network, network_file, tmp_path):
     inputs = [x.numpy() for x in preprocessed(network.backbones)]
     np.savez(tmp_path / "inputs.npz", *inputs)
-    code = ("import sys, numpy, keras; model = keras.models.load_model('network.keras');"
+    code = ("import sys, numpy, keras; model = keras.models.load_model(sys.argv[1]);"
             "inputs = numpy.load('inputs.npz'); inputs = [inputs[f'arr_{number}'] for number in range(4)];"
             "numpy.save('scores.npy', model(inputs, training=False)[:, 0]); assert 'utils' not in sys.modules")
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code, network_file], cwd=tmp_path, check=True, capture_output=True)
     assert_allclose(np.load(tmp_path / "scores.npy"), network.model(inputs, training=False)[:, 0], atol=1e-6)
 
 
@@ -629,14 +635,14 @@ def test_export_under_a_name_that_does_not_end_in_h5_is_refused(toys, tmp_path, 
 
 
 def test_network_under_a_name_that_does_not_end_in_keras_is_refused(toys, tmp_path):
-    for action in (toys["symmetric"].save, models.load_network, models.is_network):
+    for action in (toys["symmetric"].save, models.load_network, models.kind_of):
         with pytest.raises(ModelError, match=r"network\.h5 must end in \.keras"):
             action(tmp_path / "network.h5")
     assert not list(tmp_path.iterdir())
 
 
 def test_heads_and_networks_are_told_apart(saved, saved_toys):
-    assert models.is_network(saved_toys) is True and models.is_network(saved) is False
+    assert models.kind_of(saved_toys) == "network" and models.kind_of(saved) == "head"
 
 
 def test_head_is_not_taken_for_a_network_nor_a_network_for_a_head(saved, saved_toys, backbone):
@@ -647,7 +653,7 @@ def test_head_is_not_taken_for_a_network_nor_a_network_for_a_head(saved, saved_t
 
 
 def test_missing_network_is_named(tmp_path):
-    for action in (models.load_network, models.is_network):
+    for action in (models.load_network, models.kind_of):
         with pytest.raises(ModelError, match=r"no model .*gone\.keras; train one with: python -m utils train"):
             action(tmp_path / "gone.keras")
 
@@ -662,7 +668,7 @@ def test_missing_network_is_named(tmp_path):
 ], ids=["text", "truncated", "no-facts", "list", "word", "number"])
 def test_damaged_network_is_named(registered, saved_toys, spoil):
     spoil(saved_toys)
-    for action in (models.load_network, models.is_network):
+    for action in (models.load_network, models.kind_of):
         with pytest.raises(ModelError, match=r"network\.keras is not a whole kinship model; train it again with:"):
             action(saved_toys)
 
@@ -698,3 +704,134 @@ def test_code_inside_a_network_is_not_run(registered, toys, saved_toys):
     models.PairNetwork(harmful, toys["symmetric"].facts, []).save(saved_toys)
     with pytest.raises(ModelError, match=r"network\.keras is not a whole kinship model"):
         models.load_network(saved_toys)
+
+
+# --- a fine-tuned encoder -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """The toy of signed pixels, not quite as it was published."""
+    model = Narrow().build()
+    model.set_weights([0.9 * weight for weight in model.get_weights()])
+    facts = {"encoder": "toy-narrow", "preprocessing": "signed", "logistic": [-3.5, 7.25], "threshold": 0.4}
+    return models.KinshipEncoder(model, facts, Narrow())
+
+
+@pytest.fixture(scope="module")
+def faces():
+    """Seven pictures for the toy of signed pixels."""
+    return random_crops([Narrow()], 7)[0]
+
+
+@pytest.fixture
+def saved_encoder(encoder, tmp_path):
+    encoder.save(tmp_path / "encoder.keras")
+    return tmp_path / "encoder.keras"
+
+
+def test_embedding_is_the_mean_of_a_photo_and_its_mirror_image_scaled_to_length_one(encoder, faces):
+    views = [np.asarray(encoder.model(Narrow().preprocess(view), training=False), np.float64)
+             for view in (faces, faces[:, :, ::-1])]
+    mean = sum(view / np.linalg.norm(view, axis=1, keepdims=True) for view in views)
+    expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    assert np.abs(views[0] - views[1]).max() > 0.05, "the mirror image is the same, so this shows nothing"
+    for found in (encoder.embed(faces), encoder.embed(faces, batch_size=2)):
+        assert found.dtype == np.float32 and found.shape == (7, 8)
+        assert_allclose(found, expected, atol=1e-6)
+
+
+def test_mirrored_photo_has_the_same_embedding(encoder, faces):
+    assert_array_equal(encoder.embed(faces[:, :, ::-1]), encoder.embed(faces))
+    assert np.abs(encoder.embed(faces[:, ::-1]) - encoder.embed(faces)).max() > 1e-3
+
+
+def test_probability_of_kin_by_hand(encoder):
+    cosines = np.float32([-1, 0, 0.5, 1])
+    expected = 1 / (1 + np.exp([3.5 + 7.25, 3.5, 3.5 - 3.625, 3.5 - 7.25]))
+    assert_allclose(encoder.probability(cosines), expected, rtol=1e-6)
+
+
+def test_score_is_the_probability_of_the_cosine_whichever_photo_comes_first(encoder, faces):
+    embeddings = encoder.embed(faces)
+    a, b = embeddings[:-1], embeddings[1:]
+    expected = encoder.probability((a.astype(np.float64) * b).sum(1))
+    assert_allclose(encoder.score(a, b), expected, atol=1e-6)
+    assert_array_equal(encoder.score(a, b), encoder.score(b, a))
+    assert len(np.unique(encoder.score(a, b))) == 6
+
+
+@pytest.mark.parametrize("kind", [Path, str])
+def test_encoder_scores_photos_as_their_embeddings_one_by_one(encoder, photo_pairs, kind, monkeypatch):
+    def counted(source):
+        reads.append(str(source))
+        return read(source)
+
+    one_by_one = [encoder.score(*(encoder.embed(images.read_many([path], 16)) for path in pair))[0]
+                  for pair in zip(*photo_pairs, strict=True)]
+    reads, read = [], images.read
+    monkeypatch.setattr(images, "read", counted)
+    scores = encoder.score_photos(*([kind(path) for path in side] for side in photo_pairs), progress=False)
+    assert_allclose(scores, one_by_one, atol=1e-6)
+    assert len(np.unique(scores)) == 6 and len(reads) == len(set(reads)) == 9
+
+
+def test_no_photos_give_no_scores(encoder):
+    assert encoder.embed(np.empty((0, 16, 16, 3), np.uint8)).shape == (0, 8)
+    assert encoder.score_photos([], [], progress=False).shape == (0,)
+
+
+def test_faces_that_the_encoder_cannot_take_are_refused_by_its_name(encoder):
+    for wrong in (np.zeros((2, 12, 12, 3), np.uint8), np.zeros((2, 16, 16, 3), np.float32)):
+        with pytest.raises(BackboneError, match=r"toy-narrow takes RGB uint8 batches of shape \(n, 16, 16, 3\)"):
+            encoder.embed(wrong)
+
+
+def test_encoder_survives_the_round_trip(registered, saved_encoder, encoder, faces):
+    loaded = models.load_encoder(saved_encoder)
+    assert loaded.facts == encoder.facts and type(loaded.backbone) is Narrow
+    assert_array_equal(loaded.embed(faces), encoder.embed(faces))
+    a, b = encoder.embed(faces[:3]), encoder.embed(faces[3:6])
+    assert_array_equal(loaded.score(a, b), encoder.score(a, b))
+    assert [path.name for path in saved_encoder.parent.iterdir()] == ["encoder.keras"]
+
+
+def test_file_of_an_encoder_is_told_from_the_others(saved_encoder, saved, saved_toys, backbone):
+    assert [models.kind_of(path) for path in (saved, saved_toys, saved_encoder)] == list(models.KINDS)
+    for path in (saved, saved_toys):
+        with pytest.raises(ModelError, match=rf"{path.name} is another kind of model \(it has no encoder\); name"):
+            models.load_encoder(path)
+    with pytest.raises(ModelError, match=r"encoder\.keras is another kind of model \(it has no backbone\); name"):
+        models.load(saved_encoder, backbone)
+    with pytest.raises(ModelError, match=r"encoder\.keras is another kind of model \(it has no backbones\); name"):
+        models.load_network(saved_encoder)
+
+
+def test_encoder_on_photos_preprocessed_otherwise_is_refused(registered, encoder, saved_encoder):
+    replace_members(saved_encoder, kinship_json=json.dumps(encoder.facts | {"preprocessing": "old"}))
+    with pytest.raises(ModelError, match=r"encoder\.keras was trained on photos preprocessed as old, which this"
+                                         " version no longer does; train it again"):
+        models.load_encoder(saved_encoder)
+
+
+def test_encoder_of_a_backbone_that_is_not_there_is_refused_by_its_name(saved_encoder):
+    with pytest.raises(BackboneError, match="There is no backbone 'toy-narrow'; choose one of: dlib-resnet, face"):
+        models.load_encoder(saved_encoder)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    lambda path: path.write_bytes(path.read_bytes()[:2000] + b"junk" * 50 + path.read_bytes()[2200:]),
+    lambda path: replace_members(path, kinship_json=None),
+    lambda path: replace_members(path, model_weights_h5=b"junk"),
+    lambda path: replace_members(path, config_json='{"module": "os", "class_name": "system", "config": {}}'),
+], ids=["truncated", "garbled", "no-facts", "no-weights", "foreign-config"])
+def test_damaged_encoder_is_named(registered, saved_encoder, spoil):
+    spoil(saved_encoder)
+    with pytest.raises(ModelError, match=r"encoder\.keras is not a whole kinship model; train it again with:"):
+        models.load_encoder(saved_encoder)
+
+
+def test_missing_encoder_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"no model .*gone\.keras; train one with: python -m utils train"):
+        models.load_encoder(tmp_path / "gone.keras")

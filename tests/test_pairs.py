@@ -15,7 +15,7 @@ from pandas.testing import assert_frame_equal
 
 from utils import datasets, pairs
 from utils.errors import DatasetError, ProtocolError
-from utils.pairs import PairSampler
+from utils.pairs import FamilyPairs, PairSampler
 
 seeds = st.integers(0, 2**32)
 few = settings(max_examples=25, deadline=None)
@@ -226,6 +226,63 @@ def test_sampler_of_families_draws_as_from_them_alone_by_the_rows_of_all(familie
 
 def test_sampler_of_all_families_draws_as_without_the_option(families):
     assert same(PairSampler(families, families=families.families).batch(3), PairSampler(families).batch(3))
+
+
+# --- kin of many families -----------------------------------------------------------------------
+
+
+@few
+@given(seed=seeds, step=st.integers(0, 10**6), cross=st.booleans())
+def test_family_pairs_are_kin_of_as_many_families_as_pairs_and_numbered_by_family(families, seed, step, cross):
+    batch = FamilyPairs(families, 20, cross, seed).batch(step)
+    names, kin = sides(families, batch, "family"), kin_of(families)
+    assert all(frozenset(pair) in kin for pair in sides(families, batch, "person"))
+    assert len(batch) == len(set(names[:, 0])) == 20 and (names[:, 0] == names[:, 1]).all()
+    assert_array_equal(batch.labels, [sorted(families.families).index(name) for name in names[:, 0]])
+    assert batch.labels.dtype == np.float32 and batch.labels.shape == (20,)
+    if cross:
+        assert not same_photograph(families, batch).any()
+
+
+def test_family_pairs_are_cut_from_one_photograph_too_unless_asked(families):
+    shared = [same_photograph(families, FamilyPairs(families, 20).batch(step)).any() for step in range(10)]
+    assert any(shared)
+
+
+def test_family_pairs_of_chosen_families_are_numbered_from_zero_among_them(families):
+    names = ["F0901", "F0003", "F0012", "F0005"]  # in no order
+    sampler, seen = FamilyPairs(families, 3, families=names), {}
+    assert sampler.families == 4 and FamilyPairs(families, 3).families == 24
+    for step in range(30):
+        batch = sampler.batch(step)
+        for name, label in zip(sides(families, batch, "family")[:, 0], batch.labels, strict=True):
+            assert seen.setdefault(name, label) == label
+    assert seen == {"F0003": 0, "F0005": 1, "F0012": 2, "F0901": 3}
+
+
+def test_family_pairs_depend_on_seed_and_step_alone(families):
+    worn = FamilyPairs(families, 8, seed=1)
+    worn.batch(4)
+    drawn = {(seed, step): FamilyPairs(families, 8, seed=seed).batch(step) for seed in (1, 2) for step in (0, 3)}
+    assert same(worn.batch(3), drawn[1, 3])
+    assert not any(same(one, other) for one, other in itertools.combinations(drawn.values(), 2))
+
+
+def test_family_pairs_of_too_few_families_are_refused_before_any_pipeline_is_made_of_them(families):
+    assert len(FamilyPairs(families, 24).batch(0)) == 24
+    with pytest.raises(DatasetError, match="24 families are too few for 25 kin pairs"):
+        FamilyPairs(families, 25)
+    with pytest.raises(DatasetError, match="3 families are too few for 4 kin pairs"):
+        FamilyPairs(families, 4, families=["F0003", "F0005", "F0901"])
+
+
+def test_pipeline_hands_the_numbers_of_the_families_on(families, numbered):
+    sampler = FamilyPairs(families, 6)
+    [((a, b), labels)] = pairs.pipeline(numbered, sampler, steps=1, start=2)
+    batch = sampler.batch(2)
+    assert_array_equal(labels, batch.labels)
+    assert_array_equal(a[:, 0, 0, 0], batch.a)
+    assert_array_equal(b[:, 0, 0, 0], batch.b)
 
 
 # --- impossible requests ------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from utils import detection, embeddings, scenes, verification
+from utils import detection, embeddings, metrics, scenes, verification
 
 WIDTH, HEIGHT = 720, 405
 
@@ -107,7 +107,7 @@ def test_one_person_is_nearer_than_relatives_and_they_nearer_than_strangers(back
         crops = np.stack([embeddings.align(backbone, photo, faces[0])
                           for photo, faces in zip(photos, detection.detect_many(photos), strict=True)])
         found = backbone.embed(crops)
-        middle[kind] = np.median(1 - embeddings.cosine(found[::2], found[1::2]))
+        middle[kind] = np.median(1 - metrics.cosine(found[::2], found[1::2]))
     assert 1.5 * middle["same"] < middle["relatives"] < middle["strangers"] / 1.1
 
 

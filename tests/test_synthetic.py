@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from utils import audit, datasets, detection, eigenfaces, images, metrics, settings, synthetic
-from utils.embeddings import cosine, embed_photos
+from utils.embeddings import embed_photos
 from utils.errors import DatasetError, ImageError
+from utils.metrics import cosine
 
 few = functools.partial(synthetic.generate, families=20, children=(1, 2), photos=(1, 1), progress=False)
 

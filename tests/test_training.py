@@ -15,7 +15,7 @@ from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import log_loss, roc_auc_score
 
-from utils import __version__, datasets, embeddings, metrics, models, pairs, training
+from utils import __version__, datasets, images, losses, metrics, models, pairs, training
 from utils.backbones import Backbone
 from utils.errors import DatasetError, ModelError, WeightsError
 
@@ -185,7 +185,7 @@ def test_training_stops_when_the_fold_no_longer_gains(families, family_embedding
 def test_cached_head_is_trained_once(families, family_embeddings, backbone, tmp_path, monkeypatch):
     def fit(*arguments, **options):
         fits.append(1)
-        return training_fit(*arguments, **options, how=dataclasses.replace(TINY, epochs=1))
+        return training_fit(*arguments, **options, how=dataclasses.replace(TINY, pairs_per_epoch=128, epochs=1))
 
     fits, training_fit = [], training.fit_head
     monkeypatch.setenv("KIN_CACHE", str(tmp_path))
@@ -203,7 +203,7 @@ def test_cosine_threshold_is_the_best_one_on_training_families(families, family_
     train, held_out = datasets.split_families(families)
     protocol = pairs.make_protocol(families, train, 200)
     a, b = pairs.photo_rows(protocol, families)
-    similarity = embeddings.cosine(family_embeddings[a], family_embeddings[b])
+    similarity = metrics.cosine(family_embeddings[a], family_embeddings[b])
     blanked = family_embeddings.copy()
     blanked[families.photos["family"].isin(held_out)] = np.nan
     threshold = training.cosine_threshold(families, blanked, pairs_each=200)
@@ -382,9 +382,10 @@ TUNED = training.NetworkSettings(trainable="last-3", learning_rate=3e-3, batch_s
                                  fold_pairs=40, augmented=True, **HERE)
 
 
-def fit_recorded(run, *arguments, **options):
-    """Fit a network, and give it with its history, the batches drawn, and the folder as it was behind epoch 1."""
-    class Recorded(pairs.PairSampler):
+@contextlib.contextmanager
+def recorded(run, sampler):
+    """The batches that are drawn in the block, and where a copy lies of the folder as it was behind epoch 1."""
+    class Recorded(getattr(pairs, sampler)):
         def batch(self, step):
             drawn.append(super().batch(step))
             return drawn[-1]
@@ -396,8 +397,14 @@ def fit_recorded(run, *arguments, **options):
 
     drawn, keep, killed = [], training.Resume.on_epoch_end, run.with_name("killed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairs, "PairSampler", Recorded)
+        patch.setattr(pairs, sampler, Recorded)
         patch.setattr(training.Resume, "on_epoch_end", kept)
+        yield drawn, killed
+
+
+def fit_recorded(run, *arguments, **options):
+    """Fit a network, and give it with its history, the batches drawn, and the folder as it was behind epoch 1."""
+    with recorded(run, "PairSampler") as (drawn, killed):
         network, history = training.fit_network(*arguments, **options, run=run, verbose=0)
     return types.SimpleNamespace(network=network, history=history, drawn=drawn, killed=killed, facts=network.facts,
                                  weights=network.model.get_weights())
@@ -676,3 +683,250 @@ def test_failed_write_leaves_the_old_state(kept, monkeypatch):
     with pytest.raises(OSError, match="no room"):
         resume.on_epoch_end(2, {"loss": 0.1})
     assert kept.path.read_bytes() == before and [path.name for path in kept.path.parent.iterdir()] == ["state.npz"]
+
+
+# --- fine-tuning an encoder: steps --------------------------------------------------------------
+
+
+def encoder_trainer(averaging):
+    """A trainer of the toy, whose steps are eager and plain descent."""
+    loss = losses.get("contrastive", 8, 0.01)
+    trainer = training.EncoderTrainer(Small().build(), Small().build(), loss, averaging)
+    trainer.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+    return trainer
+
+
+def test_step_of_an_encoder_is_descent_on_the_loss_of_both_photos_of_all_pairs(two_batches):
+    (a, b, _, _), _ = two_batches[0]
+    trainer, plain, families = encoder_trainer(0.5), Small().build(), np.arange(8)
+    with tf.GradientTape() as tape:
+        embeddings = keras.ops.normalize(plain(np.concatenate([a, b]), training=False))
+        loss = trainer.objective(embeddings, np.tile(families, 2))
+    gradients = tape.gradient(loss, [weight.value for weight in plain.trainable_weights])
+    before = plain.get_weights()
+    for weight, gradient in zip(plain.trainable_weights, gradients, strict=True):
+        weight.assign_sub(0.1 * gradient)
+    assert trainer.train_on_batch((a, b), np.float32(families)) == pytest.approx(float(loss), abs=1e-5)
+    for weight, expected, old in zip(trainer.encoder.weights, plain.weights, before, strict=True):
+        assert_allclose(weight, expected, atol=1e-5, err_msg=weight.path)
+        assert np.array_equal(weight, old) == weight.name.startswith("moving"), weight.path
+
+
+def test_without_averaging_the_last_weights_are_kept(two_batches):
+    trainer = encoder_trainer(averaging=0.0)
+    for (a, b, _, _), _ in two_batches:
+        trainer.train_on_batch((a, b), np.arange(8, dtype=np.float32))
+    for weight, last in zip(trainer.kept.get_weights(), trainer.encoder.get_weights(), strict=True):
+        assert_array_equal(weight, last)
+    assert not trainer.kept.trainable_weights
+
+
+def test_encoder_fold_auc_is_that_of_the_encoder_that_is_kept_and_embeds_a_photo_once(monkeypatch):
+    def counted(faces, *arguments):
+        seen.append(len(faces))
+        return embed(faces, *arguments)
+
+    rng, seen, encoder = np.random.default_rng(6), [], models.KinshipEncoder(Small().build(), {}, Small())
+    faces = rng.integers(0, 256, (9, 12, 12, 3), dtype=np.uint8)
+    a, b, labels = np.array([5, 2, 8, 5, 1, 3]), np.array([2, 8, 5, 0, 5, 1]), np.array([1, 0, 1, 0, 0, 1])
+    alone = [float(encoder.embed(faces[[one]])[0] @ encoder.embed(faces[[other]])[0])
+             for one, other in zip(a, b, strict=True)]
+    embed = encoder.embed
+    monkeypatch.setattr(encoder, "embed", counted)
+    watch, logs = training.EncoderFoldAUC(encoder, faces, a, b, labels), {}
+    assert_allclose(watch.cosines(), alone, atol=1e-6)
+    assert seen == [6]  # the photos 0, 1, 2, 3, 5, 8
+    watch.on_epoch_end(0, logs)
+    assert logs == {"val_auc": pytest.approx(roc_auc_score(labels, alone), abs=1e-9)}
+
+
+# --- fine-tuning an encoder: fitting ------------------------------------------------------------
+
+FINE = training.FinetuneSettings(loss="contrastive", temperature=0.003, pairs=8, steps=9, learning_rate=0.03,
+                                 warmup=2, averaging=0.3, trainable="all", augmented=1.0, check_every=3,
+                                 fold_pairs=60, precision="float32")
+
+
+def fit_fine(families, run=None, how=FINE, seed=8, toy=None, **options):
+    encoder, history = training.fit_encoder(families, toy or Small(), **{"fold": 2, **options}, seed=seed, how=how,
+                                            run=run, verbose=0)
+    return types.SimpleNamespace(encoder=encoder, history=history, weights=encoder.model.get_weights(),
+                                 facts=encoder.facts)
+
+
+def fit_short(families, seed=8, toy=None, **changes):
+    """One epoch, whose steps are not compiled."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        return fit_fine(families, how=dataclasses.replace(FINE, steps=3, **changes), seed=seed, toy=toy)
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def furthest(weights, others):
+    """The largest difference between two lists of weights."""
+    return max(np.abs(one - two).max() for one, two in zip(weights, others, strict=True))
+
+
+@pytest.fixture(scope="module")
+def fine(families, tmp_path_factory):
+    """A fine-tuned toy, the batches drawn, the weights behind each step, and the folder as behind epoch 1."""
+    def stepped(self, batch, logs=None):
+        steps.append(self.model.encoder.get_weights())
+
+    run, steps = tmp_path_factory.mktemp("fine") / "run", []
+    with pytest.MonkeyPatch.context() as patch, recorded(run, "FamilyPairs") as (drawn, killed):
+        patch.setattr(training.EncoderFoldAUC, "on_train_batch_end", stepped)
+        fitted = fit_fine(families, run)
+    return types.SimpleNamespace(**vars(fitted), run=run, steps=steps, drawn=drawn, killed=killed)
+
+
+@pytest.fixture(scope="module")
+def short(families):
+    return fit_short(families)
+
+
+@pytest.fixture(scope="module")
+def fold_cosines(families):
+    """A function that gives the watched fold's labels, and the cosines of an encoder."""
+    watched = training.fold_protocol(families, pairs.folds_for(families), 2, FINE.fold_pairs)
+    a, b = (np.stack(images.read_many(families.paths(watched[side]), 12)) for side in ("photo_a", "photo_b"))
+
+    def cosines(encoder):
+        return watched["is_related"].to_numpy(), (encoder.embed(a) * encoder.embed(b)).sum(1)
+    return cosines
+
+
+def test_encoder_learns_kin_on_families_it_has_not_seen(fine, fold_cosines):
+    untrained = roc_auc_score(*fold_cosines(models.KinshipEncoder(Small().build(), {}, Small())))
+    assert list(fine.history) == ["loss", "val_auc"] and len(fine.history["loss"]) == 3
+    assert fine.history["val_auc"][-1] > untrained + 0.03
+    assert fine.history["loss"][-1] < fine.history["loss"][0] - 0.2
+
+
+def test_last_fold_auc_is_that_of_the_encoder_that_is_given_back(fine, fold_cosines):
+    assert fine.history["val_auc"][-1] == pytest.approx(roc_auc_score(*fold_cosines(fine.encoder)), abs=1e-3)
+    assert len(set(fine.history["val_auc"])) == 3
+
+
+def test_facts_of_an_encoder_say_how_it_was_trained(fine, families):
+    in_folds = pairs.folds_for(families)["fold"]
+    assert fine.facts == {
+        "kind": "fine-tuned encoder", "version": __version__, "data": "synthetic", "encoder": "toy-small",
+        "fingerprint": "toy-small-unit-0123456789ab", "preprocessing": "unit", "seed": 8, "fold": 2,
+        "families": int((in_folds != 2).sum()), "settings": dataclasses.asdict(FINE), "pairs": 9 * 8,
+        "val_auc": round(fine.history["val_auc"][-1], 4), "logistic": fine.facts["logistic"],
+        "threshold": fine.facts["threshold"]}
+
+
+def test_probabilities_and_threshold_of_an_encoder_are_those_of_its_fold(fine, fold_cosines):
+    labels, cosines = fold_cosines(fine.encoder)
+    probability = fine.encoder.probability(cosines)
+    assert fine.facts["logistic"] == pytest.approx(metrics.fit_logistic(labels, cosines), rel=0.02)
+    assert fine.facts["threshold"] == pytest.approx(metrics.best_threshold(labels, probability), abs=5e-3)
+    assert log_loss(labels, probability) < np.log(2) - 0.02, "no better than always one half"
+
+
+def test_kept_weights_are_the_moving_average_over_the_steps_which_soon_forgets_the_first(fine):
+    average = [weight.astype(np.float64) for weight in Small().build().get_weights()]
+    assert len(fine.steps) == 9
+    for number, weights in enumerate(fine.steps, start=1):
+        decay = min(0.3, number / (10 + number))
+        average = [decay * old + (1 - decay) * new for old, new in zip(average, weights, strict=True)]
+    for weight, expected in zip(fine.weights, average, strict=True):
+        assert_allclose(weight, expected, atol=1e-6)
+    assert furthest(fine.weights, fine.steps[-1]) > 1e-4
+
+
+def test_families_of_the_fold_and_held_out_ones_are_never_drawn_for_an_encoder(fine, families):
+    folds = pairs.folds_for(families)
+    drawn = set(families.photos["family"].iloc[np.concatenate([[*batch.a, *batch.b] for batch in fine.drawn])])
+    assert len(fine.drawn) == 9 and all(len(batch) == 8 for batch in fine.drawn)
+    assert drawn <= set(folds.loc[folds["fold"] != 2, "family"]) and len(drawn) >= 8
+    assert not drawn & set(datasets.split_families(families)[1])
+
+
+def test_fine_tuning_repeats_itself_without_held_out_families(short, families):
+    train, held_out = datasets.split_families(families)
+    assert len(held_out) > 5
+    assert_same_run(fit_short(families.of_families([*train, held_out[0]])), short)
+
+
+def test_another_seed_gives_another_encoder(short, families):
+    other = fit_short(families, seed=9)
+    assert other.history["loss"] != short.history["loss"] and other.facts["seed"] == 9
+    assert furthest(other.weights, short.weights) > 1e-3
+
+
+LAST = {"conv2/kernel", "conv2/bias", "norm/gamma", "norm/beta", "out/kernel", "out/bias"}
+
+
+@pytest.mark.parametrize("which, trained", [("none", set()), ("last-3", LAST)])
+def test_chosen_layers_of_an_encoder_train_and_the_others_stay_as_they_were(families, which, trained):
+    model = fit_short(families, trainable=which).encoder.model
+    moved = {"/".join(weight.path.split("/")[-2:]): np.abs(weight - old).max()
+             for weight, old in zip(model.weights, Small().build().get_weights(), strict=True)}
+    assert {name for name, distance in moved.items() if distance > 1e-4} == trained
+    assert max(distance for name, distance in moved.items() if name not in trained) < 1e-6
+
+
+def test_encoder_trained_in_half_precision_is_kept_in_single_precision(short, families):
+    toy, before = Small(), keras.config.dtype_policy()
+    half = fit_short(families, toy=toy, precision="mixed_bfloat16")
+    assert keras.config.dtype_policy() == before and before.name == "float32"
+    assert toy.built_under == ["float32", "mixed_bfloat16"]
+    model = half.encoder.model
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert half.history["loss"] == pytest.approx(short.history["loss"], rel=0.01)
+    assert half.history["loss"] != short.history["loss"]
+    assert furthest(half.weights, short.weights) < 0.02 < furthest(half.weights, Small().build().get_weights())
+
+
+@pytest.mark.parametrize("precision, scaled", [("mixed_float16", True), ("mixed_bfloat16", False)])
+def test_loss_is_scaled_where_small_gradients_would_vanish(precision, scaled):
+    how = dataclasses.replace(FINE, precision=precision)
+    trainer = training._encoder_trainer(models.KinshipEncoder(Small().build(), {}, Small()), 8, how)
+    assert isinstance(trainer.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"check_every": 4}, "9 steps cannot be divided into epochs of 4; choose a divisor"),
+    ({"warmup": 9}, "A warm-up of 9 steps leaves none of 9; choose more steps"),
+    ({"loss": "triplet"}, "There is no loss 'triplet'; choose one of: contrastive"),
+    ({"trainable": "some"}, "There is no choice 'some' of layers to train")])
+def test_settings_of_fine_tuning_that_do_not_fit_are_named(families, tmp_path, changes, message):
+    with pytest.raises(ModelError, match=message):
+        fit_fine(families, tmp_path / "run", dataclasses.replace(FINE, **changes))
+    assert not (tmp_path / "run").exists() and keras.config.dtype_policy().name == "float32"
+
+
+def test_folds_and_families_that_do_not_suffice_for_fine_tuning_are_named(families):
+    with pytest.raises(DatasetError, match="There is no fold 5; choose one of 0 to 4"):
+        fit_fine(families, fold=5)
+    with pytest.raises(DatasetError, match="families are too few for 20 kin pairs"):
+        fit_fine(families, how=dataclasses.replace(FINE, pairs=20))
+
+
+# --- fine-tuning an encoder: resuming -----------------------------------------------------------
+
+
+def test_fine_tuning_that_is_killed_again_and_again_ends_as_if_it_had_not_been(fine, families, tmp_path):
+    run = shutil.copytree(fine.killed, tmp_path / "run")
+    with interrupted(training.FoldAUC, "on_train_batch_end", call=5):  # in the midst of epoch 3
+        fit_fine(families, run)
+    with interrupted(metrics, "best_threshold", call=1):  # nothing is left to fit
+        fit_fine(families, run)
+    assert [path.name for path in run.iterdir()] == ["state.npz"]
+    assert_same_run(fit_fine(families, run), fine)
+    assert list(run.iterdir()) == list(fine.run.iterdir()) == []
+
+
+@pytest.mark.parametrize("other", [{"seed": 9}, {"fold": 1}, {"how": dataclasses.replace(FINE, warmup=1)}],
+                         ids=["seed", "fold", "warmup"])
+def test_state_of_another_fine_tuning_is_refused_and_kept(fine, families, tmp_path, other):
+    run = shutil.copytree(fine.killed, tmp_path / "run")
+    before = (run / "state.npz").read_bytes()
+    with pytest.raises(ModelError, match=r"The run kept in .*state\.npz had other settings or data; delete that "):
+        fit_fine(families, run, **other)
+    assert (run / "state.npz").read_bytes() == before

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from utils import calibration, detection, embeddings, images, pairs, scenes, settings, verification
+from utils import calibration, detection, embeddings, images, metrics, pairs, scenes, settings, verification
 from utils.errors import BackboneError, CalibrationError, FaceError, ImageError, WeightsError
 
 SEED = 3  # of a family in which the three kinds are clearly apart
@@ -67,7 +67,7 @@ def test_answer_is_that_of_each_step_by_hand(photos, answers, backbone, kind):
     for photo in photos[kind]:
         face, = detection.detect(photo)
         crops.append(embeddings.align(backbone, photo, face))
-    distance = 1 - embeddings.cosine(*backbone.embed(np.stack(crops)))
+    distance = 1 - metrics.cosine(*backbone.embed(np.stack(crops)))
     answer, known = answers[kind], calibration.load(backbone)
     assert_allclose(answer.distance, distance, atol=1e-6)
     assert_array_equal(answer.crops, crops)

@@ -6,9 +6,10 @@ Data flows upward; a room imports only from floors below its own (a test holds t
 floor   rooms
 ======  ==========================================================================
 6       ``__main__``: the command line
-5       ``verification``: two photos in, an answer out
-4       ``training``, ``evaluation``, ``calibration``, ``quality``, ``scenes``
-3       ``audit``, ``synthetic``, ``embeddings``, ``pairs``, ``models``
+5       ``kinship``, ``verification``: two photos in, an answer out; ``ablation``
+4       ``training``, ``evaluation``, ``calibration``, ``explanation``, ``quality``,
+        ``scenes``
+3       ``audit``, ``synthetic``, ``embeddings``, ``pairs``, ``losses``, ``models``
 2       ``backbones``, ``datasets``, ``detection``, ``eigenfaces``
 1       ``images``, ``metrics``, ``weights``, ``settings``
 0       ``errors``, ``files``; ``exercises``: the check cells of the lessons

@@ -11,6 +11,8 @@ from .errors import CourseError
 
 DEFAULT_MODEL = settings.MODELS / "kinship_head.keras"
 DEFAULT_NETWORK = settings.MODELS / "facenet_vgg.keras"
+DEFAULT_ENCODER = settings.MODELS / "kinship_encoder.keras"
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 EXAMPLE = "example:\n  python -m utils "
 
 
@@ -62,22 +64,55 @@ def build_parser() -> argparse.ArgumentParser:
     _backbone(verb)
     verb.add_argument("--out", type=Path, help="also write paths and embeddings to this .npz file")
 
-    verb = _verb(verbs, train, "train the kinship head on frozen embeddings, or the article's network",
-                 "train --fold 0 --out head.keras\n  python -m utils train --network facenet vggface-resnet50")
+    verb = _verb(verbs, train, "train the kinship head on frozen embeddings, fine-tune an encoder, or train the "
+                 "article's network", "train --fold 0 --out head.keras\n  python -m utils train --finetune\n"
+                 "  python -m utils train --network facenet vggface-resnet50")
     _backbone(verb)
     verb.add_argument("--fold", type=int, default=0, help="fold to watch, 0 to 4 (default: 0)")
     verb.add_argument("--seed", type=int, default=settings.SEED)
-    verb.add_argument("--out", type=Path, help="default: models/kinship_head.keras, or models/facenet_vgg.keras")
-    verb.add_argument("--network", nargs="+", metavar="NAME", choices=_backbones(),
-                      help="train the article's network on one or two backbones instead of the head")
+    verb.add_argument("--out", type=Path, help="default: models/kinship_head.keras, models/kinship_encoder.keras, "
+                                               "or models/facenet_vgg.keras")
+    instead = verb.add_mutually_exclusive_group()
+    instead.add_argument("--finetune", action="store_true", help="fine-tune the encoder instead of the head")
+    instead.add_argument("--network", nargs="+", metavar="NAME", choices=_backbones(),
+                         help="train the article's network on one or two backbones instead of the head")
+    verb.add_argument("--loss", choices=["contrastive", "pairs", "families"],
+                      help="for --finetune (default: contrastive)")
+    verb.add_argument("--precision", choices=PRECISIONS,
+                      help="for --finetune (default: float32); half precision is faster where the machine has it")
     verb.add_argument("--variant", choices=["symmetric", "article"], default="symmetric",
                       help="features of a pair, for --network (default: symmetric)")
-    verb.add_argument("--trainable", choices=["none", "last-3", "all-but-last-3", "all"], default="all",
-                      help="layers of the backbones that train, for --network (default: all)")
+    verb.add_argument("--trainable", choices=["none", "last-3", "upper-half", "all-but-last-3", "all"],
+                      help="layers of the backbones that train (default: all)")
     verb.add_argument("--epochs", type=int, help="at most (default: 40, or 50 for --network)")
-    verb.add_argument("--steps", type=int, help="batches an epoch, for --network (default: 200)")
-    verb.add_argument("--learning-rate", type=float, help="default: 3e-4, or 1e-5 for --network")
+    verb.add_argument("--steps", type=int, help="batches an epoch, for --network (default: 200), or in all, for "
+                                                "--finetune (default: 400)")
+    verb.add_argument("--learning-rate", type=float, help="default: 3e-4, 3e-5 for --finetune, 1e-5 for --network")
     verb.add_argument("--h5", action="store_true", help="also write the network as .h5, as the article does")
+
+    verb = _verb(verbs, ablation, "measure what each choice in fine-tuning is worth, on inner folds",
+                 "ablation --data recognizing-faces-in-the-wild.zip --out ablation.json")
+    _backbone(verb)
+    verb.add_argument("--out", type=Path, required=True, help="JSON file; what it holds already is not run again")
+    verb.add_argument("--rows", nargs="+", metavar="ROW", help="of the table (default: all)")
+    verb.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
+    verb.add_argument("--steps", type=int, help="of a training (default: 400)")
+    verb.add_argument("--precision", choices=PRECISIONS, help="default: float32")
+
+    verb = _verb(verbs, ship, "make one small model of fine-tuned encoders, and measure it on held-out families",
+                 "ship fold0.keras fold1.keras --out kinship.npz")
+    verb.add_argument("encoders", nargs="+", type=Path, metavar="ENCODER", help="files of: train --finetune")
+    verb.add_argument("--out", type=Path, required=True, metavar="NPZ")
+    verb.add_argument("--name", default="kinship", help="what answers shall call it (default: kinship)")
+    verb.add_argument("--side-by-side", action="store_true",
+                      help="keep all encoders and average their scores, instead of averaging their weights")
+
+    verb = _verb(verbs, relations, "score pairs with a relation type: KinFaceW, or a list of RFIW",
+                 "relations KinFaceW-I.zip\n  python -m utils relations test.csv --photos FIDs", data=False)
+    verb.add_argument("pairs", type=Path, metavar="PAIRS", help="KinFaceW archive or folder, or a list of RFIW")
+    verb.add_argument("--photos", type=Path, metavar="DIR",
+                      help="the folder that the paths in a list of RFIW start from")
+    verb.add_argument("--model", type=Path, help="default: models/kinship.npz, which comes with the course")
 
     verb = _verb(verbs, evaluate, "score the frozen encoder and the trained model on the held-out families",
                  "evaluate --model head.keras --json")
@@ -117,6 +152,13 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--threshold", default="relatives", metavar="POLICY",
                       help="relatives (default), strangers, strict, article, or a cosine distance such as 0.09")
     _backbone(verb)
+
+    verb = _verb(verbs, kin, "say whether the people in two photos are related", "kin mother.jpg child.jpg --json",
+                 data=False)
+    verb.add_argument("a", type=Path, metavar="A")
+    verb.add_argument("b", type=Path, metavar="B")
+    verb.add_argument("--model", type=Path, help="default: models/kinship.npz, which comes with the course")
+    verb.add_argument("--figure", type=Path, metavar="PNG", help="also draw which regions carry the answer")
 
     verb = _verb(verbs, calibrate, "choose thresholds for verify on training families, and measure them",
                  "calibrate --data recognizing-faces-in-the-wild.zip --out data/calibration/dlib-resnet.json")
@@ -222,15 +264,17 @@ def embed(options) -> dict:
 
 
 def train(options) -> dict:
-    """Train the head, or the network, and save it."""
+    """Train the head, the encoder or the network, and save it."""
     from . import models
 
-    out = models.keras_path(options.out or (DEFAULT_NETWORK if options.network else DEFAULT_MODEL))
-    model = (_train_network if options.network else _train_head)(options, out)
+    fit, default = ((_train_network, DEFAULT_NETWORK) if options.network else
+                    (_train_encoder, DEFAULT_ENCODER) if options.finetune else (_train_head, DEFAULT_MODEL))
+    out = models.keras_path(options.out or default)
+    model, history = fit(options, out)
     model.save(out)
     if options.network and options.h5:
         model.export_h5(out.with_suffix(".h5"))
-    return {**model.facts, "out": str(out),
+    return {**model.facts, "history": history, "out": str(out),
             "text": f"{out}: AUC {model.facts['val_auc']:.3f} on fold {options.fold}"}
 
 
@@ -240,7 +284,18 @@ def _train_head(options, out: Path):
     dataset, backbone = _opened(options)
     how = _changed(training.HeadSettings(), epochs=options.epochs, learning_rate=options.learning_rate)
     return training.fit_head(dataset, _embedded(dataset, backbone), backbone, options.fold, options.seed, how,
-                             verbose=0 if options.json else 2)[0]
+                             verbose=0 if options.json else 2)
+
+
+def _train_encoder(options, out: Path):
+    """A run that was killed goes on where it was: its state is kept beside the model."""
+    from . import training
+
+    dataset, backbone = _opened(options)
+    how = _changed(training.FinetuneSettings(), trainable=options.trainable, loss=options.loss,
+                   steps=options.steps, learning_rate=options.learning_rate, precision=options.precision)
+    return training.fit_encoder(dataset, backbone, options.fold, options.seed, how, out.with_suffix(".run"),
+                                verbose=0 if options.json else "auto")
 
 
 def _train_network(options, out: Path):
@@ -249,10 +304,10 @@ def _train_network(options, out: Path):
 
     dataset = datasets.readable(synthetic.open_data(options.data))
     chosen = [backbones.get(name) for name in options.network]
-    how = training.NetworkSettings(options.variant, options.trainable)
-    how = _changed(how, epochs=options.epochs, steps=options.steps, learning_rate=options.learning_rate)
+    how = _changed(training.NetworkSettings(options.variant), trainable=options.trainable, epochs=options.epochs,
+                   steps=options.steps, learning_rate=options.learning_rate)
     return training.fit_network(dataset, chosen, options.fold, options.seed, how, out.with_suffix(".run"),
-                                verbose=0 if options.json else "auto")[0]
+                                verbose=0 if options.json else "auto")
 
 
 def _changed(how, **options):
@@ -262,17 +317,60 @@ def _changed(how, **options):
     return dataclasses.replace(how, **{name: value for name, value in options.items() if value is not None})
 
 
+def ablation(options) -> dict:
+    """Run what is not measured yet, and print the table."""
+    from . import ablation as room
+    from . import training
+
+    dataset, backbone = _opened(options)
+    how = _changed(training.FinetuneSettings(), steps=options.steps, precision=options.precision)
+    result = room.run(dataset, backbone, options.out, options.rows, how, tuple(options.seeds),
+                      verbose=0 if options.json else 2)
+    return {**result, "text": room.table(result).to_string()}
+
+
+def ship(options) -> dict:
+    """Join encoders, calibrate and measure them, and write one file."""
+    from . import datasets, kinship, models, synthetic
+
+    dataset = datasets.readable(synthetic.open_data(options.data))
+    encoders = [models.load_encoder(path) for path in options.encoders]
+    kept, facts = kinship.assemble(dataset, encoders, options.name, not options.side_by_side)
+    models.save_shipped(kept, facts, options.out)
+    size = options.out.stat().st_size
+    return {**facts, "out": str(options.out), "bytes": size,
+            "text": f"{options.out}: {size / 1e6:.1f} MB, AUC {facts['report']['auc']['value']:.3f} on held-out "
+                    f"families ({facts['before_rounding']:.3f} before rounding to half precision)"}
+
+
+def relations(options) -> dict:
+    """AUC and accuracy by relation."""
+    from . import datasets, evaluation
+    from .kinship import Kinship, cosines
+
+    encoder = Kinship.load(options.model).encoder
+    listed = (datasets.load_rfiw(options.pairs, options.photos) if options.photos
+              else datasets.load_kinfacew(options.pairs))
+    scores = encoder.probability(cosines(encoder, listed.paths("photo_a"), listed.paths("photo_b")))
+    found = {"at its threshold": evaluation.by_relation(listed.pairs, scores, encoder.facts["threshold"])}
+    if not options.photos:  # lists of RFIW have no folds
+        found["by the folds"] = evaluation.by_relation(listed.pairs, scores)
+    tables = {name: table.round(4).to_dict("index") for name, table in found.items()}
+    return {"pairs": str(options.pairs), "model": encoder.facts["name"], **tables,
+            "text": "\n\n".join(f"accuracy {name}\n{table.round(3).to_string()}"
+                                for name, table in found.items())}
+
+
 def evaluate(options) -> dict:
     """Frozen cosine and trained head on the same protocol."""
     from . import evaluation, metrics, pairs, training
-    from .embeddings import cosine
 
     dataset, backbone = _opened(options)
     kind, facts, score = _trained(options, backbone)
     protocol = (pairs.read_protocol(options.protocol, dataset) if options.protocol
                 else pairs.protocol_for(dataset))
     embeddings = _embedded(dataset, backbone)
-    frozen = cosine(*(embeddings[rows] for rows in pairs.photo_rows(protocol, dataset)))
+    frozen = metrics.cosine(*(embeddings[rows] for rows in pairs.photo_rows(protocol, dataset)))
     trained = score(*(dataset.paths(protocol[column]) for column in ("photo_a", "photo_b")))
     threshold = training.cosine_threshold(dataset, embeddings)
     reports = [evaluation.evaluate("frozen cosine", protocol, frozen, threshold),
@@ -414,6 +512,18 @@ def verify(options) -> dict:
     return {**answer.to_dict(), "text": "\n".join([answer.verdict, *answer.explanation])}
 
 
+def kin(options) -> dict:
+    """Probability, decision, what it is worth and what it rests on."""
+    from .kinship import Kinship
+
+    answer = Kinship.load(options.model).predict(options.a, options.b)
+    if options.figure:
+        from . import plots
+
+        plots.save(plots.regions(answer.crops, answer.regions), options.figure)
+    return {**answer.to_dict(), "text": "\n".join([answer.verdict, *answer.explanation])}
+
+
 def calibrate(options) -> dict:
     """Thresholds and error rates of a backbone's distances."""
     from . import calibration
@@ -442,7 +552,8 @@ def quality(options) -> dict:
         real = datasets.load(options.real)
         result |= {"real": room.measure(real, backbone), "privacy": room.privacy(made, real, backbone)}
     if options.picture:
-        files.write_bytes(options.picture, images.to_jpeg(plots.families(made, made.families[20:25])))
+        shown = made.families[20:25] or made.families[:5]
+        files.write_bytes(options.picture, images.to_jpeg(plots.families(made, shown)))
     text = pd.DataFrame({name: result[name] for name in ("synthetic", "real") if name in result}).to_string()
     privacy = [f"{name}: {value}" for name, value in result.get("privacy", {}).items()]
     return {**result, "text": "\n".join([text, *privacy])}
@@ -460,11 +571,15 @@ def _trained(options, backbone):
     from . import models
     from .embeddings import embed_photos
 
-    if models.is_network(options.model):
-        network = models.load_network(options.model)
-        return "network", network.facts, network.score_photos
-    head = models.load(options.model, backbone)
-    return "head", head.facts, lambda a, b: head.score(embed_photos(backbone, a), embed_photos(backbone, b))
+    if options.model.suffix == ".npz":
+        model = models.load_shipped(options.model)
+        return "kinship model", model.facts, model.score_photos
+    kind = models.kind_of(options.model)
+    if kind == "head":
+        head = models.load(options.model, backbone)
+        return kind, head.facts, lambda a, b: head.score(embed_photos(backbone, a), embed_photos(backbone, b))
+    model = {"network": models.load_network, "encoder": models.load_encoder}[kind](options.model)
+    return kind, model.facts, model.score_photos
 
 
 def _embedded(dataset, backbone):

@@ -13,10 +13,10 @@ import pandas as pd
 from . import metrics, pairs, settings
 from .backbones import Backbone
 from .datasets import Dataset
-from .embeddings import cosine, embed_photos
+from .embeddings import embed_photos
 from .errors import CalibrationError
 from .files import read_json, write_json
-from .metrics import Interval
+from .metrics import Interval, cosine
 
 ARTICLE = 0.5  # the cosine distance below which published tutorials call two faces one person
 OTHERS = ("strangers", "relatives")
@@ -108,14 +108,14 @@ class Calibration:
 
     def table(self) -> pd.DataFrame:
         """The error rates of every policy, for people."""
-        def percent(rate):
+        def described(rate):
             return f"{100 * rate.value:.1f} % [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
 
         return pd.DataFrame([{
             "policy": name, "threshold": f"{rates.threshold:.4f}",
-            "same person rejected": percent(rates.false_reject),
-            "strangers accepted": percent(rates.strangers_accepted),
-            "relatives accepted": percent(rates.relatives_accepted),
+            "same person rejected": described(rates.false_reject),
+            "strangers accepted": described(rates.strangers_accepted),
+            "relatives accepted": described(rates.relatives_accepted),
         } for name, rates in ((name, self.rates(name)) for name in self.thresholds)]).set_index("policy")
 
     def to_dict(self) -> dict:
@@ -144,6 +144,13 @@ def threshold_of(policy: str | float, thresholds: dict[str, float]) -> float:
     if not 0 <= number <= 2:
         raise CalibrationError(f"{number} is no cosine distance; it lies between 0 and 2.")
     return number
+
+
+def percent(share: float) -> str:
+    """A share for people; never a certain 0 or 100 %."""
+    if 0.001 <= share <= 0.999:
+        return f"{100 * share:.1f} %"
+    return "less than 0.1 %" if share < 0.001 else "more than 99.9 %"
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -268,11 +275,7 @@ def _families(table: pd.DataFrame, other: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fit_slopes(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    from sklearn.linear_model import LogisticRegression
-
-    logarithm = np.log(np.maximum(-scores, 1e-6))[:, None]
-    fitted = LogisticRegression(C=1e6, class_weight="balanced").fit(logarithm, labels)
-    return round(float(fitted.intercept_[0]), 4), round(float(fitted.coef_[0, 0]), 4)
+    return metrics.fit_logistic(labels, np.log(np.maximum(-scores, 1e-6)))
 
 
 def _accepted(part: pd.DataFrame, distances: np.ndarray, resamples: int) -> np.ndarray:

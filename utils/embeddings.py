@@ -10,7 +10,9 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -24,6 +26,13 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedErr
            zipfile.BadZipFile, zlib.error)
 
 CHUNK = 512  # photos decoded, embedded and written at a time; 35 MB at 150×150
+
+
+class Aligning(Protocol):
+    """What takes aligned faces: a backbone, or an encoder that was fine-tuned."""
+
+    input_size: int
+    template: np.ndarray
 
 
 def embed_photos(backbone: Backbone, paths: Sequence[str | Path], progress: bool = True,
@@ -62,18 +71,65 @@ def _embed_resized(backbone: Backbone, paths: list) -> np.ndarray:
 
 
 def _embed_aligned(backbone: Backbone, paths: list) -> np.ndarray:
-    photos = list(images.map_threads(images.read, paths))
-    found = detection.detect_many(photos)
-    seen = [number for number, faces in enumerate(found) if faces]
+    faces, seen = aligned_faces(backbone, paths)
     vectors = np.full((len(paths), backbone.embedding_size), np.nan, np.float32)
-    if seen:
-        vectors[seen] = backbone.embed(np.stack([align(backbone, photos[i], found[i][0]) for i in seen]))
+    if seen.any():
+        vectors[seen] = backbone.embed(faces[seen])
     return vectors
 
 
-def align(backbone: Backbone, photo: np.ndarray, face: detection.Face) -> np.ndarray:
-    """The face as the backbone takes it: uint8 RGB ``(size, size, 3)``, landmarks on its template."""
-    return detection.align(photo, face.landmarks, backbone.template, backbone.input_size)
+def aligned_faces(network: Aligning, paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
+    """The largest face of each photo as :func:`align` gives it: uint8 RGB ``(n, size, size, 3)``.
+
+    Where none is found, the whole photo, resized; the second array, bool ``(n,)``, says where one was.
+    """
+    photos = list(images.map_threads(images.read, paths))
+    found = detection.detect_many(photos)
+    size = network.input_size
+    faces = [align(network, photo, face[0]) if face else images.resize(photo, size)
+             for photo, face in zip(photos, found, strict=True)]
+    return np.reshape(faces, (-1, size, size, 3)).astype(np.uint8), np.array([bool(face) for face in found], bool)
+
+
+def align(network: Aligning, photo: np.ndarray, face: detection.Face) -> np.ndarray:
+    """The face as the network takes it: uint8 RGB ``(size, size, 3)``, landmarks on its template."""
+    return detection.align(photo, face.landmarks, network.template, network.input_size)
+
+
+def landmarks_in_crop(network: Aligning, face: detection.Face) -> np.ndarray:
+    """Where the landmarks lie in the aligned face: (x, y), ``(5, 2)`` pixels, near the template's."""
+    matrix = detection.similarity_transform(face.landmarks, network.template)
+    return face.landmarks @ matrix[:, :2].T + matrix[:, 2]
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """The largest face of a photo, and how many there are.
+
+    Attributes:
+        photo: uint8 RGB ``(height, width, 3)``; crop: the face as a network takes it.
+    """
+
+    photo: np.ndarray
+    face: detection.Face
+    count: int
+    crop: np.ndarray
+
+
+def find_two(network: Aligning, a: images.Source, b: images.Source) -> list[FoundFace]:
+    """Read two photos, find the largest face in each, and align it.
+
+    Raises:
+        ImageError: a photo cannot be used. FaceError: there is no face in one.
+    """
+    found = []
+    for source, place in ((a, "the first photo"), (b, "the second photo")):
+        name = images.name_of(source, place)
+        photo = images.read(source, name)
+        faces = detection.detect(photo)
+        face = detection.largest(faces, name)
+        found.append(FoundFace(photo, face, len(faces), align(network, photo, face)))
+    return found
 
 
 def _content_key(path: str | Path) -> bytes:
@@ -107,13 +163,3 @@ def _load(folder: Path, size: int) -> dict[bytes, np.ndarray]:
             continue
         known.update(zip((key.tobytes() for key in keys), vectors, strict=True))
     return known
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine similarity row by row, ``(n, d)`` and ``(n, d)`` to ``(n,)`` in [−1, 1]."""
-    return (normalise(a) * normalise(b)).sum(-1)
-
-
-def normalise(embeddings: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1."""
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)

@@ -193,3 +193,27 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean squared difference of probability and outcome (Brier, 1950), in [0, 1]."""
     return float(np.mean((np.asarray(probabilities, float) - np.asarray(labels, float)) ** 2))
+
+
+def fit_logistic(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """(a, b) of the probability 1 / (1 + exp(−(a + b · score))) of a positive: Platt's scaling (1999).
+
+    Maximum likelihood, with both classes as likely beforehand, however many there are of each.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    scores = np.asarray(scores, np.float64)
+    middle, spread = scores.mean(), scores.std() or 1.0  # of cosines that are all alike the solver sees no slope
+    fitted = LogisticRegression(C=1e6, class_weight="balanced").fit(((scores - middle) / spread)[:, None], labels)
+    slope = float(fitted.coef_[0, 0]) / spread
+    return round(float(fitted.intercept_[0]) - slope * middle, 4), round(slope, 4)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosine similarity row by row, ``(n, d)`` and ``(n, d)`` to ``(n,)`` in [−1, 1]."""
+    return (normalise(a) * normalise(b)).sum(-1)
+
+
+def normalise(embeddings: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1."""
+    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)

@@ -16,9 +16,15 @@ from . import images
 from .backbones import Backbone, get
 from .errors import ModelError
 from .files import atomic
+from .metrics import cosine, normalise
 
 FACTS = "kinship.json"
+KINDS = {"head": "backbone", "network": "backbones", "encoder": "encoder"}  # and the fact that only it has
+_OTHERWISE = "{} was trained on photos preprocessed as {}, which this version no longer does; train it again."
 _BROKEN = "{} is not a whole kinship model; train it again with: python -m utils train"
+# Where landmarks lie in the competition's crops, their side 1: medians over 11,940 training photos, made
+# left-right symmetric. Encoders are fine-tuned on such crops as they are.
+CROP_LANDMARKS = np.array([(0.305, 0.282), (0.695, 0.282), (0.500, 0.520), (0.320, 0.686), (0.680, 0.686)])
 CHUNK = 128  # photos decoded and embedded at a time; 30 MB in two sizes
 
 
@@ -55,7 +61,7 @@ def kinship_head(embedding_size: int, units: tuple[int, ...] = (512,), dropout: 
 # --- the article's network ----------------------------------------------------------------------
 
 VARIANTS = ("symmetric", "article")
-TRAINABLE = ("none", "last-3", "all-but-last-3", "all")
+TRAINABLE = ("none", "last-3", "upper-half", "all-but-last-3", "all")
 PROJECTION = 128  # wider embeddings are projected to this by 1×1 convolutions
 
 
@@ -146,11 +152,13 @@ def set_trainable(tower, which: str):
     Only layers with weights are counted: the last three layers of VGGFace ResNet50 are an activation
     and two poolings, so that, counted literally, freezing all but them would train nothing.
 
-    ``none``: a fixed encoder. ``last-3``: the last three. ``all-but-last-3``: what a comment in the
+    ``none``: a fixed encoder. ``last-3``: the last three. ``upper-half``: the half next to the output,
+    which is cheaper, as nothing is led back through the other. ``all-but-last-3``: what a comment in the
     article says. ``all``: what its code does.
     """
     with_weights = [layer for layer in tower.layers if layer.weights]
-    chosen = {"none": [], "last-3": with_weights[-3:], "all-but-last-3": with_weights[:-3], "all": with_weights}
+    chosen = {"none": [], "last-3": with_weights[-3:], "upper-half": with_weights[len(with_weights) // 2:],
+              "all-but-last-3": with_weights[:-3], "all": with_weights}
     if which not in chosen:
         raise ModelError(f"There is no choice {which!r} of layers to train; choose one of: "
                          f"{', '.join(TRAINABLE)}.")
@@ -195,6 +203,25 @@ def _in_parts(head, inputs: Sequence[np.ndarray], size: int = 4096) -> np.ndarra
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
+def _embedded_pairs(a: Sequence[str | Path], b: Sequence[str | Path], sizes: list[int], embed,
+                    progress: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The embeddings of the pairs' photos a and b, given by path; a photo is read and embedded once.
+
+    Args:
+        embed: from photos in each of ``sizes``, a list, to a list of embeddings.
+    """
+    paths, places = np.unique([str(path) for path in (*a, *b)], return_inverse=True)
+    parts = []
+    with tqdm(total=len(paths), desc="Embedding", unit="photo", disable=not progress) as bar:
+        for chunk in (paths[start:start + CHUNK] for start in range(0, len(paths) or 1, CHUNK)):
+            out = {size: np.empty((len(chunk), size, size, 3), np.uint8) for size in sizes}
+            images.read_sizes(chunk, out)
+            parts.append(embed([out[size] for size in sizes]))
+            bar.update(len(chunk))
+    embeddings = [np.concatenate(each) for each in zip(*parts, strict=True)]
+    return tuple([x[rows] for x in embeddings] for rows in (places[:len(a)], places[len(a):]))
+
+
 @dataclass
 class KinshipModel(TrainedModel):
     """A head on embeddings: ``model`` takes two of them."""
@@ -202,6 +229,68 @@ class KinshipModel(TrainedModel):
     def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Probability of kin for each pair of embeddings ``(n, d)``: float32 ``(n,)`` in [0, 1]."""
         return _in_parts(self.model, [a, b])
+
+
+@dataclass
+class KinshipEncoder(TrainedModel):
+    """A fine-tuned encoder: ``model`` embeds preprocessed faces, and relatives are near each other."""
+
+    backbone: Backbone
+
+    @functools.cached_property
+    def _forward(self):
+        return self.backbone.forward(self.model)
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square crops in pixels."""
+        return self.backbone.input_size
+
+    @property
+    def template(self) -> np.ndarray:
+        """Where the landmarks of an aligned face lie, as :attr:`Backbone.template` says it.
+
+        A face is cut out of a photograph as the crops were that the encoder was fine-tuned on.
+        """
+        return CROP_LANDMARKS * self.input_size
+
+    @property
+    def embedding_size(self) -> int:
+        """Length of an embedding."""
+        return self.model.output.shape[-1]
+
+    def embed(self, faces: np.ndarray, batch_size: int = 64, mirrored: bool = True) -> np.ndarray:
+        """Embeddings of length 1, float32 ``(n, d)``: the mean of each photo's and its mirror image's.
+
+        Args:
+            faces: uint8 RGB ``(n, size, size, 3)``.
+            mirrored: without, the photo's alone, in half the time.
+
+        Raises:
+            BackboneError: a batch of the wrong size or type.
+        """
+        views = [self.backbone.embed(view, batch_size, self._forward)
+                 for view in (faces, faces[:, :, ::-1])[:1 + mirrored]]
+        return normalise(sum(normalise(view) for view in views))
+
+    def probability(self, cosines: np.ndarray) -> np.ndarray:
+        """Probability of kin of a cosine of two embeddings: Platt's scaling (1999), from the facts."""
+        shift, slope = self.facts["logistic"]
+        return 1 / (1 + np.exp(-(shift + slope * np.asarray(cosines, np.float64))))
+
+    def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Probability of kin for each pair of embeddings ``(n, d)``: ``(n,)`` in [0, 1]."""
+        return self.probability(cosine(a, b))
+
+    def score_photos(self, a: Sequence[str | Path], b: Sequence[str | Path], progress: bool = True) -> np.ndarray:
+        """Probability of kin for each pair of photos of faces, by path: ``(n,)``. A photo is read once.
+
+        Raises:
+            ImageError: a photo cannot be read.
+        """
+        first, second = _embedded_pairs(a, b, [self.backbone.input_size], lambda faces: [self.embed(faces[0])],
+                                        progress)
+        return self.score(first[0], second[0])
 
 
 @dataclass
@@ -247,17 +336,8 @@ class PairNetwork(TrainedModel):
         Raises:
             ImageError: a photo cannot be read.
         """
-        paths, places = np.unique([str(path) for path in (*a, *b)], return_inverse=True)
-        sizes, parts = [backbone.input_size for backbone in self.backbones], []
-        with tqdm(total=len(paths), desc="Embedding", unit="photo", disable=not progress) as bar:
-            for chunk in (paths[start:start + CHUNK] for start in range(0, len(paths) or 1, CHUNK)):
-                out = {size: np.empty((len(chunk), size, size, 3), np.uint8) for size in sizes}
-                images.read_sizes(chunk, out)
-                parts.append(self.embed([out[size] for size in sizes]))
-                bar.update(len(chunk))
-        embeddings = [np.concatenate(tower) for tower in zip(*parts, strict=True)]
-        first, second = ([x[rows] for x in embeddings] for rows in (places[:len(a)], places[len(a):]))
-        return self.score_embeddings(first, second)
+        sizes = [backbone.input_size for backbone in self.backbones]
+        return self.score_embeddings(*_embedded_pairs(a, b, sizes, self.embed, progress))
 
     def export_h5(self, path: str | Path) -> None:
         """Write the model alone in the older ``.h5`` format, which the article uses.
@@ -311,14 +391,85 @@ def load_network(path: str | Path) -> PairNetwork:
     model, facts = _read(path, ("backbones", "preprocessing"))
     found = [get(name) for name in facts["backbones"]]
     if [backbone.preprocessing for backbone in found] != facts["preprocessing"]:
-        raise ModelError(f"{path} was trained on photos preprocessed as {facts['preprocessing']}, which this "
-                         "version no longer does; train it again.")
+        raise ModelError(_OTHERWISE.format(path, facts["preprocessing"]))
     return PairNetwork(model, facts, found)
 
 
-def is_network(path: str | Path) -> bool:
-    """Whether the file holds a network on photos, and not a head. Raises ModelError: no whole model."""
-    return "backbones" in _facts(path)
+def load_encoder(path: str | Path) -> KinshipEncoder:
+    """Read a fine-tuned encoder that :meth:`KinshipEncoder.save` wrote; its weights are all in the file.
+
+    Raises:
+        ModelError: missing or damaged, or preprocessed otherwise than this version does.
+            BackboneError: of a backbone that this version lacks.
+    """
+    model, facts = _read(path, ("encoder", "preprocessing", "logistic"))
+    backbone = get(facts["encoder"])
+    if backbone.preprocessing != facts["preprocessing"]:
+        raise ModelError(_OTHERWISE.format(path, facts["preprocessing"]))
+    return KinshipEncoder(model, facts, backbone)
+
+
+def joined(encoders: Sequence[KinshipEncoder]) -> keras.Model:
+    """Several encoders of one kind as one: their embeddings, each of length 1, behind one another.
+
+    The cosine of two such embeddings is the mean of the encoders' cosines.
+    """
+    size = encoders[0].backbone.input_size
+    face, embeddings = keras.Input((size, size, 3), name="face"), []
+    for number, encoder in enumerate(encoders):
+        encoder.model.name = f"encoder{number}"
+        embeddings.append(layers.UnitNormalization(name=f"unit_length{number}")(encoder.model(face)))
+    return keras.Model(face, layers.Concatenate(name="embedding")(embeddings), name="joined")
+
+
+def save_shipped(encoders: Sequence[KinshipEncoder], facts: dict, path: str | Path) -> None:
+    """Write encoders in half precision with the facts of their mean, atomically, as ``.npz``.
+
+    Args:
+        facts: what :func:`load_shipped` gives; "encoder", "preprocessing" and "logistic" among them.
+    """
+    if Path(path).suffix != ".npz":
+        raise ModelError(f"{path} must end in .npz.")
+    several = zip(*(encoder.model.get_weights() for encoder in encoders), strict=True)
+    weights = {f"weight{place:03d}": np.stack(each).astype(np.float16) for place, each in enumerate(several)}
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, facts=json.dumps(facts), **weights)
+
+
+def load_shipped(path: str | Path) -> KinshipEncoder:
+    """Read what :func:`save_shipped` wrote, as one encoder that computes in single precision.
+
+    Raises:
+        ModelError: missing, damaged, or for another version. BackboneError: of a backbone that this
+        version lacks.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"There is no kinship model {path}; make one with: python -m utils ship")
+    try:
+        with np.load(path) as file:
+            facts = json.loads(str(file["facts"]))
+            names = sorted(name for name in file.files if name != "facts")
+            weights = [file[name].astype(np.float32) for name in names]
+        backbone = get(facts["encoder"])
+        if backbone.preprocessing != facts["preprocessing"]:
+            raise ModelError(_OTHERWISE.format(path, facts["preprocessing"]))
+        members = [KinshipEncoder(backbone.build(None), facts, backbone) for _ in weights[0]]
+        for number, member in enumerate(members):
+            member.model.set_weights([weight[number] for weight in weights])
+        shift, slope = facts["logistic"]
+        float(facts["threshold"]), float(shift), float(slope)
+        [facts["rates"][name] for name in ("kin_rejected", "strangers_accepted")], facts["name"], facts["version"]
+        return members[0] if len(members) == 1 else KinshipEncoder(joined(members), facts, backbone)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, RuntimeError,
+            zipfile.BadZipFile) as error:  # RuntimeError: one wrong bit in the archive's directory
+        raise ModelError(f"{path} is no whole kinship model; restore it from the repository.") from error
+
+
+def kind_of(path: str | Path) -> str:
+    """What a file holds: one of ``KINDS``. Raises ModelError: no whole model."""
+    facts = _facts(path)
+    return next(kind for kind, name in KINDS.items() if name in facts)
 
 
 def _facts(path: str | Path) -> dict:
@@ -329,7 +480,7 @@ def _facts(path: str | Path) -> dict:
     try:
         with zipfile.ZipFile(path) as archive:
             facts = json.loads(archive.read(FACTS))
-            if not isinstance(facts, dict) or not {"backbone", "backbones"} & set(facts):
+            if not isinstance(facts, dict) or not set(KINDS.values()) & set(facts):
                 raise ValueError("no facts of a model")
             return facts
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:

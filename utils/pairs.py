@@ -155,11 +155,34 @@ class PairSampler:
         return photos
 
 
+class FamilyPairs(PairSampler):
+    """Draws batches of kin alone, each pair of another family; its labels number the families.
+
+    What contrastive training takes: every other photo of a batch is a stranger. Arguments and errors
+    are those of :class:`PairSampler`.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int = 32, cross_photo_only: bool = False,
+                 seed: int = settings.SEED, families: list[str] | None = None):
+        super().__init__(dataset, batch_size, kin_fraction=1.0, cross_photo_only=cross_photo_only,
+                         one_pair_per_family=True, seed=seed, families=families)
+        names = dataset.photos["family"]
+        known = sorted(names.unique() if families is None else families)
+        self.families = len(known)
+        self._number = pd.Index(known).get_indexer(names).astype(np.float32)  # -1: a family not drawn from
+        super().batch(0)  # too few families are told here: what a pipeline raises is TensorFlow's own error
+
+    def batch(self, step: int) -> PairBatch:
+        """Batch number ``step``; labels float32 ``(n,)``, the number of the family from 0."""
+        drawn = super().batch(step)
+        return PairBatch(drawn.a, drawn.b, self._number[drawn.a])
+
+
 # --- pipelines ----------------------------------------------------------------------------------
 
 
 def pipeline(pixels, sampler: PairSampler, steps: int, start: int = 0, preprocess=None,
-             augmented: bool = False, both_orders: bool = False):
+             augmented: float = 0.0, both_orders: bool = False):
     """A ``tf.data.Dataset`` of (inputs, labels) batches for ``Model.fit``.
 
     Args:
@@ -167,7 +190,7 @@ def pipeline(pixels, sampler: PairSampler, steps: int, start: int = 0, preproces
             For a network of two towers, a list of two, the same photos in each tower's size.
         steps: number of batches; ``start`` is the first one's step.
         preprocess: a backbone's ``preprocess``, or a list, one a tower; without it the images stay in 0–255.
-        augmented: flip, crop, grey and brightness by chance, each photo on its own, and in both sizes alike.
+        augmented: strength of :func:`augment`, each photo on its own, and in both sizes alike; 0: none.
         both_orders: every pair also the other way round, which doubles the batch.
 
     Yields:
@@ -185,7 +208,7 @@ def pipeline(pixels, sampler: PairSampler, steps: int, start: int = 0, preproces
 
     def prepare(faces, view, step, side):
         faces = tf.ensure_shape(faces, (None, *view.shape[1:]))
-        return augment(faces, (sampler.seed, 2 * step + side)) if augmented else faces
+        return augment(faces, (sampler.seed, 2 * step + side), augmented) if augmented else faces
 
     def load(step):
         *faces, labels = tf.numpy_function(gather, [step], (tf.uint8,) * 2 * len(views) + (tf.float32,),
@@ -203,7 +226,7 @@ def pipeline(pixels, sampler: PairSampler, steps: int, start: int = 0, preproces
             .prefetch(tf.data.AUTOTUNE))
 
 
-def augment(faces, seed):
+def augment(faces, seed, strength: float = 1.0):
     """Change each face by chance: uint8 in, float32 in [0, 255] out, same shape.
 
     Mirrored (half of them), cropped to 80–100 % and scaled back (all), grey (one in ten),
@@ -212,21 +235,23 @@ def augment(faces, seed):
     Args:
         faces: tensor ``(n, size, size, 3)``.
         seed: pair of integers; the same seed changes the same faces in the same way.
+        strength: what crop, chance of grey and brightness are scaled by, in [0, 1]; at 0.5 a face is
+            cropped to 90–100 %. Half of the faces are mirrored at any strength.
     """
     import tensorflow as tf
 
     count, size = tf.shape(faces)[0], faces.shape[1]
     draw = tf.random.stateless_uniform((count, 6), tf.cast(tf.stack(seed), tf.int64))
-    side = 0.8 + 0.2 * draw[:, 0]
+    side = 1 - 0.2 * strength * (1 - draw[:, 0])
     top, left = draw[:, 1] * (1 - side), draw[:, 2] * (1 - side)
     right = left + side
     mirrored = draw[:, 3] < 0.5
     boxes = tf.stack([top, tf.where(mirrored, right, left), top + side, tf.where(mirrored, left, right)], 1)
     x = tf.image.crop_and_resize(faces, boxes, tf.range(count), (size, size))
-    chosen = tf.where(draw[:, 4] < 0.1)  # few: greying all and choosing takes as long as the crop
+    chosen = tf.where(draw[:, 4] < 0.1 * strength)  # few: greying all and choosing takes as long as the crop
     grey = tf.image.rgb_to_grayscale(tf.gather_nd(x, chosen))
     x = tf.tensor_scatter_nd_update(x, chosen, tf.repeat(grey, 3, axis=-1))
-    return tf.clip_by_value(x + (60 * draw[:, 5] - 30)[:, None, None, None], 0.0, 255.0)
+    return tf.clip_by_value(x + strength * (60 * draw[:, 5] - 30)[:, None, None, None], 0.0, 255.0)
 
 
 # --- protocols ----------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ import pandas as pd
 from . import detection, metrics, synthetic
 from .backbones import Backbone
 from .datasets import Dataset
-from .embeddings import cosine, embed_photos, normalise
+from .embeddings import embed_photos
 from .errors import DatasetError
 from .images import read_many
+from .metrics import cosine, normalise
 
 CASES = 4000
 

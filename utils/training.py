@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import __version__, datasets, metrics, models, pairs, settings
+from . import __version__, datasets, losses, metrics, models, pairs, settings
 from .backbones import Backbone
 from .datasets import Dataset, fingerprint
-from .embeddings import cosine, embed_photos
+from .embeddings import embed_photos
 from .errors import DatasetError, ModelError
 from .files import atomic
+from .metrics import cosine
 
 
 class FoldAUC(keras.callbacks.Callback):
@@ -156,9 +157,11 @@ def cosine_threshold(dataset: Dataset, embeddings: np.ndarray, pairs_each: int =
     return metrics.best_threshold(protocol["is_related"], cosine(embeddings[a], embeddings[b]))
 
 
+BEST, STATE = "best.weights.h5", "state.npz"  # what a run keeps in its folder until it is done
+
+
 # --- the article's network ----------------------------------------------------------------------
 
-BEST, STATE = "best.weights.h5", "state.npz"  # what a run keeps in its folder until it is done
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ class NetworkSettings:
     patience: int = 10
     plateau: int = 4
     fold_pairs: int = 3000
-    augmented: bool = False
+    augmented: float = 0.0
     mixed_precision: bool | None = None
 
     def for_this_machine(self) -> "NetworkSettings":
@@ -393,9 +396,7 @@ def _on_embeddings(dataset, network, families, watched, how, seed):
 
 def _on_photos(dataset, network, families, watched, how, seed):
     """The same when towers train: photos in every tower's size."""
-    sizes = [backbone.input_size for backbone in network.backbones]
-    with tqdm(total=len(dataset.photos), desc="Decoding", unit="photo", leave=False) as bar:
-        views = datasets.decoded_sizes(dataset, sizes, bar.update)
+    views = decoded(dataset, network.backbones)
     sampler = pairs.PairSampler(dataset, how.batch_size, seed=seed, families=families)
 
     def batches(epoch):
@@ -404,6 +405,13 @@ def _on_photos(dataset, network, families, watched, how, seed):
 
     watch = NetworkFoldAUC(network, views, *pairs.photo_rows(watched, dataset), watched["is_related"])
     return PairTrainer(network, how.micro_batch), watch, batches
+
+
+def decoded(dataset: Dataset, backbones: list[Backbone]) -> list[np.ndarray]:
+    """All photos in each backbone's size, uint8 RGB ``(photos, size, size, 3)``; decoded once, with a bar."""
+    sizes = [backbone.input_size for backbone in backbones]
+    with tqdm(total=len(dataset.photos), desc="Decoding", unit="photo", leave=False) as bar:
+        return datasets.decoded_sizes(dataset, sizes, bar.update)
 
 
 def _fit_resumably(trainer, watch, batches, how, run: Path, identity: dict, verbose) -> dict[str, list[float]]:
@@ -426,6 +434,185 @@ def _fit_resumably(trainer, watch, batches, how, run: Path, identity: dict, verb
                     shuffle=False, verbose=verbose,
                     callbacks=[watch, *rated, keras.callbacks.TensorBoard(run / "tensorboard"), resume])
     trainer.load_weights(best)
+    return {name: [epoch[name] for epoch in resume.history] for name in resume.history[0]}
+
+
+# --- fine-tuning an encoder ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """How an encoder is fine-tuned on kin.
+
+    Attributes:
+        loss: one of ``losses.LOSSES``; temperature: what divides its cosines.
+        pairs: kin pairs a step, each of another family; steps: how many, warm-up included.
+        learning_rate: Adam's, reached after ``warmup`` steps and led to 0 along a cosine.
+        averaging: decay of the moving average of the weights, which is what is kept; 0: the last ones.
+        trainable: which layers train, one of ``models.TRAINABLE``.
+        augmented: strength of ``pairs.augment``; 0: none, not even mirrored.
+        cross_photo_only: never learn from two faces cut from one photograph.
+        check_every: steps between two looks at the fold.
+        precision: Keras' dtype policy in training. With ``mixed_bfloat16`` it is faster on processors
+            and GPUs that have it. What is kept computes in float32.
+    """
+
+    loss: str = "contrastive"
+    temperature: float = 0.05
+    pairs: int = 64
+    steps: int = 400
+    learning_rate: float = 3e-5
+    warmup: int = 50
+    averaging: float = 0.98
+    trainable: str = "all"
+    augmented: float = 0.5
+    cross_photo_only: bool = False
+    check_every: int = 50
+    fold_pairs: int = 3000
+    precision: str = "float32"
+
+
+class EncoderTrainer(keras.Model):
+    """Fine-tunes an encoder on batches of :class:`pairs.FamilyPairs`, both photos of all pairs at once.
+
+    Batch normalisation keeps its pretrained statistics, as in :class:`PairTrainer`.
+
+    Args:
+        encoder: what trains; kept: another of the same kind, which is given the moving average of its
+            weights; loss: a layer of :mod:`losses`; averaging: decay of that average.
+    """
+
+    def __init__(self, encoder: keras.Model, kept: keras.Model, loss: keras.layers.Layer, averaging: float):
+        super().__init__()
+        kept.trainable = False
+        self.encoder, self.kept, self.objective, self.averaging = encoder, kept, loss, averaging
+        self.mean_loss = keras.metrics.Mean(name="loss")
+
+    @property
+    def metrics(self):
+        """The mean loss of an epoch."""
+        return [self.mean_loss]
+
+    def call(self, faces, training=None):
+        """Embeddings of length 1, float32 ``(batch, d)``, of preprocessed faces."""
+        return keras.ops.normalize(keras.ops.cast(self.encoder(faces, training=False), "float32"))
+
+    def train_step(self, data):
+        """One step of the optimizer over a batch."""
+        import tensorflow as tf
+
+        (a, b), families, _ = keras.utils.unpack_x_y_sample_weight(data)
+        families = tf.cast(tf.tile(families, [2]), tf.int32)
+        with tf.GradientTape() as tape:
+            loss = self.objective(self(tf.concat([a, b], 0)), families)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, [weight.value for weight in self.trainable_variables])
+        self.optimizer.apply(gradients, self.trainable_variables)
+        done = tf.cast(self.optimizer.iterations, tf.float32)
+        decay = tf.minimum(self.averaging, done / (10.0 + done))  # the first weights are soon forgotten
+        for average, weight in zip(self.kept.weights, self.encoder.weights, strict=True):
+            average.assign(decay * average + (1 - decay) * tf.cast(weight, average.dtype))
+        self.mean_loss.update_state(loss)
+        return self.get_metrics_result()
+
+
+class EncoderFoldAUC(FoldAUC):
+    """:class:`FoldAUC` of the encoder that is kept; a photo is embedded once, however many its pairs."""
+
+    def __init__(self, encoder: models.KinshipEncoder, faces: np.ndarray, a: np.ndarray, b: np.ndarray, labels):
+        super().__init__(None, labels)
+        self.encoder, self.faces = encoder, faces
+        self.photos, places = np.unique(np.concatenate([a, b]), return_inverse=True)
+        self.a, self.b = places[:len(a)], places[len(a):]
+
+    def cosines(self) -> np.ndarray:
+        """Cosines of the fold's pairs ``(n,)``."""
+        embeddings = self.encoder.embed(self.faces[self.photos])
+        return cosine(embeddings[self.a], embeddings[self.b])
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Score the fold and add its AUC to ``logs``."""
+        logs["val_auc"] = metrics.roc_auc(self.labels, self.cosines())
+
+
+def fit_encoder(dataset: Dataset, backbone: Backbone, fold: int = 0, seed: int = settings.SEED,
+                how: FinetuneSettings = FinetuneSettings(), run: str | Path | None = None,
+                verbose: int | str = "auto") -> tuple[models.KinshipEncoder, dict[str, list[float]]]:
+    """Fine-tune an encoder so that relatives are near each other, watched on a fold as :func:`fit_head` is.
+
+    All steps are done, whatever the fold says; the fold gives the threshold and the probabilities.
+
+    Args:
+        run: folder for what a killed run needs: the same call goes on after its last whole epoch (of
+            ``check_every`` steps). None: a temporary one.
+
+    Returns:
+        the encoder with its facts, and the history: loss and val_auc by epoch.
+
+    Raises:
+        ModelError: settings that do not fit, or a run folder of a run with others. DatasetError: no
+        such fold, or too few families.
+    """
+    if run is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return fit_encoder(dataset, backbone, fold, seed, how, folder, verbose)
+    if how.steps % how.check_every:
+        raise ModelError(f"{how.steps} steps cannot be divided into epochs of {how.check_every}; "
+                         "choose a divisor.")
+    if how.warmup >= how.steps:
+        raise ModelError(f"A warm-up of {how.warmup} steps leaves none of {how.steps}; choose more steps.")
+    keras.utils.set_random_seed(seed)
+    folds = pairs.folds_for(dataset)
+    watched = fold_protocol(dataset, folds, fold, how.fold_pairs)
+    families = list(folds.loc[folds["fold"] != fold, "family"])
+    sampler = pairs.FamilyPairs(dataset, how.pairs, how.cross_photo_only, seed, families)
+    facts = {"kind": "fine-tuned encoder", "version": __version__, "encoder": backbone.name,
+             "fingerprint": backbone.fingerprint, "preprocessing": backbone.preprocessing,
+             "settings": dataclasses.asdict(how), "seed": seed, "fold": fold, "families": len(families),
+             "data": "kaggle" if pairs.is_kaggle(dataset) else "synthetic"}
+    kept = models.KinshipEncoder(backbone.build(), facts, backbone)
+    faces = decoded(dataset, [backbone])[0]
+    watch = EncoderFoldAUC(kept, faces, *pairs.photo_rows(watched, dataset), watched["is_related"])
+    trainer = _encoder_trainer(kept, len(families), how)
+    resume = Resume(Path(run) / STATE, [], json.loads(json.dumps(facts | {"photos": fingerprint(dataset)})))
+    history = _finetune(trainer, watch, resume, sampler, how, verbose)
+    cosines = watch.cosines()
+    facts |= {"pairs": how.steps * how.pairs, "val_auc": round(history["val_auc"][-1], 4),
+              "logistic": metrics.fit_logistic(watch.labels, cosines)}
+    facts["threshold"] = metrics.best_threshold(watch.labels, kept.probability(cosines))
+    (Path(run) / STATE).unlink()  # not before everything is done: what is killed until here can go on
+    return kept, history
+
+
+def _encoder_trainer(kept: models.KinshipEncoder, families: int, how: FinetuneSettings) -> EncoderTrainer:
+    """A compiled trainer that starts from the weights of ``kept``, with all its variables."""
+    loss = losses.get(how.loss, families, how.temperature)
+    with _precision(how.precision):
+        encoder = models.set_trainable(kept.backbone.build(), how.trainable)
+        trainer = EncoderTrainer(encoder, kept.model, loss, how.averaging)  # under float16 it scales the loss
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, how.steps - how.warmup, warmup_target=how.learning_rate, warmup_steps=how.warmup)
+    trainer.compile(keras.optimizers.Adam(rate))
+    size = kept.backbone.input_size
+    loss(np.zeros((2, kept.backbone.embedding_size), np.float32), np.zeros(2, np.int32))
+    trainer(np.zeros((2, size, size, 3), np.float32))
+    trainer.optimizer.build(trainer.trainable_variables)
+    return trainer
+
+
+def _finetune(trainer: EncoderTrainer, watch: EncoderFoldAUC, resume: Resume, sampler: pairs.FamilyPairs,
+              how: FinetuneSettings, verbose) -> dict[str, list[float]]:
+    """All steps, from where a killed run stopped."""
+    resume.restore(trainer)
+    done = len(resume.history)
+    if done and verbose:
+        print(f"{resume.path}: going on after step {done * how.check_every}")
+    if done * how.check_every < how.steps:
+        start = done * how.check_every
+        batches = pairs.pipeline(watch.faces, sampler, how.steps - start, start,
+                                 watch.encoder.backbone.preprocess, how.augmented)
+        trainer.fit(batches, epochs=how.steps // how.check_every, initial_epoch=done,
+                    steps_per_epoch=how.check_every, shuffle=False, verbose=verbose, callbacks=[watch, resume])
     return {name: [epoch[name] for epoch in resume.history] for name in resume.history[0]}
 
 

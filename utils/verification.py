@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import backbones, calibration, detection, embeddings, images
+from . import backbones, calibration, embeddings, images, metrics
 from .backbones import Backbone
-from .calibration import Calibration, Rates
+from .calibration import Calibration, Rates, percent
 from .detection import Face
 from .errors import CalibrationError
 
@@ -56,17 +56,17 @@ class Verification:
             return [f"The threshold is {reason}. {self.backbone} was not calibrated here, so nobody knows how "
                     "often such a decision is wrong."]
         rejected, strangers, relatives = (
-            _percent(rate.value) for rate in (self.rates.false_reject, self.rates.strangers_accepted,
+            percent(rate.value) for rate in (self.rates.false_reject, self.rates.strangers_accepted,
                                               self.rates.relatives_accepted))
         return [
             f"Where the threshold comes from: {reason} ({self.policy}). On families that had no part in "
             f"choosing it, {rejected} of photo pairs of one person were rejected, and {strangers} of pairs of "
             "strangers accepted.",
-            f"How sure: {_percent(self.probability)} that it is one person, if otherwise it would be two "
+            f"How sure: {percent(self.probability)} that it is one person, if otherwise it would be two "
             "strangers, and either is as likely beforehand.",
             f"And relatives? They look alike: this threshold takes {relatives} of photo pairs of two relatives "
             "for one person. If these two may be relatives, the chance that it is one person is "
-            f"{_percent(self.probability_in_family)}."]
+            f"{percent(self.probability_in_family)}."]
 
     def to_dict(self) -> dict:
         """Plain numbers, lists and sentences; no pixels."""
@@ -99,14 +99,14 @@ def verify(a: images.Source, b: images.Source, backbone: str = backbones.DEFAULT
     start = time.perf_counter()
     network = backbones.get(backbone)
     known, limit = _opened(network, threshold)
-    found = [_face(network, source, name) for source, name in ((a, "the first photo"), (b, "the second photo"))]
-    faces, counts, crops = zip(*found, strict=True)
-    crops = np.stack(crops)
-    distance = max(0.0, float(1 - embeddings.cosine(*network.embed(crops))))
+    found = embeddings.find_two(network, a, b)
+    crops = np.stack([each.crop for each in found])
+    distance = max(0.0, float(1 - metrics.cosine(*network.embed(crops))))
     return Verification(
         distance <= limit, distance, limit, str(threshold),
         known and float(known.probability(distance)), known and float(known.probability(distance, "relatives")),
-        known and known.rates(threshold), faces, counts, network.name, time.perf_counter() - start, crops)
+        known and known.rates(threshold), tuple(each.face for each in found), tuple(each.count for each in found),
+        network.name, time.perf_counter() - start, crops)
 
 
 def _opened(network: Backbone, threshold: str | float) -> tuple[Calibration | None, float]:
@@ -118,19 +118,3 @@ def _opened(network: Backbone, threshold: str | float) -> tuple[Calibration | No
             raise
         return None, calibration.threshold_of(threshold, {"article": calibration.ARTICLE})
     return known, known.threshold(threshold)
-
-
-def _face(network: Backbone, source: images.Source, name: str) -> tuple[Face, int, np.ndarray]:
-    """The largest face, how many there are, and the crop for the network."""
-    name = images.name_of(source, name)
-    photo = images.read(source, name)
-    faces = detection.detect(photo)
-    face = detection.largest(faces, name)
-    return face, len(faces), embeddings.align(network, photo, face)
-
-
-def _percent(share: float) -> str:
-    """A share for people; never a certain 0 or 100 %."""
-    if 0.001 <= share <= 0.999:
-        return f"{100 * share:.1f} %"
-    return "less than 0.1 %" if share < 0.001 else "more than 99.9 %"

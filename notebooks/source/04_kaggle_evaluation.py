@@ -44,7 +44,8 @@ from utils import (
     synthetic,
     training,
 )
-from utils.embeddings import cosine, embed_photos
+from utils.embeddings import embed_photos
+from utils.metrics import cosine
 
 # %% [markdown]
 # The encoder, its embeddings and the head of lesson 03 (trained now if it is not in the cache).

@@ -43,8 +43,9 @@ from utils import (
     synthetic,
     verification,
 )
-from utils.embeddings import embed_photos, normalise
+from utils.embeddings import embed_photos
 from utils.errors import CourseError
+from utils.metrics import normalise
 
 # %% [markdown]
 # ## 1. Embeddings as points
