@@ -1,4 +1,4 @@
-"""Face detection and verification in the browser: ``make streamlit``.
+"""Face detection, verification and kinship in the browser: ``make streamlit``.
 
 Photos stay in the memory of one session: nothing is written to disk, and nothing that was computed
 from a photo is kept where another visitor's session could see it. Only the networks are shared.
@@ -8,11 +8,12 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import matplotlib.pyplot as plt
 import numpy as np
 import streamlit as st
 from PIL import Image
 
-from utils import backbones, calibration, detection, embeddings, images, plots, scenes, verification
+from utils import backbones, calibration, detection, embeddings, images, kinship, plots, scenes, verification
 from utils.errors import CourseError
 
 TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
@@ -49,6 +50,15 @@ def models() -> None:
     # TensorFlow in memory; what is frozen is not searched again.
     gc.collect()
     gc.freeze()
+
+
+@st.cache_resource(show_spinner="Loading the kinship model…")
+def kinship_model() -> kinship.Kinship:
+    """The shipped model, read when it is first asked for."""
+    model = kinship.Kinship.load()
+    gc.collect()
+    gc.freeze()
+    return model
 
 
 # --- photos -------------------------------------------------------------------------------------
@@ -162,23 +172,46 @@ def face_detection_2() -> None:
             show(np.hstack(pair), f"face {number + 1}: cut out, aligned")
 
 
-def face_verification() -> None:
-    """Two photos, a verdict, and what it is worth."""
+def two_sides() -> tuple[str, list[Chosen] | None]:
+    """Which example is shown, and the two photos; None as long as one lacks or has no face."""
     example = st.radio("Which photos?", ["my own", *EXAMPLES], horizontal=True)
     photos = two_photos(example) if example in EXAMPLES else (None, None)
     chosen = []
     for name, photo, column in zip(("first", "second"), photos, st.columns(2), strict=True):
         with column:
             chosen.append(one_side(name, photo if photo is None else Chosen(f"{example} {name}", photo)))
+    return example, None if None in chosen else chosen
+
+
+def face_verification() -> None:
+    """Two photos, a verdict, and what it is worth."""
+    example, chosen = two_sides()
     policy = st.selectbox("Threshold", calibration.POLICIES, help="A smaller distance accepts fewer pairs.",
                           format_func=lambda name: f"{name}: {calibration.POLICIES[name]}")
-    if None not in chosen:
+    if chosen:
         with st.spinner("Comparing…"):
             answer = once("answer", (policy, *(side.key for side in chosen)),
                           lambda: verification.verify(*(side.photo for side in chosen), threshold=policy))
         show_answer(answer)
-        if example in EXAMPLES:
-            st.info(f"In truth the example shows {example}.")
+        tell_truth(example)
+
+
+def kinship_page() -> None:
+    """Two photos, a probability, what it is worth, and which regions carry it."""
+    example, chosen = two_sides()
+    if chosen:
+        model = kinship_model()
+        with st.spinner("Comparing…"):
+            answer = once("kinship", tuple(side.key for side in chosen),
+                          lambda: model.predict(*(side.photo for side in chosen)))
+        show_kinship(answer)
+        tell_truth(example)
+
+
+def tell_truth(example: str) -> None:
+    """What an example shows in truth."""
+    if example in EXAMPLES:
+        st.info(f"In truth the example shows {example}.")
 
 
 def one_side(name: str, example: Chosen | None) -> Chosen | None:
@@ -220,10 +253,32 @@ def show_answer(answer: verification.Verification) -> None:
                                     for rate in rates.values()]})
 
 
+def show_kinship(answer: kinship.KinshipAnswer) -> None:
+    """Verdict, figures, regions, error rates and explanation."""
+    (st.success if answer.related else st.warning)(answer.verdict)
+    figures = st.columns(4)
+    figures[0].metric("Probability of kinship", f"{100 * answer.probability:.1f} %")
+    figures[1].metric("Threshold", f"{100 * answer.threshold:.1f} %")
+    figures[2].metric("Relatives rejected at it", f"{100 * answer.kin_rejected.value:.1f} %")
+    figures[3].metric("Strangers accepted at it", f"{100 * answer.strangers_accepted.value:.1f} %")
+    st.progress(answer.probability)
+    st.subheader("Whose nose is it?")
+    figure = plots.regions(answer.crops, answer.regions)
+    st.pyplot(figure, width="content")
+    plt.close(figure)  # or pyplot keeps the faces, for all sessions, as long as the server runs
+    st.caption("Each region was exchanged for that of people who do not exist: orange ones speak for kinship, "
+               "blue ones against it. The lines are twice the standard error.")
+    for sentence in answer.explanation:
+        st.write(sentence)
+    st.caption(f"{answer.model}, version {answer.version}, {answer.seconds['total']:.1f} s. It must not be used "
+               "to decide about anybody's family, residence or inheritance.")
+
+
 PAGES = {
     "Face Detection": face_detection,
     "Face Detection 2": face_detection_2,
     "Face Verification": face_verification,
+    "Kinship": kinship_page,
 }
 
 main()

@@ -9,8 +9,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side: a core each, be
     os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS="1")
 
 import keras  # noqa: F401  (with TensorFlow: most of the objects that garbage collection would search)
+import numpy as np
 
-from utils import backbones, datasets, embeddings, synthetic
+from utils import backbones, datasets, embeddings, models, synthetic
 
 gc.collect()
 gc.freeze()  # what was imported is not searched again and again, which took 8 % of the time of all tests
@@ -51,3 +52,18 @@ def family_embeddings(families, backbone):
     """Embeddings of all photos of ``families``, row by row."""
     paths = families.paths(families.photos["path"])
     return embeddings.embed_photos(backbone, paths, progress=False)
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory, backbone):
+    """A file like the shipped kinship model: the default encoder with other weights in its last layer."""
+    model = backbone.build()
+    *others, last = model.get_weights()
+    model.set_weights([*others, last * np.linspace(0.5, 1.5, 128)])
+    rates = {name: {"value": value, "low": round(value - 0.05, 4), "high": round(value + 0.04, 4)}
+             for name, value in (("kin_rejected", 0.2345), ("strangers_accepted", 0.1512))}
+    facts = {"name": "hand-made", "version": "9.9", "encoder": backbone.name, "fingerprint": backbone.fingerprint,
+             "preprocessing": backbone.preprocessing, "logistic": [-36.2, 40.0], "threshold": 0.5, "rates": rates}
+    path = tmp_path_factory.mktemp("shipped") / "kinship.npz"
+    models.save_shipped([models.KinshipEncoder(model, facts, backbone)], facts, path)
+    return path

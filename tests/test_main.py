@@ -31,6 +31,7 @@ from utils import (
     detection,
     eigenfaces,
     images,
+    metrics,
     pairs,
     scenes,
     settings,
@@ -41,9 +42,9 @@ from utils import (
 from utils.files import sha256
 
 ROOT = Path(command.__file__).parents[1]
-VERBS = ["families", "audit", "embed", "train", "evaluate", "submit", "protocol", "eigenfaces", "weights",
-         "detect", "verify", "calibrate", "quality"]
-NO_DATA = ("families", "weights", "detect", "verify")
+VERBS = ["families", "audit", "embed", "train", "ablation", "ship", "relations", "evaluate", "submit", "protocol",
+         "eigenfaces", "weights", "detect", "verify", "kin", "calibrate", "quality"]
+NO_DATA = ("families", "weights", "detect", "verify", "kin", "relations")
 REAL = os.environ.get("KIN_DATA")
 needs_real_data = pytest.mark.skipif(not REAL, reason="needs the real data: set KIN_DATA to the Kaggle archive")
 
@@ -57,14 +58,25 @@ def clean(families_root, tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def small(clean, tmp_path_factory):
-    """Four of the families."""
-    root = tmp_path_factory.mktemp("small") / "families"
-    for family in ("F0003", "F0004", "F0005", "F0900"):
+def some_of(clean, root, families):
+    """A folder of some of the families."""
+    for family in families:
         shutil.copytree(clean / "train" / family, root / "train" / family)
     shutil.copy(clean / datasets.RELATIONSHIPS, root)
     return root
+
+
+@pytest.fixture(scope="module")
+def small(clean, tmp_path_factory):
+    """Four of the families."""
+    return some_of(clean, tmp_path_factory.mktemp("small") / "families", ("F0003", "F0004", "F0005", "F0900"))
+
+
+@pytest.fixture(scope="module")
+def medium(clean, tmp_path_factory):
+    """Seven of the families, of whom two are held out."""
+    names = sorted(path.name for path in (clean / "train").iterdir())
+    return some_of(clean, tmp_path_factory.mktemp("medium") / "families", names[:5] + names[-2:])
 
 
 @pytest.fixture(scope="module")
@@ -250,8 +262,8 @@ def test_quality_sets_synthetic_beside_real(run, small):
     assert facts["privacy"]["synthetic_under_distance_percent"] == 100
 
 
-def test_quality_writes_a_picture_of_families(run, clean, tmp_path):
-    run("quality", "--data", clean, "--picture", tmp_path / "new" / "families.jpg")
+def test_quality_writes_a_picture_of_families(run, medium, tmp_path):
+    run("quality", "--data", medium, "--picture", tmp_path / "new" / "families.jpg")
     assert min(images.read(tmp_path / "new" / "families.jpg").shape[:2]) > 100
 
 
@@ -512,10 +524,10 @@ def few_pairs(monkeypatch):
         dataset, datasets.split_families(dataset)[1], 60))
 
 
-def test_calibrate_writes_a_calibration_that_verify_can_use(run, clean, tmp_path, pictures, backbone, few_pairs,
+def test_calibrate_writes_a_calibration_that_verify_can_use(run, medium, tmp_path, pictures, backbone, few_pairs,
                                                             monkeypatch):
     out = tmp_path / "new" / "dlib-resnet.json"
-    facts = run("calibrate", "--data", clean, "--out", out, "--json")
+    facts = run("calibrate", "--data", medium, "--out", out, "--json")
     made = calibration.load(backbone, out)
     assert facts | {"data": "synthetic", "fingerprint": backbone.fingerprint} == facts
     assert facts["thresholds"] == made.thresholds and list(facts["rates"]) == list(made.thresholds)
@@ -527,9 +539,9 @@ def test_calibrate_writes_a_calibration_that_verify_can_use(run, clean, tmp_path
     assert answer["threshold"] == made.thresholds["relatives"]
 
 
-def test_calibrate_prints_the_error_rates_of_every_policy(run, clean, few_pairs, tmp_path, monkeypatch):
+def test_calibrate_prints_the_error_rates_of_every_policy(run, medium, few_pairs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    printed = run("calibrate", "--data", clean)
+    printed = run("calibrate", "--data", medium)
     assert "same person rejected" in printed and "relatives accepted" in printed
     for policy in calibration.POLICIES:
         assert re.search(rf"^{policy} +0\.\d{{4}} +\d", printed, re.MULTILINE)
@@ -540,15 +552,16 @@ def test_calibrate_prints_the_error_rates_of_every_policy(run, clean, few_pairs,
     assert list(tmp_path.iterdir()) == []  # without --out nothing is written
 
 
-def test_calibrate_of_a_network_that_is_not_here_is_one_sentence(refused, clean, no_weights, few_pairs):
-    message = refused("calibrate", "--data", clean, "--backbone", "facenet")
+def test_calibrate_of_a_network_that_is_not_here_is_one_sentence(refused, medium, no_weights, few_pairs):
+    message = refused("calibrate", "--data", medium, "--backbone", "facenet")
     assert message.startswith("error: The weights of facenet are not here; run: python -m utils weights facenet")
 
 
 # --- mistakes -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in (*NO_DATA, "protocol")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS
+                                  if verb not in (*NO_DATA, "protocol", "ablation", "ship")])
 def test_missing_data_is_one_sentence(refused, tmp_path, verb):
     assert "nowhere does not exist; name the Kaggle archive" in refused(verb, "--data", tmp_path / "nowhere")
 
@@ -658,6 +671,139 @@ def test_real_data_gives_the_scores_of_the_committed_protocol(run, tmp_path):
     assert head["auc"]["value"] > 0.78
 
 
+# --- a fine-tuned encoder -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def toy_backbone():
+    """A network of one layer on crops of 12 pixels that can be had by the name "toy"."""
+    import keras
+
+    class Toy(backbones.Backbone):
+        name, input_size, embedding_size, preprocessing, weights_id = "toy", 12, 6, "unit", "0123456789abcdef"
+
+        def standardise(self, faces):
+            return faces / 256
+
+        def architecture(self):
+            picture = keras.Input((12, 12, 3))
+            flat = keras.layers.Flatten()(picture)
+            return keras.Model(picture, keras.layers.Dense(6, use_bias=False, name="out")(flat), name="toy")
+
+        def load_pretrained(self, model):
+            model.set_weights([np.random.default_rng(0).normal(size=(432, 6))])
+
+        def weights_path(self):
+            return Path("toy.h5")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "utils.backbones.toy", types.SimpleNamespace(Toy=Toy))
+        patch.setitem(backbones.REGISTRY, "toy", "toy:Toy")
+        yield
+
+
+@pytest.fixture
+def toy():
+    with toy_backbone():
+        yield
+
+
+@pytest.fixture(scope="module")
+def encoder(clean, tmp_path_factory):
+    """An encoder that the command line fine-tuned in two steps, and what it printed."""
+    out = tmp_path_factory.mktemp("encoder") / "mine.keras"
+    how = training.FinetuneSettings(pairs=4, steps=6, warmup=1, check_every=2, fold_pairs=30)
+    with (pytest.MonkeyPatch.context() as patch, toy_backbone(),
+          contextlib.redirect_stdout(io.StringIO()) as printed):
+        patch.setattr(training, "FinetuneSettings", functools.partial(dataclasses.replace, how))
+        assert command.main(["train", "--data", str(clean), "--finetune", "--backbone", "toy", "--steps", "2",
+                             "--loss", "pairs", "--precision", "mixed_bfloat16", "--trainable", "last-3",
+                             "--learning-rate", "0.001", "--fold", "1", "--seed", "5", "--out", str(out),
+                             "--json"]) == 0
+    return types.SimpleNamespace(path=out, facts=json.loads(printed.getvalue()))
+
+
+def test_train_writes_the_encoder_and_prints_the_facts(encoder):
+    assert encoder.facts | {"kind": "fine-tuned encoder", "encoder": "toy", "fold": 1, "seed": 5, "pairs": 2 * 4,
+                            "out": str(encoder.path)} == encoder.facts
+    asked = {"loss": "pairs", "precision": "mixed_bfloat16", "trainable": "last-3", "learning_rate": 0.001,
+             "steps": 2}
+    assert encoder.facts["settings"] | asked == encoder.facts["settings"]
+    assert {path.name for path in encoder.path.parent.iterdir()} == {"mine.keras", "mine.run"}
+    assert list(encoder.path.with_suffix(".run").iterdir()) == []
+
+
+def test_encoder_is_fine_tuned_as_the_settings_say_and_kept_beside_the_other_models(run, small, toy, monkeypatch):
+    def fit(dataset, backbone, fold, seed, how, folder, verbose):
+        asked.append((backbone.name, fold, seed, how, folder))
+        return types.SimpleNamespace(facts={"val_auc": 0.75}, save=saved.append), {}
+
+    asked, saved = [], []
+    monkeypatch.setattr(training, "fit_encoder", fit)
+    printed = run("train", "--data", small, "--finetune", "--backbone", "toy")
+    assert saved == [settings.MODELS / "kinship_encoder.keras"]
+    assert asked == [("toy", 0, settings.SEED, training.FinetuneSettings(),
+                      settings.MODELS / "kinship_encoder.run")]
+    assert printed == f"{saved[0]}: AUC 0.750 on fold 0\n"
+
+
+def test_evaluate_compares_the_frozen_cosine_with_the_encoder(run, clean, encoder, families, toy, tmp_path):
+    from utils import models
+
+    protocol = pairs.make_protocol(families, ["F0900", "F0901"], pairs_each=20)
+    pairs.write_csv(protocol, tmp_path / "mine.csv")
+    mine = tmp_path / "mine.csv"
+    facts = run("evaluate", "--data", clean, "--model", encoder.path, "--protocol", mine, "--json")
+    frozen, trained = facts["reports"]
+    assert (frozen["name"], trained["name"]) == ("frozen cosine", "trained encoder")
+    assert frozen["pairs"] == trained["pairs"] == len(protocol) and 0 < trained["brier"] < 1
+    scores = models.load_encoder(encoder.path).score_photos(*(families.paths(protocol[side])
+                                                              for side in ("photo_a", "photo_b")), progress=False)
+    expected = metrics.roc_auc(protocol["is_related"], scores)
+    assert trained["auc"]["value"] == pytest.approx(expected, abs=1e-4) != frozen["auc"]["value"]
+    assert trained["threshold"] == pytest.approx(encoder.facts["threshold"], abs=1e-4)
+
+
+def test_submit_scores_the_test_photos_with_the_encoder(run, clean, encoder, toy, tmp_path):
+    from utils import models
+
+    facts = run("submit", "--data", clean, "--model", encoder.path, "--out", tmp_path / "face_vgg.csv", "--json")
+    sample, written = pd.read_csv(clean / datasets.SAMPLE), pd.read_csv(tmp_path / "face_vgg.csv")
+    assert facts["pairs"] == len(sample) and written["img_pair"].tolist() == sample["img_pair"].tolist()
+    a, b = ([clean / "test" / name.split("-")[side] for name in written["img_pair"][:3]] for side in (0, 1))
+    np.testing.assert_allclose(written["is_related"][:3],
+                               models.load_encoder(encoder.path).score_photos(a, b, progress=False), atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--steps", 50], "A warm-up of 50 steps leaves none of 50; choose more steps."),
+    (["--steps", 120], "120 steps cannot be divided into epochs of 50; choose a divisor."),
+    (["--fold", 7], "There is no fold 7; choose one of 0 to 4."),
+    ([], r"\d+ families are too few for \d+ kin pairs and 0 pairs of strangers with no family twice.")],
+    ids=["warm-up", "epochs", "fold", "families"])
+def test_fine_tuning_that_cannot_be_done_is_one_sentence(refused, clean, toy, tmp_path, arguments, message):
+    sentence = refused("train", "--data", clean, "--finetune", "--backbone", "toy", "--json", "--out",
+                       tmp_path / "e.keras", *arguments)
+    assert re.fullmatch(f"error: {message}\n", sentence) and not (tmp_path / "e.keras").exists()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--network", "dlib-resnet"], "argument --network: not allowed with argument --finetune"),
+    (["--loss", "triplet"], "argument --loss: invalid choice: 'triplet' (choose from"),
+    (["--precision", "half"], "argument --precision: invalid choice: 'half' (choose from")])
+def test_wrong_arguments_of_fine_tuning_are_told(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["train", "--finetune", *arguments])
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_every_loss_can_be_chosen():
+    from utils import losses
+
+    for name in losses.LOSSES:
+        assert command.build_parser().parse_args(["train", "--finetune", "--loss", name]).loss == name
+
+
 # --- the article's network ----------------------------------------------------------------------
 
 
@@ -681,12 +827,19 @@ def test_train_writes_the_network_and_the_article_s_format_and_prints_the_facts(
     assert [path.name for path in network.path.with_suffix(".run").iterdir()] == ["tensorboard"]
 
 
-def test_both_files_of_the_network_give_the_same_scores(network, families):
+@pytest.fixture(scope="module")
+def kept(network):
+    """The network as it is read from its file."""
+    from utils import models
+
+    return models.load_network(network.path)
+
+
+def test_both_files_of_the_network_give_the_same_scores(network, kept, families):
     import keras
 
     from utils import models
 
-    kept = models.load_network(network.path)
     file, paths = network.path.with_suffix(".h5"), families.paths(families.photos["path"][:4])
     old = keras.models.load_model(file, custom_objects=models.h5_objects(), compile=False)
     crops = backbones.get().preprocess(images.read_many(paths, 150))
@@ -705,15 +858,12 @@ def test_evaluate_compares_the_frozen_cosine_with_the_network(run, clean, networ
     assert trained["threshold"] == pytest.approx(network.facts["threshold"], abs=1e-4)
 
 
-def test_submit_scores_the_test_photos_with_the_network(run, clean, network, tmp_path):
-    from utils import models
-
+def test_submit_scores_the_test_photos_with_the_network(run, clean, network, kept, tmp_path):
     facts = run("submit", "--data", clean, "--model", network.path, "--out", tmp_path / "face_vgg.csv", "--json")
     sample, written = pd.read_csv(clean / datasets.SAMPLE), pd.read_csv(tmp_path / "face_vgg.csv")
     assert facts["pairs"] == len(sample) and written["img_pair"].tolist() == sample["img_pair"].tolist()
     a, b = ([clean / "test" / name.split("-")[side] for name in written["img_pair"][:3]] for side in (0, 1))
-    np.testing.assert_allclose(written["is_related"][:3],
-                               models.load_network(network.path).score_photos(a, b, progress=False), atol=1e-5)
+    np.testing.assert_allclose(written["is_related"][:3], kept.score_photos(a, b, progress=False), atol=1e-5)
 
 
 def test_network_of_weights_that_are_not_here_is_one_sentence(refused, clean, no_weights, tmp_path):
@@ -750,3 +900,217 @@ def test_choices_for_the_network_are_those_of_the_model():
         for choice in choices:
             parsed = command.build_parser().parse_args(["train", "--network", "dlib-resnet", option, choice])
             assert vars(parsed)[option.strip("-")] == choice
+
+
+# --- kinship ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few_donors(monkeypatch):
+    """Two donors, to be quicker."""
+    from utils import explanation
+
+    make = explanation.donor_faces
+    monkeypatch.setattr(explanation, "donor_faces", lambda size: make(size, 2))
+
+
+def test_kin_prints_numbers_and_draws_the_regions(run, pictures, shipped, few_donors, tmp_path):
+    from utils.kinship import Kinship
+
+    a, b = pictures / "anna.jpg", pictures / "child.jpg"
+    facts = run("kin", a, b, "--model", shipped, "--figure", tmp_path / "new" / "regions.png", "--json")
+    expected = Kinship.load(shipped).predict(a, b, explain=False).to_dict()
+    assert facts["related"] is True and facts["model"] == "hand-made" and facts["explanation"].pop()
+    assert {**facts, "seconds": 0, "regions": None} == {**expected, "seconds": 0}
+    assert facts["seconds"]["total"] > 0 and len(facts["regions"]) == 6
+    assert (tmp_path / "new" / "regions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_kin_gives_the_verdict_and_explains_it_with_the_model_of_the_course(run, pictures, shipped, few_donors,
+                                                                            monkeypatch):
+    from utils.kinship import Kinship
+
+    monkeypatch.setattr(settings, "KINSHIP", shipped)
+    a, b = pictures / "anna.jpg", pictures / "bob.jpg"
+    verdict, *explanation = run("kin", a, b).splitlines()
+    answer = Kinship.load(shipped).predict(a, b, explain=False)
+    assert verdict == answer.verdict and verdict.startswith("Not related: the probability of kinship is ")
+    assert explanation[:-1] == answer.explanation and explanation[-1].endswith("(Log-odds that a region carries.)")
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["anna.jpg", "half.jpg"], "{0}/half.jpg is truncated or damaged; copy or download it again."),
+    (["nobody.jpg", "anna.jpg"], "No face was found in {0}/nobody.jpg; use a photo in which one looks at the "
+     "camera, sharp, upright and at least 20 pixels wide."),
+    (["anna.jpg", "bob.jpg", "--model", "gone.npz"], "There is no kinship model gone.npz; make one with: "
+     "python -m utils ship"),
+    (["anna.jpg", "bob.jpg", "--model", "bob.jpg"], "{0}/bob.jpg is no whole kinship model; restore it from the "
+     "repository.")], ids=["broken", "no face", "missing model", "wrong model"])
+def test_kin_that_cannot_be_said_is_one_sentence(refused, pictures, shipped, monkeypatch, arguments, message):
+    monkeypatch.setattr(settings, "KINSHIP", shipped)
+    arguments = [pictures / each if each.endswith(".jpg") else each for each in arguments]
+    assert refused("kin", *arguments) == f"error: {message.format(pictures)}\n"
+
+
+@pytest.fixture
+def toy_for_users(toy, tmp_path, monkeypatch):
+    """The toy aligns faces and has a calibration; MTCNN, which takes most of the time, finds all faces alike."""
+    def middle(photos, *_):
+        return [[detection.Face((0.0, 0.0, *photo.shape[1::-1]), 0.99, places * photo.shape[1::-1])]
+                for photo in photos]
+
+    places = np.array([(0.32, 0.4), (0.68, 0.4), (0.5, 0.6), (0.36, 0.78), (0.64, 0.78)])
+    known = json.loads(calibration.path_of("dlib-resnet").read_text())
+    network = backbones.get("toy")
+    (tmp_path / "calibrations").mkdir()
+    (tmp_path / "calibrations/toy.json").write_text(
+        json.dumps(known | {"backbone": "toy", "fingerprint": network.fingerprint}))
+    monkeypatch.setattr(settings, "CALIBRATIONS", tmp_path / "calibrations")
+    monkeypatch.setattr(network, "template", 12 * places, raising=False)
+    monkeypatch.setattr(detection, "detect_many", middle)
+
+
+@pytest.fixture
+def quick_to_ship(monkeypatch):
+    """Few pairs and resamples."""
+    from utils import kinship
+
+    assemble, protocol, identity = kinship.assemble, pairs.make_protocol, pairs.make_identity_protocol
+    monkeypatch.setattr(kinship, "assemble", functools.partial(assemble, resamples=20))
+    monkeypatch.setattr(kinship, "FOLD_PAIRS", 30)
+    for name, draw in (("protocol_for", protocol), ("identity_protocol_for", identity)):
+        monkeypatch.setattr(pairs, name, lambda dataset, draw=draw: draw(
+            dataset, datasets.split_families(dataset)[1], 40))
+
+
+def test_shipped_encoder_is_measured_and_can_be_evaluated_and_asked(run, clean, encoder, toy_for_users,
+                                                                   quick_to_ship, few_donors, pictures, tmp_path):
+    from utils import models
+
+    out = tmp_path / "new" / "mine.npz"
+    facts = run("ship", encoder.path, "--data", clean, "--out", out, "--name", "of mine", "--json")
+    assert facts | {"name": "of mine", "encoder": "toy", "averaged": True, "data": "synthetic"} == facts
+    assert facts["members"] == [{"fold": 1, "seed": 5, "val_auc": encoder.facts["val_auc"]}]
+    size = facts.pop("bytes")
+    assert facts.pop("out") == str(out) and size == out.stat().st_size
+    assert models.load_shipped(out).facts == facts
+
+    evaluated = run("evaluate", "--data", clean, "--backbone", "toy", "--model", out, "--json")
+    frozen, trained = evaluated["reports"]
+    assert (frozen["name"], trained["name"]) == ("frozen cosine", "trained kinship model")
+    assert trained["threshold"] == pytest.approx(facts["threshold"], abs=1e-4) and 0 < trained["brier"] < 1
+    assert trained["pairs"] == facts["report"]["pairs"]
+
+    answer = run("kin", pictures / "anna.jpg", pictures / "child.jpg", "--model", out, "--json")
+    assert answer["model"] == "of mine" and answer["threshold"] == pytest.approx(facts["threshold"], abs=1e-4)
+    assert answer["rates"] == facts["rates"]
+
+
+def test_several_encoders_are_shipped_side_by_side_and_the_size_is_said(run, clean, encoder, toy_for_users,
+                                                                       quick_to_ship, tmp_path):
+    from utils import models
+
+    out = tmp_path / "two.npz"
+    printed = run("ship", encoder.path, encoder.path, "--data", clean, "--out", out, "--side-by-side")
+    facts = models.load_shipped(out).facts
+    assert facts["averaged"] is False and len(facts["members"]) == 2 and facts["name"] == "kinship"
+    assert models.load_shipped(out).embedding_size == 2 * 6
+    assert printed == (f"{out}: 0.0 MB, AUC {facts['report']['auc']['value']:.3f} on held-out families "
+                       f"({facts['before_rounding']:.3f} before rounding to half precision)\n")
+
+
+@pytest.mark.parametrize("name, message", [("gone.keras", "There is no model .*gone.keras; train one with: "),
+                                           ("head.npz", "head.npz must end in .keras")])
+def test_encoder_that_cannot_be_shipped_is_one_sentence(refused, small, tmp_path, name, message):
+    sentence = refused("ship", tmp_path / name, "--data", small, "--out", tmp_path / "k.npz")
+    assert re.search(message, sentence) and list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def relatives(tmp_path_factory):
+    """KinFaceW-I in an archive, of four pairs a relation in two folds, and the same pairs as a list of RFIW."""
+    from scipy.io import savemat
+
+    folder, lines = tmp_path_factory.mktemp("relatives") / "data", []
+    for number, (code, kind) in enumerate(datasets.KINFACEW.items()):
+        (folder / "KinFaceW-I/images" / kind).mkdir(parents=True)
+        (folder / "KinFaceW-I/meta_data").mkdir(exist_ok=True)
+        for family in (1, 2):
+            for member, photo in enumerate(scenes.two_photos("relatives", 10 * number + family), start=1):
+                (folder / f"KinFaceW-I/images/{kind}/{code}_00{family}_{member}.jpg").write_bytes(
+                    images.to_jpeg(images.resize(photo, 64)))
+        rows = [(1, 1, 1, 1), (1, 0, 1, 2), (2, 1, 2, 2), (2, 0, 2, 1)]  # fold, kin, families of the photos
+        table = np.empty((4, 4), object)
+        for row, (fold, label, a, b) in enumerate(rows):
+            table[row] = [fold, label, f"{code}_00{a}_1.jpg", f"{code}_00{b}_2.jpg"]
+            lines.append(f"KinFaceW-I/images/{kind}/{table[row, 2]},KinFaceW-I/images/{kind}/{table[row, 3]},"
+                         f"{code},{label}")
+        savemat(folder / f"KinFaceW-I/meta_data/{code}_pairs.mat", {"pairs": table})
+    (folder / "list.csv").write_text("\n".join(lines))
+    archive = shutil.make_archive(folder.parent / "KinFaceW-I", "zip", folder, "KinFaceW-I")
+    return types.SimpleNamespace(folder=folder, archive=archive)
+
+
+def test_relations_are_scored_by_the_folds_and_at_the_threshold(run, relatives, shipped):
+    from utils import evaluation
+    from utils.kinship import Kinship, cosines
+
+    facts = run("relations", relatives.archive, "--model", shipped, "--json")
+    listed, encoder = datasets.load_kinfacew(relatives.folder), Kinship.load(shipped).encoder
+    scores = encoder.probability(cosines(encoder, listed.paths("photo_a"), listed.paths("photo_b"), False))
+    assert (facts["pairs"], facts["model"]) == (str(relatives.archive), "hand-made")
+    names = ["father-son", "father-daughter", "mother-son", "mother-daughter", "mean"]
+    for name, expected in (("at its threshold", evaluation.by_relation(listed.pairs, scores, 0.5)),
+                           ("by the folds", evaluation.by_relation(listed.pairs, scores))):
+        assert list(facts[name]) == names and facts[name] == expected.round(4).to_dict("index")
+    right = ((scores >= 0.5) == listed.pairs["is_related"]).mean()
+    assert 0.5 < right < 1 and facts["at its threshold"]["mean"]["accuracy"] == pytest.approx(right, abs=1e-4)
+
+
+def test_relations_of_a_list_without_folds_are_scored_at_the_threshold_alone(run, relatives, shipped, monkeypatch):
+    monkeypatch.setattr(settings, "KINSHIP", shipped)
+    printed = run("relations", relatives.folder / "list.csv", "--photos", relatives.folder)
+    assert printed.startswith("accuracy at its threshold\n") and "by the folds" not in printed
+    assert re.search(r"^mean +16 +[\d.]+ +[\d.]+$", printed, re.MULTILINE)
+
+
+def test_relations_that_cannot_be_scored_are_one_sentence(refused, relatives, shipped, tmp_path):
+    assert "nowhere does not exist; name KinFaceW's archive" in refused(
+        "relations", tmp_path / "nowhere", "--model", shipped)
+    assert "There is no kinship model" in refused("relations", relatives.archive, "--model", tmp_path / "gone.npz")
+
+
+@pytest.fixture
+def quick_to_train(monkeypatch):
+    """Trainings of two steps; one head of one epoch, which stands for all."""
+    from utils import ablation  # noqa: F401  (whose hints need the settings as they are)
+
+    how = training.FinetuneSettings(pairs=4, steps=6, warmup=1, check_every=2, fold_pairs=30)
+    monkeypatch.setattr(training, "FinetuneSettings", functools.partial(dataclasses.replace, how))
+    head = training.HeadSettings(units=(4,), batch_size=32, pairs_per_epoch=64, epochs=1, fold_pairs=30)
+    fitted, fit = [], training.fit_head
+
+    def fit_once(*arguments, **options):
+        fitted[:] = fitted or fit(*arguments, how=head, **options)
+        return fitted
+
+    monkeypatch.setattr(training, "fit_head", fit_once)
+
+
+def test_ablation_measures_what_is_missing_and_prints_the_table(run, refused, clean, toy, quick_to_train, tmp_path,
+                                                                monkeypatch):
+    from utils import ablation
+
+    out = tmp_path / "new" / "ablation.json"
+    arguments = ["ablation", "--data", clean, "--backbone", "toy", "--out", out, "--seeds", 3, "--steps", 2]
+    facts = run(*arguments, "--rows", "ours", "--json")
+    assert facts == json.loads(out.read_text()) and set(facts["rows"]) == {"ours", *ablation.DERIVED}
+    assert facts["settings"] | {"steps": 2, "pairs": 4, "precision": "float32"} == facts["settings"]
+    for row in facts["rows"].values():
+        assert list(row) == ["3"] and 0 < row["3"]["auc"] < 1 and 0 < row["3"]["auc_cross_photo"] < 1
+    monkeypatch.setattr(training, "fit_encoder", None)  # nothing is left to train
+    printed = run(*arguments, "--rows", "ours")
+    assert re.search(rf"^ours +{facts['rows']['ours']['3']['auc']:.3f} ± 0\.000 ", printed, re.MULTILINE)
+    assert f"{out} was measured with other settings; name another file." in refused(
+        *arguments, "--rows", "ours", "--precision", "mixed_bfloat16")
+    assert "There is no row 'mine'; choose of: ours, " in refused(*arguments, "--rows", "mine")

@@ -4,10 +4,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from utils import audit, backbones, detection, metrics, models, plots
+from utils import audit, backbones, detection, explanation, metrics, models, plots
 
 
 @pytest.fixture(autouse=True)
@@ -200,6 +201,56 @@ def test_reliability_draws_the_table_and_names_the_error(scores):
     axis, = figure.axes
     assert_allclose(axis.lines[1].get_xydata(), metrics.reliability(*scores)[:, :2])
     assert legend(axis) == ["perfect", f"model: error {metrics.calibration_error(*scores):.3f}"]
+
+
+@pytest.fixture
+def explained():
+    """Two grey faces of which each region is a square, and what the regions carry."""
+    masks = np.zeros((2, 6, 30, 30), np.float32)
+    for number in range(6):
+        masks[0, number, 5 * number:5 * number + 5, :10] = 1
+        masks[1, number, 5 * number:5 * number + 5, 20:] = 0.5
+    values = dict(zip(explanation.REGIONS, [0.8, -0.4, 0.2, 0.0, -0.8, 0.1], strict=True))
+    spread = dict(zip(explanation.REGIONS, [0.05, 0.1, 0.02, 0.03, 0.2, 0.01], strict=True))
+    return np.full((2, 30, 30, 3), 102, np.uint8), explanation.Explanation(values, spread, masks)
+
+
+def test_regions_are_drawn_on_both_faces_and_as_bars(explained):
+    crops, found = explained
+    figure = plots.regions(crops, found)
+    figure.canvas.draw()
+    first, second, bars = figure.axes
+    assert [len(axis.images) for axis in figure.axes] == [1, 1, 0] and bars.get_xlabel() and not first.axison
+    assert [label.get_text() for label in bars.get_yticklabels()][::-1] == list(explanation.REGIONS)
+    assert_allclose([bar.get_width() for bar in bars.patches][::-1], list(found.carried.values()))
+    colours = [bar.get_facecolor()[:3] for bar in bars.patches][::-1]
+    assert [colours[place] for place in (0, 2, 5)] == [to_rgb(plots.KIN)] * 3
+    assert [colours[place] for place in (1, 4)] == [to_rgb(plots.STRANGER)] * 2
+    lines, = (drawn for drawn in bars.collections if hasattr(drawn, "get_segments"))
+    assert_allclose([np.ptp(segment[:, 0]) for segment in lines.get_segments()][::-1],
+                    [4 * spread for spread in found.spread.values()])  # twice the error to either side
+
+
+def test_regions_colour_a_face_under_their_masks_alone_and_the_stronger_the_more(explained):
+    crops, found = explained
+    figure = plots.regions(crops, found)
+    for side, part, cover in ((0, np.s_[:10], 0.75), (1, np.s_[20:], 0.375)):
+        picture = np.asarray(figure.axes[side].images[0].get_array())
+        outside = np.ones((30, 30), bool)
+        outside[:, part] = False
+        assert_allclose(picture[outside], 0.4)
+        for row, (share, colour) in enumerate([(1, plots.KIN), (0.5, plots.STRANGER), (0.25, plots.KIN),
+                                               (0, plots.KIN), (1, plots.STRANGER), (0.125, plots.KIN)]):
+            expected = 0.4 + cover * share * (np.array(to_rgb(colour)) - 0.4)
+            assert_allclose(picture[5 * row:5 * row + 5, part], np.broadcast_to(expected, (5, 10, 3)), atol=1e-6)
+
+
+def test_regions_that_carry_next_to_nothing_stay_pale(explained):
+    crops, found = explained
+    weak = explanation.Explanation({name: value / 16 for name, value in found.carried.items()}, found.spread,
+                                   found.masks)
+    picture = np.asarray(plots.regions(crops, weak).axes[0].images[0].get_array())
+    assert_allclose(picture[0, 0], 0.4 + 0.75 * 0.2 * (np.array(to_rgb(plots.KIN)) - 0.4), atol=1e-6)
 
 
 def test_history_counts_epochs_from_one():

@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw, ImageFont
 
 from . import images, metrics
 from .audit import Audit, same_photo_share
 from .datasets import Dataset
 from .detection import Face
+
+if TYPE_CHECKING:  # brings TensorFlow
+    from .explanation import Explanation
 
 KIN, STRANGER, NEUTRAL = "#c2571a", "#2a6f97", "#6c757d"
 
@@ -173,6 +178,31 @@ def reliability(curves: dict[str, tuple[np.ndarray, np.ndarray]], bins: int = 10
         axis.plot(mean, share, marker="o", label=f"{name}: error {error:.3f}")
     axis.set(xlabel="claimed probability of kin", ylabel="share that is kin", xlim=(0, 1), ylim=(0, 1))
     axis.legend(fontsize=9, loc="upper left")
+    figure.tight_layout()
+    return figure
+
+
+def regions(crops: np.ndarray, explanation: "Explanation"):
+    """The two faces with their regions coloured by what each carries, and the same as bars.
+
+    Args:
+        crops: uint8 RGB ``(2, size, size, 3)``, as they were explained.
+    """
+    names, values = list(explanation.carried), np.array(list(explanation.carried.values()))
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.2), gridspec_kw={"width_ratios": [1, 1, 1.25]})
+    strength = values / max(np.abs(values).max(), 0.25)  # what is next to nothing stays pale
+    colours = [np.array(to_rgb(KIN if value > 0 else STRANGER)) for value in values]
+    for axis, crop, masks in zip(axes, crops, explanation.masks, strict=False):
+        picture = crop / 255
+        for mask, share, colour in zip(masks, strength, colours, strict=True):
+            cover = 0.75 * abs(share) * mask[..., None]
+            picture = picture * (1 - cover) + colour * cover
+        axis.imshow(picture)
+        axis.axis("off")
+    spread = [2 * explanation.spread[name] for name in names]
+    axes[2].barh(names[::-1], values[::-1], xerr=spread[::-1], color=colours[::-1], ecolor=NEUTRAL)
+    axes[2].axvline(0, color=NEUTRAL, linewidth=1)
+    axes[2].set(xlabel="log-odds of kinship that the region carries")
     figure.tight_layout()
     return figure
 

@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 MODELS = ROOT / "models"
+KINSHIP = MODELS / "kinship.npz"
 EIGENFACES = DATA / "eigenfaces.npz"
 PROTOCOLS = DATA / "protocols"
 RESULTS = DATA / "results"

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import streamlit
 from streamlit.testing.v1 import AppTest
 
-from utils import calibration, images, scenes, verification
+from utils import calibration, explanation, images, kinship, scenes, settings, verification
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "streamlit_app.py"
 NO_FACE = images.to_jpeg(np.full((120, 160, 3), 200, np.uint8))
@@ -47,7 +49,7 @@ def errors(app):
 
 
 def test_the_select_box_offers_the_published_choices(app):
-    assert app.selectbox[0].options == ["Face Detection", "Face Detection 2", "Face Verification"]
+    assert app.selectbox[0].options == ["Face Detection", "Face Detection 2", "Face Verification", "Kinship"]
     assert not app.exception and not app.error and not app.image
 
 
@@ -185,3 +187,66 @@ def test_a_session_keeps_a_few_results_only(app):
         upload(app, "detection", images.to_jpeg(np.full((20, 20 + number, 3), 128, np.uint8)))
     assert [photo.shape[1] for photo in app.session_state["once photo"].values()] == [24, 25]
     assert len(app.session_state["once faces"]) == 2
+
+
+# --- kinship ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kinship_page(page, shipped, monkeypatch):
+    """The page of kinship, with a model of which the answers are known, and few donors, to be quicker."""
+    donors = explanation.donor_faces(150)[:2]
+    monkeypatch.setattr(explanation, "donor_faces", lambda size: donors)
+    monkeypatch.setattr(settings, "KINSHIP", shipped)
+    streamlit.cache_resource.clear()
+    yield page("Kinship")
+    streamlit.cache_resource.clear()
+
+
+def test_example_shows_whether_they_are_related_how_sure_that_is_and_what_it_rests_on(kinship_page, shipped):
+    app, open_before = kinship_page, plt.get_fignums()
+    app.radio[0].set_value("a parent and a child").run()
+    assert not app.exception and not app.error
+    answer, = app.session_state["once kinship"].values()
+    photos = scenes.two_photos("relatives", 2)
+    assert answer.probability == kinship.Kinship.load(shipped).predict(*photos, explain=False).probability
+    assert answer.related and len(answer.explanation) >= 3
+    assert [box.value for box in app.success] == [answer.verdict]
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown == {"Probability of kinship": f"{100 * answer.probability:.1f} %", "Threshold": "50.0 %",
+                     "Relatives rejected at it": "23.4 %", "Strangers accepted at it": "15.1 %"}
+    assert [text.value for text in app.markdown if text.value in answer.explanation] == answer.explanation
+    assert [box.value for box in app.info] == ["In truth the example shows a parent and a child."]
+    assert captions(app)[:2] == ["the first photo", "the second photo"] and len(app.image) == 3
+    assert any("hand-made, version 9.9" in caption.value and "must not be used" in caption.value
+               for caption in app.caption)
+    assert plt.get_fignums() == open_before, "a figure with faces is kept for as long as the server runs"
+
+
+def test_two_strangers_are_not_related_and_nothing_is_asked_without_two_faces(kinship_page, monkeypatch):
+    app, predict, asked = kinship_page, kinship.Kinship.predict, []
+
+    def noting(model, *photos):
+        asked.append(photos)
+        return predict(model, *photos)
+
+    monkeypatch.setattr(kinship.Kinship, "predict", noting)
+    upload(app, "first", NO_FACE)
+    assert [error.split(";")[0] for error in errors(app)] == ["No face was found in the first photo"]
+    upload(app, "first", jpeg_of("strangers", 0))
+    assert not app.error and not app.metric and not asked
+    upload(app, "second", jpeg_of("strangers", 1))
+    assert len(app.warning) == 1 and app.warning[0].value.startswith("Not related: the probability of kinship is")
+    app.run()
+    assert len(asked) == 1  # a click that changes nothing computes nothing
+
+
+def test_missing_kinship_model_is_one_sentence(kinship_page, monkeypatch, tmp_path):
+    app = kinship_page
+    monkeypatch.setattr(settings, "KINSHIP", tmp_path / "gone.npz")
+    app.radio[0].set_value("two strangers").run()
+    assert not app.exception and not app.metric
+    assert errors(app) == [f"There is no kinship model {tmp_path / 'gone.npz'}; make one with: python -m utils "
+                           "ship"]
+    app.selectbox[0].select("Face Verification").run()
+    assert not app.error

@@ -1,0 +1,299 @@
+"""Are two people related? The shipped model's answer, what it is worth, and what it rests on."""
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from . import (
+    __version__,
+    backbones,
+    calibration,
+    embeddings,
+    evaluation,
+    explanation,
+    images,
+    metrics,
+    models,
+    pairs,
+    settings,
+    training,
+)
+from .calibration import Calibration, percent
+from .datasets import Dataset
+from .detection import Face
+from .errors import ModelError
+from .explanation import Explanation
+from .metrics import Interval
+
+
+@dataclass(frozen=True)
+class SamePerson:
+    """Whether two photos may show one person, who is not a relative of theirs; from verification.
+
+    Attributes:
+        warning: whether the distance is at or below the threshold.
+        distance, threshold: cosine distance of the frozen encoder's embeddings, in [0, 2].
+        probability: chance that it is one person and not two relatives, as likely beforehand.
+    """
+
+    warning: bool
+    distance: float
+    threshold: float
+    probability: float
+
+    def to_dict(self) -> dict:
+        """Plain numbers, rounded to four decimals."""
+        return {"warning": self.warning, **{name: round(getattr(self, name), 4)
+                                            for name in ("distance", "threshold", "probability")}}
+
+
+@dataclass(frozen=True)
+class KinshipAnswer:
+    """An answer. Probabilities and rates are in [0, 1].
+
+    Attributes:
+        related: whether the probability is at or above the threshold.
+        probability: chance that the two are kin and not strangers, as likely of the one as of the
+            other beforehand.
+        threshold: where the decision is made; chosen on training families.
+        kin_rejected, strangers_accepted: how often such a decision is wrong on families that had no
+            part in training, with 95 % intervals.
+        same_person: a warning, if both photos may show one person.
+        faces: the face used in each photo, its largest; faces_found: how many there are.
+        crops: these faces as the network saw them, uint8 RGB ``(2, size, size, 3)``.
+        regions: what each region of the faces carries; None if it was not asked for.
+        model, version: which model answered; seconds: time taken, by step.
+    """
+
+    related: bool
+    probability: float
+    threshold: float
+    kin_rejected: Interval
+    strangers_accepted: Interval
+    same_person: SamePerson
+    faces: tuple[Face, Face]
+    faces_found: tuple[int, int]
+    regions: Explanation | None
+    model: str
+    version: str
+    seconds: dict[str, float]
+    crops: np.ndarray = field(repr=False)
+
+    @property
+    def verdict(self) -> str:
+        """The decision in a sentence."""
+        who, side = ("Related", "at or above") if self.related else ("Not related", "below")
+        return (f"{who}: the probability of kinship is {percent(self.probability)}, {side} the threshold of "
+                f"{percent(self.threshold)}.")
+
+    @property
+    def explanation(self) -> list[str]:
+        """What users ask: how sure this is, whether it is one person, and what it rests on."""
+        sentences = [
+            "How sure: where kin and strangers are as likely beforehand, "
+            f"{percent(self.probability)} of pairs with such a score are kin. Of two people picked from a crowd "
+            "far fewer are.",
+            "How often this is wrong: on families that had no part in training, "
+            f"{percent(self.kin_rejected.value)} of photo pairs of relatives fall below the threshold, and "
+            f"{percent(self.strangers_accepted.value)} of pairs of strangers do not."]
+        if self.same_person.warning:
+            sentences.append(
+                "Take care: these may be two photos of one person, and then the question has no answer. If "
+                "otherwise they were two relatives, and either as likely, the chance that it is one person is "
+                f"{percent(self.same_person.probability)}.")
+        if self.regions:
+            sentences.append(self.regions.sentence)
+        return sentences
+
+    def to_dict(self) -> dict:
+        """Plain numbers, lists and sentences; no pixels."""
+        rates = {name: getattr(self, name).to_dict() for name in ("kin_rejected", "strangers_accepted")}
+        return {"related": self.related, "probability": round(self.probability, 4),
+                "threshold": round(self.threshold, 4), "rates": rates, "verdict": self.verdict,
+                "explanation": self.explanation, "same_person": self.same_person.to_dict(),
+                "regions": self.regions and self.regions.to_dict(),
+                "faces": [face.to_dict() for face in self.faces], "faces_found": list(self.faces_found),
+                "model": self.model, "version": self.version,
+                "seconds": {name: round(value, 3) for name, value in self.seconds.items()}}
+
+
+@dataclass(frozen=True)
+class Kinship:
+    """A model that answers. Any number of threads may use it.
+
+    Attributes:
+        encoder: the fine-tuned encoder with its facts; identity: what verification knows of the frozen one.
+    """
+
+    encoder: models.KinshipEncoder
+    identity: Calibration
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> "Kinship":
+        """The shipped model (kept for the next call), or one of one's own in the same format.
+
+        Raises:
+            ModelError: the file is missing, damaged, or of another version. CalibrationError: the
+            frozen encoder has no calibration.
+        """
+        return _loaded(Path(path or settings.KINSHIP))
+
+    def predict(self, a: images.Source, b: images.Source, explain: bool = True) -> KinshipAnswer:
+        """Say whether the people in two photos are related, by the largest face in each.
+
+        Args:
+            a, b: paths, bytes, binary file objects, or RGB uint8 arrays.
+            explain: also measure what each region of the faces carries (some tenths of a second).
+
+        Raises:
+            ImageError: a photo cannot be used. FaceError: no face in one.
+        """
+        clock = [time.perf_counter()]
+        facts = self.encoder.facts
+        found = embeddings.find_two(self.encoder, a, b)
+        clock.append(time.perf_counter())
+        crops = np.stack([each.crop for each in found])
+        first, second = self.encoder.embed(crops)
+        probability = float(self.encoder.probability(metrics.cosine(first, second)))
+        same_person = self._same_person(found)
+        clock.append(time.perf_counter())
+        landmarks = np.stack([embeddings.landmarks_in_crop(self.encoder, each.face) for each in found])
+        regions = explanation.explain(self.encoder, crops, landmarks) if explain else None
+        clock.append(time.perf_counter())
+        steps = dict(zip(("faces", "kinship", "regions"), np.diff(clock).tolist(), strict=True))
+        return KinshipAnswer(
+            probability >= facts["threshold"], probability, facts["threshold"],
+            Interval(**facts["rates"]["kin_rejected"]), Interval(**facts["rates"]["strangers_accepted"]),
+            same_person, tuple(each.face for each in found), tuple(each.count for each in found), regions,
+            facts["name"], facts["version"], {**steps, "total": clock[-1] - clock[0]}, crops)
+
+    def _same_person(self, found: Sequence[embeddings.FoundFace]) -> SamePerson:
+        """What verification says: the frozen encoder, on faces aligned for it."""
+        frozen = self.encoder.backbone
+        crops = np.stack([embeddings.align(frozen, each.photo, each.face) for each in found])
+        distance = max(0.0, float(1 - metrics.cosine(*frozen.embed(crops))))
+        threshold = self.identity.threshold()
+        return SamePerson(distance <= threshold, distance, threshold,
+                          float(self.identity.probability(distance, "relatives")))
+
+
+@functools.cache
+def _loaded(path: Path) -> Kinship:
+    encoder = models.load_shipped(path)
+    return Kinship(encoder, calibration.load(backbones.get(encoder.backbone.name)))
+
+
+# --- making one ---------------------------------------------------------------------------------
+
+CHUNK = 128  # photos decoded and searched at a time
+FOLD_PAIRS = 3000  # of kin, and as many of strangers, from each fold
+
+
+def embed_faces(encoder: models.KinshipEncoder, paths: Sequence[str | Path],
+                progress: bool = True) -> pd.DataFrame:
+    """Embeddings of many photos the way :meth:`Kinship.predict` takes them, a row each, by path.
+
+    Where no face is found, the whole photo is taken: what a crop of a face is anyway.
+    """
+    names, parts = sorted({str(path) for path in paths}), []
+    with tqdm(total=len(names), desc="Finding and embedding faces", unit="photo", disable=not progress) as bar:
+        for start in range(0, len(names), CHUNK):
+            faces, _ = embeddings.aligned_faces(encoder, names[start:start + CHUNK])
+            parts.append(encoder.embed(faces))
+            bar.update(len(faces))
+    return pd.DataFrame(np.concatenate(parts), names)
+
+
+def cosines(encoder: models.KinshipEncoder, a: Sequence[str | Path], b: Sequence[str | Path],
+            progress: bool = True) -> np.ndarray:
+    """Cosine of each pair of photos, given by path: ``(n,)``."""
+    found = embed_faces(encoder, [*a, *b], progress)
+    return metrics.cosine(*(found.loc[[str(path) for path in side]].to_numpy() for side in (a, b)))
+
+
+def assemble(dataset: Dataset, encoders: list[models.KinshipEncoder], name: str, averaged: bool = True,
+             resamples: int = 1000, progress: bool = True) -> tuple[list[models.KinshipEncoder], dict]:
+    """Make one model of encoders that were trained apart: what :func:`models.save_shipped` writes.
+
+    Threshold and probabilities come from the folds that the encoders were watched on, each from its
+    own; what they are worth is measured on the held-out families. All photos take the users' way.
+
+    Args:
+        encoders: from :func:`training.fit_encoder`, of one backbone.
+        averaged: take the mean of their weights (a model soup: Wortsman et al., ICML 2022), as small and
+            as fast as one of them; else keep all, and take the mean of their cosines.
+
+    Returns:
+        the encoders to write, rounded to half precision, and the facts.
+
+    Raises:
+        ModelError: encoders of different backbones.
+    """
+    first = encoders[0].facts
+    if any(encoder.facts["fingerprint"] != first["fingerprint"] for encoder in encoders):
+        raise ModelError("These encoders are of different backbones; name encoders of one.")
+    facts = {"name": name, "version": __version__, **{key: first[key] for key in (
+        "encoder", "fingerprint", "preprocessing", "data", "settings")}, "averaged": averaged}
+    facts["members"] = [{key: encoder.facts[key] for key in ("fold", "seed", "val_auc")} for encoder in encoders]
+    labels, scores = _on_own_folds(dataset, encoders, progress)
+    facts["logistic"] = metrics.fit_logistic(labels, scores)
+    kept = [_mean_of_weights(encoders)] if averaged else list(encoders)
+    facts["threshold"] = metrics.best_threshold(labels, _as_one(kept, facts).probability(scores))
+    facts["before_rounding"] = _measured(dataset, _as_one(kept, facts), 2, progress)["report"]["auc"]["value"]
+    for encoder in kept:
+        encoder.model.set_weights([weight.astype(np.float16) for weight in encoder.model.get_weights()])
+    return kept, facts | _measured(dataset, _as_one(kept, facts), resamples, progress)
+
+
+def _as_one(encoders: list[models.KinshipEncoder], facts: dict) -> models.KinshipEncoder:
+    model = encoders[0].model if len(encoders) == 1 else models.joined(encoders)
+    return models.KinshipEncoder(model, facts, encoders[0].backbone)
+
+
+def _mean_of_weights(encoders: list[models.KinshipEncoder]) -> models.KinshipEncoder:
+    mean = models.KinshipEncoder(encoders[0].backbone.build(None), encoders[0].facts, encoders[0].backbone)
+    several = zip(*(encoder.model.get_weights() for encoder in encoders), strict=True)
+    mean.model.set_weights([np.mean(each, 0) for each in several])
+    return mean
+
+
+def _on_own_folds(dataset: Dataset, encoders: list[models.KinshipEncoder],
+                  progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and cosines of pairs of families that the encoder had no part in training on."""
+    labels, scores, folds = [], [], pairs.folds_for(dataset)
+    for encoder in encoders:
+        watched = training.fold_protocol(dataset, folds, encoder.facts["fold"], FOLD_PAIRS)
+        labels.append(watched["is_related"].to_numpy())
+        scores.append(cosines(encoder, *_paths(dataset, watched), progress))
+    return np.concatenate(labels), np.concatenate(scores)
+
+
+def _paths(dataset: Dataset, table: pd.DataFrame) -> list[list[Path]]:
+    return [dataset.paths(table[column]) for column in ("photo_a", "photo_b")]
+
+
+def _measured(dataset: Dataset, encoder: models.KinshipEncoder, resamples: int, progress: bool) -> dict:
+    """What the held-out families say: the report, error rates, and who is taken for kin."""
+    protocol, identity = pairs.protocol_for(dataset), pairs.identity_protocol_for(dataset)
+    threshold, labels = encoder.facts["threshold"], protocol["is_related"].to_numpy()
+    probability, other = (encoder.probability(cosines(encoder, *_paths(dataset, table), progress))
+                          for table in (protocol, identity))
+    report = evaluation.evaluate(encoder.facts["name"], protocol, probability, threshold, True, resamples)
+
+    def rate(table, outcome, wanted):
+        families = (side[wanted] for side in pairs.pair_families(table))
+        return metrics.rate_interval(outcome[wanted], *families, resamples).to_dict()
+
+    accepted = probability >= threshold
+    return {"report": report.to_dict(),
+            "rates": {"kin_rejected": rate(protocol, ~accepted, labels == 1),
+                      "strangers_accepted": rate(protocol, accepted, labels == 0)},
+            "taken_for_kin": {kind: rate(identity, other >= threshold, (identity["kind"] == kind).to_numpy())
+                              for kind in pairs.KINDS},
+            "reliability": np.round(metrics.reliability(labels, probability), 4).tolist()}
