@@ -112,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("pairs", type=Path, metavar="PAIRS", help="KinFaceW archive or folder, or a list of RFIW")
     verb.add_argument("--photos", type=Path, metavar="DIR",
                       help="the folder that the paths in a list of RFIW start from")
-    verb.add_argument("--model", type=Path, help="default: models/kinship.npz, which comes with the course")
+    verb.add_argument("--model", type=Path, help="file of: ship (default: models/kinship.npz)")
 
     verb = _verb(verbs, evaluate, "score the frozen encoder and the trained model on the held-out families",
                  "evaluate --model head.keras --json")
@@ -157,7 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
                  data=False)
     verb.add_argument("a", type=Path, metavar="A")
     verb.add_argument("b", type=Path, metavar="B")
-    verb.add_argument("--model", type=Path, help="default: models/kinship.npz, which comes with the course")
+    verb.add_argument("--model", type=Path, help="file of: ship (default: models/kinship.npz)")
     verb.add_argument("--figure", type=Path, metavar="PNG", help="also draw which regions carry the answer")
 
     verb = _verb(verbs, calibrate, "choose thresholds for verify on training families, and measure them",
