@@ -19,6 +19,7 @@ from utils.training import FinetuneSettings
 
 ROWS = {BASE: {}, "more pairs": {"pairs": 8}, "slower": {"learning_rate": 1e-6},
         "no averaging": {"averaging": 0.0}}
+COHORT = np.random.default_rng(1).normal(size=(20, 5))
 HOW = FinetuneSettings(pairs=4, steps=2, warmup=1, check_every=2, fold_pairs=30)
 
 
@@ -41,6 +42,9 @@ class Fitted:
         assert faces.dtype == np.uint8 and faces.shape[1:] == (12, 12, 3)
         return projected(faces, (*self.key, mirrored))
 
+    def similarity(self, a, b):
+        return metrics.csls(a, b, COHORT)
+
 
 class Head:
     """What stands in for a trained head."""
@@ -54,16 +58,22 @@ class Head:
 
 @pytest.fixture(scope="module")
 def toy():
-    """A backbone of which only the name and the size are asked."""
-    return types.SimpleNamespace(name="toy", input_size=12)
+    """A backbone that is not built."""
+    return types.SimpleNamespace(name="toy", input_size=12, build=lambda: None)
 
 
 @pytest.fixture
-def trainings(families, monkeypatch, pixels):
+def trainings(families, monkeypatch, pixels, toy):
     """What is trained, in order; fakes stand in for the trainings."""
     def fit_encoder(dataset, backbone, fold, seed, how, verbose):
         asked.append((fold, seed, how))
-        return Fitted(fold, seed, how), {}
+        fitted = Fitted(fold, seed, how)
+        fitted.backbone = backbone
+        return fitted, {}
+
+    def frozen_cohort(encoder, dataset, families):
+        assert encoder.backbone is toy and set(families) < set(datasets.split_families(dataset)[0])
+        return -COHORT
 
     def fit_head(dataset, rows, backbone, fold, seed, verbose):
         assert rows.shape == (len(dataset.photos), 5) and np.isfinite(rows).all()
@@ -74,6 +84,7 @@ def trainings(families, monkeypatch, pixels):
     monkeypatch.setattr(ablation, "ROWS", ROWS)
     monkeypatch.setattr(training, "fit_encoder", fit_encoder)
     monkeypatch.setattr(training, "fit_head", fit_head)
+    monkeypatch.setattr(training, "cohort", frozen_cohort)
     monkeypatch.setattr(training, "decoded", lambda dataset, chosen: [pixels])
     monkeypatch.setattr(embeddings, "embed_photos", lambda backbone, paths, progress: projected(
         pixels[[families.paths(families.photos["path"]).index(path) for path in paths]], "frozen"))
@@ -128,15 +139,19 @@ def test_figures_are_those_by_hand(families, toy, trainings, pixels, tmp_path):
     def cosine(each):
         return lambda a, b: metrics.cosine(each[a], each[b])
 
+    def against(each, cohort=COHORT):
+        return lambda a, b: metrics.csls(each[a], each[b], cohort)
+
     def head(each):
         return lambda a, b: Head(each).score(each[a], each[b])
 
-    expected = {BASE: cosine(ours), "more pairs": cosine(larger),
-                "ours without the mirror image": cosine(plain),
+    expected = {BASE: against(ours), "more pairs": against(larger), "ours without the cohort": cosine(ours),
+                "ours without the mirror image": against(plain),
+                "frozen encoder, cosine against a cohort": against(frozen, -COHORT),
                 "frozen encoder, cosine": cosine(frozen), "frozen encoder, head": head(frozen),
                 "ours, head on its embeddings": head(ours),
                 "ours and the frozen head, mean rank":
-                    lambda a, b: rankdata(head(frozen)(a, b)) + rankdata(cosine(ours)(a, b))}
+                    lambda a, b: rankdata(head(frozen)(a, b)) + rankdata(against(ours)(a, b))}
     assert set(rows) == set(expected)
     for name, scores in expected.items():
         found = rows[name]["1"]

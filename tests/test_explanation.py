@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from utils import detection, eigenfaces, explanation, models
+from utils import detection, eigenfaces, explanation, metrics, models
 from utils.explanation import DONORS, REGIONS, Explanation, donor_faces, exchange, region_masks
 
 SIZE = 150
@@ -151,7 +151,8 @@ def test_donors_are_the_same_faces_of_nobody_each_time(backbone):
 
 def toy(embed, logistic=(-1.0, 5.0)):
     """What stands in for an encoder whose embeddings can be computed by hand."""
-    return types.SimpleNamespace(embed=lambda faces: embed(np.asarray(faces, float)), facts={"logistic": logistic},
+    return types.SimpleNamespace(embed=lambda faces: embed(np.asarray(faces, float)), similarity=metrics.cosine,
+                                 log_odds=lambda cosines: logistic[0] + logistic[1] * cosines,
                                  backbone=types.SimpleNamespace(name="dlib-resnet"))
 
 

@@ -1,5 +1,6 @@
 """The kinship model answers as each step by hand does, says what that is worth, and believes no file blindly."""
 
+import dataclasses
 import io
 import json
 import pickle
@@ -141,6 +142,17 @@ def test_several_members_are_joined_and_their_cosine_is_the_mean_of_the_members(
     assert_allclose(metrics.cosine(*np.split(found, 2)), np.mean(cosines, 0), atol=1e-5)
     assert_allclose(loaded.score(*np.split(found, 2)),
                     1 / (1 + np.exp(2.5 - 3 * np.mean(cosines, 0))), atol=1e-5)
+
+
+def test_cohort_is_shipped_in_half_precision(small, three, tmp_path, faces):
+    cohort = np.random.default_rng(3).normal(size=(40, 6)).astype(np.float32)
+    models.save_shipped(three[:1], three[0].facts, tmp_path / "k.npz", cohort)
+    loaded = models.load_shipped(tmp_path / "k.npz")
+    assert loaded.cohort.dtype == np.float32
+    assert_array_equal(loaded.cohort, cohort.astype(np.float16).astype(np.float32))
+    a, b = np.split(loaded.embed(faces), 2)
+    assert_allclose(loaded.score(a, b), loaded.probability(metrics.csls(a, b, cohort)), atol=1e-3)
+    assert np.abs(loaded.score(a, b) - loaded.probability(metrics.cosine(a, b))).max() > 0.01
 
 
 def test_joining_keeps_the_order_and_the_members_as_they_are(three, faces):
@@ -561,9 +573,9 @@ def test_each_photo_is_embedded_once_as_users_ones_or_whole_where_nobody_is(mode
     assert_allclose(table.loc[[str(album[name]) for name in "dbc"]], expected, atol=1e-4)
 
 
-def test_cosines_follow_the_pairs_and_equal_the_answer(model, album, embedded):
+def test_similarities_follow_the_pairs_and_equal_the_answer(model, album, embedded):
     a, b = [[album[name] for name in names] for names in ("ddbc", "badd")]
-    found = kinship.cosines(model.encoder, a, [str(path) for path in b], progress=False)
+    found = kinship.similarities(model.encoder, a, [str(path) for path in b], progress=False)
     assert embedded == [4] and found.shape == (4,)
     for place in (0, 1):
         answer = model.predict(a[place], b[place], explain=False)
@@ -583,19 +595,22 @@ def a_face_in_the_middle(photos, *_):
 
 
 def by_hand(encoder, dataset, table, mirrored=True):
-    """Cosine of each pair of a table."""
+    """Similarity of each pair of a table."""
     found = []
     for column in ("photo_a", "photo_b"):
         read = [images.read(path) for path in dataset.paths(table[column])]
         crops = [detection.align(photo, face.landmarks, encoder.template, 12)
                  for photo, (face,) in zip(read, a_face_in_the_middle(read), strict=True)]
         found.append(encoder.embed(np.stack(crops), mirrored=mirrored))
-    return metrics.cosine(*found)
+    return encoder.similarity(*found)
 
 
-def trained(backbone, seed, fold):
-    return member(backbone, seed, fold=fold, seed=seed, val_auc=0.5 + seed / 100, data="synthetic",
-                  settings={"steps": 2})
+def trained(backbone, seed, fold, families):
+    encoder = member(backbone, seed, fold=fold, seed=seed, val_auc=0.5 + seed / 100, data="synthetic",
+                     settings={"steps": 2})
+    folds = pairs.folds_for(families)
+    encoder.cohort = training.cohort(encoder, families, list(folds.loc[folds["fold"] != fold, "family"]))
+    return encoder
 
 
 @pytest.fixture(scope="module")
@@ -615,10 +630,10 @@ def few(families):
 @pytest.fixture(scope="module", params=[True, False], ids=["averaged", "side-by-side"])
 def assembled(request, families, few, small):
     """Two encoders as they were, what was made of them, and the facts."""
-    given = [trained(small, 1, 0), trained(small, 2, 3)]
+    given = [trained(small, 1, 0, families), trained(small, 2, 3, families)]
     exact = [each.model.get_weights() for each in given]
-    kept, facts = kinship.assemble(families, given, "both", request.param, resamples=5, progress=False)
-    return types.SimpleNamespace(averaged=request.param, exact=exact, kept=kept, facts=facts)
+    kept, facts, cohort = kinship.assemble(families, given, "both", request.param, resamples=5, progress=False)
+    return types.SimpleNamespace(averaged=request.param, exact=exact, kept=kept, facts=facts, cohort=cohort)
 
 
 def rounded(weights):
@@ -640,7 +655,7 @@ def test_logistic_and_threshold_are_those_of_each_encoders_own_fold(assembled, f
     for seed, fold in ((1, 0), (2, 3)):
         watched = training.fold_protocol(families, pairs.folds_for(families), fold, 40)
         labels.append(watched["is_related"])
-        scores.append(by_hand(member(small, seed), families, watched))
+        scores.append(by_hand(trained(small, seed, fold, families), families, watched))
     labels, scores = np.concatenate(labels), np.concatenate(scores)
     shift, slope = assembled.facts["logistic"]
     assert_allclose((shift, slope), metrics.fit_logistic(labels, scores), atol=2e-3)
@@ -652,6 +667,7 @@ def final_probabilities(assembled, families, table):
     """Of the pairs of a table, by what is kept: the one mean, or the members joined."""
     whole = assembled.kept[0] if assembled.averaged else models.KinshipEncoder(
         models.joined(assembled.kept), {}, assembled.kept[0].backbone)
+    whole = dataclasses.replace(whole, cohort=assembled.cohort)
     shift, slope = assembled.facts["logistic"]
     return 1 / (1 + np.exp(-(shift + slope * by_hand(whole, families, table))))
 
@@ -688,15 +704,24 @@ def test_facts_say_what_it_was_made_of_and_make_a_file_that_can_be_read(assemble
                     "fingerprint": small.fingerprint, "averaged": assembled.averaged,
                     "settings": {"steps": 2}, "members": [{"fold": 0, "seed": 1, "val_auc": 0.51},
                                                           {"fold": 3, "seed": 2, "val_auc": 0.52}]} == facts
-    models.save_shipped(assembled.kept, facts, tmp_path / "both.npz")
+    models.save_shipped(assembled.kept, facts, tmp_path / "both.npz", assembled.cohort)
     loaded = models.load_shipped(tmp_path / "both.npz")
+    assert_array_equal(loaded.cohort, assembled.cohort)
     assert loaded.facts == json.loads(json.dumps(facts)) and len(json.dumps(facts)) < 4000
     expected = np.hstack([each.embed(faces, mirrored=False) for each in assembled.kept])
     assert_allclose(loaded.embed(faces, mirrored=False), metrics.normalise(expected), atol=1e-5)
 
 
+def test_cohort_is_that_of_all_training_families_by_what_is_kept(assembled, families):
+    learnt = list(pairs.folds_for(families)["family"])
+    whole = models.KinshipEncoder(models.joined(assembled.kept), {}, assembled.kept[0].backbone)
+    assert assembled.cohort.shape == (len(learnt), whole.embedding_size)
+    assert_allclose(assembled.cohort, training.cohort(whole, families, learnt), atol=2e-3)
+    assert_array_equal(assembled.cohort, rounded([assembled.cohort])[0])
+
+
 def test_encoders_of_different_backbones_are_refused(families, small):
-    other = trained(small, 2, 3)
+    other = trained(small, 2, 3, families)
     other.facts["fingerprint"] = "small-kin-unit-000000000000"
     with pytest.raises(ModelError, match=r"^These encoders are of different backbones; name encoders of one\.$"):
-        kinship.assemble(families, [trained(small, 1, 0), other], "both")
+        kinship.assemble(families, [trained(small, 1, 0, families), other], "both")

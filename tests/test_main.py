@@ -1053,11 +1053,11 @@ def relatives(tmp_path_factory):
 
 def test_relations_are_scored_by_the_folds_and_at_the_threshold(run, relatives, shipped):
     from utils import evaluation
-    from utils.kinship import Kinship, cosines
+    from utils.kinship import Kinship, similarities
 
     facts = run("relations", relatives.archive, "--model", shipped, "--json")
     listed, encoder = datasets.load_kinfacew(relatives.folder), Kinship.load(shipped).encoder
-    scores = encoder.probability(cosines(encoder, listed.paths("photo_a"), listed.paths("photo_b"), False))
+    scores = encoder.probability(similarities(encoder, listed.paths("photo_a"), listed.paths("photo_b"), False))
     assert (facts["pairs"], facts["model"]) == (str(relatives.archive), "hand-made")
     names = ["father-son", "father-daughter", "mother-son", "mother-daughter", "mean"]
     for name, expected in (("at its threshold", evaluation.by_relation(listed.pairs, scores, 0.5)),

@@ -386,6 +386,37 @@ def test_cosine_by_hand():
     assert_allclose(metrics.cosine(a, b), [0.96, 0, -1], atol=1e-12)
 
 
+def test_csls_takes_from_the_cosine_what_each_side_has_with_its_nearest_of_the_cohort():
+    a, b = np.array([[3.0, 4], [1, 0]]), np.array([[4.0, 3], [0, 5]])
+    cohort = np.array([[1.0, 0], [0, 2], [-1, 0]])  # cosines with a: 0.6, 0.8, −0.6 and 1, 0, −1
+    expected = [0.96 - (0.7 + 0.7) / 2, 0 - (0.5 + 0.5) / 2]
+    assert_allclose(metrics.csls(a, b, cohort, neighbours=2), expected, atol=1e-12)
+    assert_allclose(metrics.csls(b, a, cohort, neighbours=2), expected, atol=1e-12)
+    assert_allclose(metrics.csls(a[0], b[0], cohort, 1), 0.96 - 0.8, atol=1e-12)
+
+
+def test_csls_takes_the_whole_of_a_cohort_that_is_smaller_and_any_shape():
+    rng = np.random.default_rng(0)
+    a, b, cohort = rng.normal(size=(2, 5, 4)), rng.normal(size=4), rng.normal(size=(6, 4))
+    found = metrics.csls(a, b, cohort)
+    mean = metrics.normalise(cohort).mean(0)
+    expected = metrics.cosine(a, b) - (metrics.normalise(a) @ mean + metrics.normalise(b) @ mean) / 2
+    assert found.shape == (2, 5)
+    assert_allclose(found, expected, atol=1e-12)
+
+
+def test_csls_tells_kin_among_faces_that_are_near_everybody():
+    rng = np.random.default_rng(1)
+    common = rng.random(600) < 0.5  # half of the people look like most of the cohort
+    centre, cohort = np.r_[4.0, np.zeros(15)], np.r_[4.0, np.zeros(15)] + rng.normal(size=(40, 16))
+    a = rng.normal(size=(600, 16)) + common[:, None] * centre
+    b = rng.normal(size=(600, 16)) + common[:, None] * centre
+    kin = rng.random(600) < 0.5
+    b[kin] = 0.65 * b[kin] + 0.35 * a[kin]
+    aucs = [metrics.roc_auc(kin, scores) for scores in (metrics.cosine(a, b), metrics.csls(a, b, cohort))]
+    assert aucs[1] > aucs[0] + 0.05
+
+
 def test_normalised_rows_have_length_one_and_zeros_stay_zeros():
     assert_allclose(metrics.normalise(np.array([[3.0, 4], [0, 0]])), [[0.6, 0.8], [0, 0]])
 

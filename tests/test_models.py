@@ -1,6 +1,8 @@
 """The pair networks are symmetric, and their files carry all that is needed to use them."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 import types
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from keras import layers
 from numpy.testing import assert_allclose, assert_array_equal
 
-from utils import backbones, images, models
+from utils import backbones, images, metrics, models
 from utils.errors import BackboneError, ImageError, ModelError
 
 
@@ -776,6 +778,17 @@ def test_encoder_scores_photos_as_their_embeddings_one_by_one(encoder, photo_pai
     assert len(np.unique(scores)) == 6 and len(reads) == len(set(reads)) == 9
 
 
+def test_with_a_cohort_similarity_is_the_cosine_less_what_either_has_with_its_nearest(encoder, faces):
+    embeddings = encoder.embed(faces)
+    a, b = embeddings[:3], embeddings[3:6]
+    assert_array_equal(encoder.similarity(a, b), metrics.cosine(a, b))
+    against = dataclasses.replace(encoder, cohort=np.random.default_rng(2).normal(size=(30, 8)).astype(np.float32))
+    expected = metrics.csls(a, b, against.cohort)
+    assert_array_equal(against.similarity(a, b), expected)
+    assert_allclose(against.score(a, b), 1 / (1 + np.exp(3.5 - 7.25 * expected)), rtol=1e-5)
+    assert np.abs(against.score(a, b) - encoder.score(a, b)).min() > 0.01
+
+
 def test_no_photos_give_no_scores(encoder):
     assert encoder.embed(np.empty((0, 16, 16, 3), np.uint8)).shape == (0, 8)
     assert encoder.score_photos([], [], progress=False).shape == (0,)
@@ -794,6 +807,19 @@ def test_encoder_survives_the_round_trip(registered, saved_encoder, encoder, fac
     a, b = encoder.embed(faces[:3]), encoder.embed(faces[3:6])
     assert_array_equal(loaded.score(a, b), encoder.score(a, b))
     assert [path.name for path in saved_encoder.parent.iterdir()] == ["encoder.keras"]
+
+
+def test_cohort_survives_the_round_trip_and_a_damaged_one_is_named(registered, encoder, tmp_path):
+    path, cohort = tmp_path / "encoder.keras", np.random.default_rng(2).normal(size=(30, 8)).astype(np.float32)
+    encoder.save(path)
+    assert models.load_encoder(path).cohort is None
+    dataclasses.replace(encoder, cohort=cohort).save(path)
+    assert_array_equal(models.load_encoder(path).cohort, cohort)
+    encoder.save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(models.COHORT, b"no array")
+    with pytest.raises(ModelError, match=re.escape(f"{path} is not a whole kinship model; train it again")):
+        models.load_encoder(path)
 
 
 def test_file_of_an_encoder_is_told_from_the_others(saved_encoder, saved, saved_toys, backbone):

@@ -734,7 +734,7 @@ def test_encoder_fold_auc_is_that_of_the_encoder_that_is_kept_and_embeds_a_photo
     embed = encoder.embed
     monkeypatch.setattr(encoder, "embed", counted)
     watch, logs = training.EncoderFoldAUC(encoder, faces, a, b, labels), {}
-    assert_allclose(watch.cosines(), alone, atol=1e-6)
+    assert_allclose(watch.similarities(), alone, atol=1e-6)
     assert seen == [6]  # the photos 0, 1, 2, 3, 5, 8
     watch.on_epoch_end(0, logs)
     assert logs == {"val_auc": pytest.approx(roc_auc_score(labels, alone), abs=1e-9)}
@@ -787,25 +787,29 @@ def short(families):
 
 
 @pytest.fixture(scope="module")
-def fold_cosines(families):
-    """A function that gives the watched fold's labels, and the cosines of an encoder."""
+def embedded_pairs(families):
+    """A function that gives the watched fold's labels, and the embeddings of both sides by an encoder."""
     watched = training.fold_protocol(families, pairs.folds_for(families), 2, FINE.fold_pairs)
     a, b = (np.stack(images.read_many(families.paths(watched[side]), 12)) for side in ("photo_a", "photo_b"))
 
-    def cosines(encoder):
-        return watched["is_related"].to_numpy(), (encoder.embed(a) * encoder.embed(b)).sum(1)
-    return cosines
+    def embedded(encoder):
+        return watched["is_related"].to_numpy(), encoder.embed(a), encoder.embed(b)
+    return embedded
 
 
-def test_encoder_learns_kin_on_families_it_has_not_seen(fine, fold_cosines):
-    untrained = roc_auc_score(*fold_cosines(models.KinshipEncoder(Small().build(), {}, Small())))
+def auc_of_cosines(labels, a, b):
+    return roc_auc_score(labels, (a * b).sum(1))
+
+
+def test_encoder_learns_kin_on_families_it_has_not_seen(fine, embedded_pairs):
+    untrained = auc_of_cosines(*embedded_pairs(models.KinshipEncoder(Small().build(), {}, Small())))
     assert list(fine.history) == ["loss", "val_auc"] and len(fine.history["loss"]) == 3
     assert fine.history["val_auc"][-1] > untrained + 0.03
     assert fine.history["loss"][-1] < fine.history["loss"][0] - 0.2
 
 
-def test_last_fold_auc_is_that_of_the_encoder_that_is_given_back(fine, fold_cosines):
-    assert fine.history["val_auc"][-1] == pytest.approx(roc_auc_score(*fold_cosines(fine.encoder)), abs=1e-3)
+def test_last_fold_auc_is_that_of_the_encoder_that_is_given_back(fine, embedded_pairs):
+    assert fine.history["val_auc"][-1] == pytest.approx(auc_of_cosines(*embedded_pairs(fine.encoder)), abs=1e-3)
     assert len(set(fine.history["val_auc"])) == 3
 
 
@@ -815,14 +819,33 @@ def test_facts_of_an_encoder_say_how_it_was_trained(fine, families):
         "kind": "fine-tuned encoder", "version": __version__, "data": "synthetic", "encoder": "toy-small",
         "fingerprint": "toy-small-unit-0123456789ab", "preprocessing": "unit", "seed": 8, "fold": 2,
         "families": int((in_folds != 2).sum()), "settings": dataclasses.asdict(FINE), "pairs": 9 * 8,
-        "val_auc": round(fine.history["val_auc"][-1], 4), "logistic": fine.facts["logistic"],
+        "val_auc": fine.facts["val_auc"], "logistic": fine.facts["logistic"],
         "threshold": fine.facts["threshold"]}
 
 
-def test_probabilities_and_threshold_of_an_encoder_are_those_of_its_fold(fine, fold_cosines):
-    labels, cosines = fold_cosines(fine.encoder)
-    probability = fine.encoder.probability(cosines)
-    assert fine.facts["logistic"] == pytest.approx(metrics.fit_logistic(labels, cosines), rel=0.02)
+def test_cohort_of_an_encoder_is_the_mean_embedding_of_each_family_it_learnt_from(fine, families, monkeypatch):
+    folds = pairs.folds_for(families)
+    learnt = folds.loc[folds["fold"] != 2, "family"]
+    faces, in_family = training.decoded(families, [Small()])[0], families.photos["family"]
+    of_family = {family: faces[in_family == family] for family in learnt}
+    expected = metrics.normalise(np.stack([fine.encoder.embed(of_family[family]).mean(0) for family in learnt]))
+    assert fine.encoder.cohort.dtype == np.float32
+    assert_allclose(fine.encoder.cohort, training.cohort(fine.encoder, families, list(learnt)), atol=1e-5)
+    monkeypatch.setattr(training, "COHORT_PHOTOS", 100)  # more than a family has
+    assert_allclose(training.cohort(fine.encoder, families, list(learnt)), expected, atol=1e-5)
+    monkeypatch.setattr(training, "COHORT_PHOTOS", 2)  # the first and the last of a family's photos
+    ends = metrics.normalise(np.stack([fine.encoder.embed(of_family[name][[0, -1]]).mean(0) for name in learnt]))
+    found = training.cohort(fine.encoder, families, [*learnt, "F9999"])
+    assert_allclose(found, ends, atol=1e-5)
+    assert np.abs(ends - expected).max() > 1e-3
+
+
+def test_probabilities_and_threshold_of_an_encoder_are_those_of_its_fold(fine, embedded_pairs):
+    labels, a, b = embedded_pairs(fine.encoder)
+    similarities = metrics.csls(a, b, fine.encoder.cohort)
+    probability = fine.encoder.probability(similarities)
+    assert fine.facts["val_auc"] == pytest.approx(roc_auc_score(labels, similarities), abs=1e-3)
+    assert fine.facts["logistic"] == pytest.approx(metrics.fit_logistic(labels, similarities), rel=0.02)
     assert fine.facts["threshold"] == pytest.approx(metrics.best_threshold(labels, probability), abs=5e-3)
     assert log_loss(labels, probability) < np.log(2) - 0.02, "no better than always one half"
 

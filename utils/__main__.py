@@ -335,8 +335,8 @@ def ship(options) -> dict:
 
     dataset = datasets.readable(synthetic.open_data(options.data))
     encoders = [models.load_encoder(path) for path in options.encoders]
-    kept, facts = kinship.assemble(dataset, encoders, options.name, not options.side_by_side)
-    models.save_shipped(kept, facts, options.out)
+    kept, facts, cohort = kinship.assemble(dataset, encoders, options.name, not options.side_by_side)
+    models.save_shipped(kept, facts, options.out, cohort)
     size = options.out.stat().st_size
     return {**facts, "out": str(options.out), "bytes": size,
             "text": f"{options.out}: {size / 1e6:.1f} MB, AUC {facts['report']['auc']['value']:.3f} on held-out "
@@ -346,12 +346,12 @@ def ship(options) -> dict:
 def relations(options) -> dict:
     """AUC and accuracy by relation."""
     from . import datasets, evaluation
-    from .kinship import Kinship, cosines
+    from .kinship import Kinship, similarities
 
     encoder = Kinship.load(options.model).encoder
     listed = (datasets.load_rfiw(options.pairs, options.photos) if options.photos
               else datasets.load_kinfacew(options.pairs))
-    scores = encoder.probability(cosines(encoder, listed.paths("photo_a"), listed.paths("photo_b")))
+    scores = encoder.probability(similarities(encoder, listed.paths("photo_a"), listed.paths("photo_b")))
     found = {"at its threshold": evaluation.by_relation(listed.pairs, scores, encoder.facts["threshold"])}
     if not options.photos:  # lists of RFIW have no folds
         found["by the folds"] = evaluation.by_relation(listed.pairs, scores)

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from . import detection, eigenfaces
-from .metrics import cosine
 from .models import CROP_LANDMARKS, KinshipEncoder
 
 REGIONS = ("eyes", "brows", "nose", "mouth", "jaw", "forehead")
@@ -83,8 +82,7 @@ def explain(encoder: KinshipEncoder, crops: np.ndarray, landmarks: np.ndarray) -
 
 
 def _log_odds(encoder: KinshipEncoder, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    shift, slope = encoder.facts["logistic"]
-    return shift + slope * cosine(a, b)
+    return encoder.log_odds(encoder.similarity(a, b))
 
 
 def region_masks(landmarks: np.ndarray, size: int) -> np.ndarray:

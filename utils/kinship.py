@@ -160,7 +160,7 @@ class Kinship:
         clock.append(time.perf_counter())
         crops = np.stack([each.crop for each in found])
         first, second = self.encoder.embed(crops)
-        probability = float(self.encoder.probability(metrics.cosine(first, second)))
+        probability = float(self.encoder.score(first, second))
         same_person = self._same_person(found)
         clock.append(time.perf_counter())
         landmarks = np.stack([embeddings.landmarks_in_crop(self.encoder, each.face) for each in found])
@@ -210,15 +210,16 @@ def embed_faces(encoder: models.KinshipEncoder, paths: Sequence[str | Path],
     return pd.DataFrame(np.concatenate(parts), names)
 
 
-def cosines(encoder: models.KinshipEncoder, a: Sequence[str | Path], b: Sequence[str | Path],
-            progress: bool = True) -> np.ndarray:
-    """Cosine of each pair of photos, given by path: ``(n,)``."""
+def similarities(encoder: models.KinshipEncoder, a: Sequence[str | Path], b: Sequence[str | Path],
+                 progress: bool = True) -> np.ndarray:
+    """Similarity of each pair of photos, given by path: ``(n,)``."""
     found = embed_faces(encoder, [*a, *b], progress)
-    return metrics.cosine(*(found.loc[[str(path) for path in side]].to_numpy() for side in (a, b)))
+    return encoder.similarity(*(found.loc[[str(path) for path in side]].to_numpy() for side in (a, b)))
 
 
 def assemble(dataset: Dataset, encoders: list[models.KinshipEncoder], name: str, averaged: bool = True,
-             resamples: int = 1000, progress: bool = True) -> tuple[list[models.KinshipEncoder], dict]:
+             resamples: int = 1000, progress: bool = True
+             ) -> tuple[list[models.KinshipEncoder], dict, np.ndarray]:
     """Make one model of encoders that were trained apart: what :func:`models.save_shipped` writes.
 
     Threshold and probabilities come from the folds that the encoders were watched on, each from its
@@ -230,7 +231,7 @@ def assemble(dataset: Dataset, encoders: list[models.KinshipEncoder], name: str,
             as fast as one of them; else keep all, and take the mean of their cosines.
 
     Returns:
-        the encoders to write, rounded to half precision, and the facts.
+        the encoders to write, rounded to half precision, the facts, and the cohort: all training families.
 
     Raises:
         ModelError: encoders of different backbones.
@@ -244,16 +245,14 @@ def assemble(dataset: Dataset, encoders: list[models.KinshipEncoder], name: str,
     labels, scores = _on_own_folds(dataset, encoders, progress)
     facts["logistic"] = metrics.fit_logistic(labels, scores)
     kept = [_mean_of_weights(encoders)] if averaged else list(encoders)
-    facts["threshold"] = metrics.best_threshold(labels, _as_one(kept, facts).probability(scores))
-    facts["before_rounding"] = _measured(dataset, _as_one(kept, facts), 2, progress)["report"]["auc"]["value"]
+    whole = models.KinshipEncoder(models.joined(kept), facts, kept[0].backbone)
+    whole.cohort = training.cohort(whole, dataset, list(pairs.folds_for(dataset)["family"]))
+    facts["threshold"] = metrics.best_threshold(labels, whole.probability(scores))
+    facts["before_rounding"] = _measured(dataset, whole, 2, progress)["report"]["auc"]["value"]
     for encoder in kept:
         encoder.model.set_weights([weight.astype(np.float16) for weight in encoder.model.get_weights()])
-    return kept, facts | _measured(dataset, _as_one(kept, facts), resamples, progress)
-
-
-def _as_one(encoders: list[models.KinshipEncoder], facts: dict) -> models.KinshipEncoder:
-    model = encoders[0].model if len(encoders) == 1 else models.joined(encoders)
-    return models.KinshipEncoder(model, facts, encoders[0].backbone)
+    whole.cohort = whole.cohort.astype(np.float16).astype(np.float32)
+    return kept, facts | _measured(dataset, whole, resamples, progress), whole.cohort
 
 
 def _mean_of_weights(encoders: list[models.KinshipEncoder]) -> models.KinshipEncoder:
@@ -265,12 +264,12 @@ def _mean_of_weights(encoders: list[models.KinshipEncoder]) -> models.KinshipEnc
 
 def _on_own_folds(dataset: Dataset, encoders: list[models.KinshipEncoder],
                   progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and cosines of pairs of families that the encoder had no part in training on."""
+    """Labels and similarities of pairs of families that the encoder had no part in training on."""
     labels, scores, folds = [], [], pairs.folds_for(dataset)
     for encoder in encoders:
         watched = training.fold_protocol(dataset, folds, encoder.facts["fold"], FOLD_PAIRS)
         labels.append(watched["is_related"].to_numpy())
-        scores.append(cosines(encoder, *_paths(dataset, watched), progress))
+        scores.append(similarities(encoder, *_paths(dataset, watched), progress))
     return np.concatenate(labels), np.concatenate(scores)
 
 
@@ -282,7 +281,7 @@ def _measured(dataset: Dataset, encoder: models.KinshipEncoder, resamples: int, 
     """What the held-out families say: the report, error rates, and who is taken for kin."""
     protocol, identity = pairs.protocol_for(dataset), pairs.identity_protocol_for(dataset)
     threshold, labels = encoder.facts["threshold"], protocol["is_related"].to_numpy()
-    probability, other = (encoder.probability(cosines(encoder, *_paths(dataset, table), progress))
+    probability, other = (encoder.probability(similarities(encoder, *_paths(dataset, table), progress))
                           for table in (protocol, identity))
     report = evaluation.evaluate(encoder.facts["name"], protocol, probability, threshold, True, resamples)
 

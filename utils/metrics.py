@@ -214,6 +214,23 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (normalise(a) * normalise(b)).sum(-1)
 
 
+def csls(a: np.ndarray, b: np.ndarray, cohort: np.ndarray, neighbours: int = 10) -> np.ndarray:
+    """Cosine minus what either side has with its nearest neighbours in a cohort, on average: ``(...)``.
+
+    Half the cross-domain similarity local scaling of Conneau et al. (ICLR 2018); in speaker verification,
+    the shift of adaptive score normalisation. A common kind of face is near many strangers, a rare one
+    near none: the same cosine says less of the first.
+
+    Args:
+        a, b: ``(..., d)``. cohort: embeddings ``(members, d)`` of others.
+        neighbours: how many of the cohort count; all of a smaller one.
+    """
+    nearest = min(neighbours, len(cohort))
+    crowd = [np.partition(normalise(x) @ normalise(cohort).T, -nearest, -1)[..., -nearest:].mean(-1)
+             for x in (a, b)]
+    return cosine(a, b) - (crowd[0] + crowd[1]) / 2
+
+
 def normalise(embeddings: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1."""
     return embeddings / np.maximum(np.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)

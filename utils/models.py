@@ -16,9 +16,10 @@ from . import images
 from .backbones import Backbone, get
 from .errors import ModelError
 from .files import atomic
-from .metrics import cosine, normalise
+from .metrics import cosine, csls, normalise
 
 FACTS = "kinship.json"
+COHORT = "cohort.npy"
 KINDS = {"head": "backbone", "network": "backbones", "encoder": "encoder"}  # and the fact that only it has
 _OTHERWISE = "{} was trained on photos preprocessed as {}, which this version no longer does; train it again."
 _BROKEN = "{} is not a whole kinship model; train it again with: python -m utils train"
@@ -193,7 +194,10 @@ class TrainedModel:
         with atomic(keras_path(path)) as temporary:
             self.model.save(temporary)
             with zipfile.ZipFile(temporary, "a") as archive:
-                archive.writestr(FACTS, json.dumps(self.facts, indent=2))
+                self._add_to(archive)
+
+    def _add_to(self, archive: zipfile.ZipFile) -> None:
+        archive.writestr(FACTS, json.dumps(self.facts, indent=2))
 
 
 def _in_parts(head, inputs: Sequence[np.ndarray], size: int = 4096) -> np.ndarray:
@@ -233,9 +237,15 @@ class KinshipModel(TrainedModel):
 
 @dataclass
 class KinshipEncoder(TrainedModel):
-    """A fine-tuned encoder: ``model`` embeds preprocessed faces, and relatives are near each other."""
+    """A fine-tuned encoder: ``model`` embeds preprocessed faces, and relatives are near each other.
+
+    Attributes:
+        cohort: embeddings ``(families, d)`` of training families, against which a pair is compared (see
+            :func:`metrics.csls`); None: pairs are compared by their cosine alone.
+    """
 
     backbone: Backbone
+    cohort: np.ndarray | None = None
 
     @functools.cached_property
     def _forward(self):
@@ -273,14 +283,22 @@ class KinshipEncoder(TrainedModel):
                  for view in (faces, faces[:, :, ::-1])[:1 + mirrored]]
         return normalise(sum(normalise(view) for view in views))
 
-    def probability(self, cosines: np.ndarray) -> np.ndarray:
-        """Probability of kin of a cosine of two embeddings: Platt's scaling (1999), from the facts."""
+    def similarity(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """How near the embeddings ``(..., d)`` of two photos are, whichever comes first: ``(...)``."""
+        return cosine(a, b) if self.cohort is None else csls(a, b, self.cohort)
+
+    def log_odds(self, similarity: np.ndarray) -> np.ndarray:
+        """Log-odds of kin of a similarity, kin and strangers as likely beforehand: Platt's scaling (1999)."""
         shift, slope = self.facts["logistic"]
-        return 1 / (1 + np.exp(-(shift + slope * np.asarray(cosines, np.float64))))
+        return shift + slope * np.asarray(similarity, np.float64)
+
+    def probability(self, similarity: np.ndarray) -> np.ndarray:
+        """The same as a probability in [0, 1]."""
+        return 1 / (1 + np.exp(-self.log_odds(similarity)))
 
     def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Probability of kin for each pair of embeddings ``(n, d)``: ``(n,)`` in [0, 1]."""
-        return self.probability(cosine(a, b))
+        return self.probability(self.similarity(a, b))
 
     def score_photos(self, a: Sequence[str | Path], b: Sequence[str | Path], progress: bool = True) -> np.ndarray:
         """Probability of kin for each pair of photos of faces, by path: ``(n,)``. A photo is read once.
@@ -291,6 +309,12 @@ class KinshipEncoder(TrainedModel):
         first, second = _embedded_pairs(a, b, [self.backbone.input_size], lambda faces: [self.embed(faces[0])],
                                         progress)
         return self.score(first[0], second[0])
+
+    def _add_to(self, archive: zipfile.ZipFile) -> None:
+        super()._add_to(archive)
+        if self.cohort is not None:
+            with archive.open(COHORT, "w") as file:
+                np.save(file, self.cohort)
 
 
 @dataclass
@@ -406,14 +430,28 @@ def load_encoder(path: str | Path) -> KinshipEncoder:
     backbone = get(facts["encoder"])
     if backbone.preprocessing != facts["preprocessing"]:
         raise ModelError(_OTHERWISE.format(path, facts["preprocessing"]))
-    return KinshipEncoder(model, facts, backbone)
+    return KinshipEncoder(model, facts, backbone, _cohort(path))
+
+
+def _cohort(path: str | Path) -> np.ndarray | None:
+    """The cohort in an encoder's ``.keras`` file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if COHORT not in archive.namelist():
+                return None
+            with archive.open(COHORT) as file:
+                return np.load(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(_BROKEN.format(path)) from error
 
 
 def joined(encoders: Sequence[KinshipEncoder]) -> keras.Model:
     """Several encoders of one kind as one: their embeddings, each of length 1, behind one another.
 
-    The cosine of two such embeddings is the mean of the encoders' cosines.
+    The cosine of two such embeddings is the mean of the encoders' cosines. One encoder stays as it is.
     """
+    if len(encoders) == 1:
+        return encoders[0].model
     size = encoders[0].backbone.input_size
     face, embeddings = keras.Input((size, size, 3), name="face"), []
     for number, encoder in enumerate(encoders):
@@ -422,8 +460,9 @@ def joined(encoders: Sequence[KinshipEncoder]) -> keras.Model:
     return keras.Model(face, layers.Concatenate(name="embedding")(embeddings), name="joined")
 
 
-def save_shipped(encoders: Sequence[KinshipEncoder], facts: dict, path: str | Path) -> None:
-    """Write encoders in half precision with the facts of their mean, atomically, as ``.npz``.
+def save_shipped(encoders: Sequence[KinshipEncoder], facts: dict, path: str | Path,
+                 cohort: np.ndarray | None = None) -> None:
+    """Write encoders in half precision with the facts and the cohort of their mean, atomically, as ``.npz``.
 
     Args:
         facts: what :func:`load_shipped` gives; "encoder", "preprocessing" and "logistic" among them.
@@ -432,6 +471,8 @@ def save_shipped(encoders: Sequence[KinshipEncoder], facts: dict, path: str | Pa
         raise ModelError(f"{path} must end in .npz.")
     several = zip(*(encoder.model.get_weights() for encoder in encoders), strict=True)
     weights = {f"weight{place:03d}": np.stack(each).astype(np.float16) for place, each in enumerate(several)}
+    if cohort is not None:
+        weights["cohort"] = cohort.astype(np.float16)
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, facts=json.dumps(facts), **weights)
 
@@ -449,8 +490,8 @@ def load_shipped(path: str | Path) -> KinshipEncoder:
     try:
         with np.load(path) as file:
             facts = json.loads(str(file["facts"]))
-            names = sorted(name for name in file.files if name != "facts")
-            weights = [file[name].astype(np.float32) for name in names]
+            arrays = {name: file[name].astype(np.float32) for name in sorted(file.files) if name != "facts"}
+        cohort, weights = arrays.pop("cohort", None), list(arrays.values())
         backbone = get(facts["encoder"])
         if backbone.preprocessing != facts["preprocessing"]:
             raise ModelError(_OTHERWISE.format(path, facts["preprocessing"]))
@@ -460,7 +501,7 @@ def load_shipped(path: str | Path) -> KinshipEncoder:
         shift, slope = facts["logistic"]
         float(facts["threshold"]), float(shift), float(slope)
         [facts["rates"][name] for name in ("kin_rejected", "strangers_accepted")], facts["name"], facts["version"]
-        return members[0] if len(members) == 1 else KinshipEncoder(joined(members), facts, backbone)
+        return KinshipEncoder(joined(members), facts, backbone, cohort)
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, RuntimeError,
             zipfile.BadZipFile) as error:  # RuntimeError: one wrong bit in the archive's directory
         raise ModelError(f"{path} is no whole kinship model; restore it from the repository.") from error

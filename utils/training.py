@@ -439,6 +439,8 @@ def _fit_resumably(trainer, watch, batches, how, run: Path, identity: dict, verb
 
 # --- fine-tuning an encoder ---------------------------------------------------------------------
 
+COHORT_PHOTOS = 10  # of each family
+
 
 @dataclass(frozen=True)
 class FinetuneSettings:
@@ -525,14 +527,14 @@ class EncoderFoldAUC(FoldAUC):
         self.photos, places = np.unique(np.concatenate([a, b]), return_inverse=True)
         self.a, self.b = places[:len(a)], places[len(a):]
 
-    def cosines(self) -> np.ndarray:
-        """Cosines of the fold's pairs ``(n,)``."""
+    def similarities(self) -> np.ndarray:
+        """Similarities of the fold's pairs ``(n,)``: cosines while training, when there is no cohort."""
         embeddings = self.encoder.embed(self.faces[self.photos])
-        return cosine(embeddings[self.a], embeddings[self.b])
+        return self.encoder.similarity(embeddings[self.a], embeddings[self.b])
 
     def on_epoch_end(self, epoch, logs=None):
         """Score the fold and add its AUC to ``logs``."""
-        logs["val_auc"] = metrics.roc_auc(self.labels, self.cosines())
+        logs["val_auc"] = metrics.roc_auc(self.labels, self.similarities())
 
 
 def fit_encoder(dataset: Dataset, backbone: Backbone, fold: int = 0, seed: int = settings.SEED,
@@ -547,7 +549,7 @@ def fit_encoder(dataset: Dataset, backbone: Backbone, fold: int = 0, seed: int =
             ``check_every`` steps). None: a temporary one.
 
     Returns:
-        the encoder with its facts, and the history: loss and val_auc by epoch.
+        the encoder with its facts and its cohort, and the history: loss and val_auc (of cosines) by epoch.
 
     Raises:
         ModelError: settings that do not fit, or a run folder of a run with others. DatasetError: no
@@ -576,12 +578,26 @@ def fit_encoder(dataset: Dataset, backbone: Backbone, fold: int = 0, seed: int =
     trainer = _encoder_trainer(kept, len(families), how)
     resume = Resume(Path(run) / STATE, [], json.loads(json.dumps(facts | {"photos": fingerprint(dataset)})))
     history = _finetune(trainer, watch, resume, sampler, how, verbose)
-    cosines = watch.cosines()
-    facts |= {"pairs": how.steps * how.pairs, "val_auc": round(history["val_auc"][-1], 4),
-              "logistic": metrics.fit_logistic(watch.labels, cosines)}
-    facts["threshold"] = metrics.best_threshold(watch.labels, kept.probability(cosines))
+    kept.cohort = cohort(kept, dataset, families)
+    similarities = watch.similarities()
+    facts |= {"pairs": how.steps * how.pairs, "val_auc": round(metrics.roc_auc(watch.labels, similarities), 4),
+              "logistic": metrics.fit_logistic(watch.labels, similarities)}
+    facts["threshold"] = metrics.best_threshold(watch.labels, kept.probability(similarities))
     (Path(run) / STATE).unlink()  # not before everything is done: what is killed until here can go on
     return kept, history
+
+
+def cohort(encoder: models.KinshipEncoder, dataset: Dataset, families: list[str]) -> np.ndarray:
+    """Mean embedding of each family, for :func:`metrics.csls`: float32 ``(families, d)`` of length 1.
+
+    Of a family's photos ``COHORT_PHOTOS`` count, evenly spread over its people.
+    """
+    of_family = dataset.photos.groupby("family").indices
+    rows = [of_family[family] for family in families if family in of_family]
+    rows = [each[np.linspace(0, len(each) - 1, min(COHORT_PHOTOS, len(each))).astype(int)] for each in rows]
+    embeddings = encoder.embed(decoded(dataset, [encoder.backbone])[0][np.concatenate(rows)])
+    each_family = np.split(embeddings, np.cumsum([len(each) for each in rows])[:-1])
+    return metrics.normalise(np.stack([each.mean(0) for each in each_family]))
 
 
 def _encoder_trainer(kept: models.KinshipEncoder, families: int, how: FinetuneSettings) -> EncoderTrainer:
