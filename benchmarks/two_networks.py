@@ -1,11 +1,14 @@
-"""Seconds and memory of the two-network model: the article's plain version against the course's.
+"""Seconds and memory of the article's two-network model against the course's models.
 
 Plain: each of the four inputs goes through its tower by itself, batch normalisation uses and updates
 the statistics of the batch, all layers train, and a step holds all pairs in memory. Ours:
 `models.pair_network` in `training.PairTrainer`, all layers training too, a few pairs in memory at a
-time. Both have the article's features and random weights, which take as long as trained ones. Each
-version has a process of its own, because a process has one peak of memory; they take turns, and the
-other one waits meanwhile. A first step of each, which builds the graph, is not counted.
+time. Both have the article's features. The fine-tuned encoder: the one small network that
+`training.EncoderTrainer` fine-tunes, as many pairs a step, and that scores a photo and its mirror image.
+All have random weights, which take as long as trained ones. In the two photographs (synthetic walls of
+1280×720 pixels) the same MTCNN finds the faces for every version. Each version has a process of its own,
+because a process has one peak of memory; they take turns, and the others wait meanwhile. A first step of
+each, which builds the graph, is not counted.
 """
 
 import argparse
@@ -18,16 +21,16 @@ import time
 import numpy as np
 import side_by_side
 
-from utils import settings
-from utils.backbones import REGISTRY
+from utils import detection, embeddings, scenes, settings
+from utils.backbones import DEFAULT, REGISTRY
 
-PLAIN, OURS = "plain, as published", "ours"
+PLAIN, OURS, TUNED = "plain, as published", "ours", "fine-tuned encoder"
 FIGURES = ("seconds", "cpu_seconds", "peak_gb")
-WORK = ("prediction", "training step")
+WORK = ("pair of crops", "pair of photographs", "prediction", "training step")  # the first two: of one pair
 
 
 def plain(backbones, micro_batch):
-    """Functions that predict and train on (crops, labels), as the article's model does."""
+    """Functions that predict on crops, and train on (crops, labels), as the article's model does."""
     import keras
 
     from utils import models
@@ -45,8 +48,8 @@ def plain(backbones, micro_batch):
     def preprocessed(crops):
         return [backbones[number // 2].preprocess(faces) for number, faces in enumerate(crops)]
 
-    return {WORK[0]: lambda crops, labels: model.predict_on_batch(preprocessed(crops)),
-            WORK[1]: lambda crops, labels: model.train_on_batch(preprocessed(crops), labels)}
+    return (lambda crops: model.predict_on_batch(preprocessed(crops)),
+            lambda crops, labels: model.train_on_batch(preprocessed(crops), labels))
 
 
 def ours(backbones, micro_batch):
@@ -64,7 +67,34 @@ def ours(backbones, micro_batch):
         inputs = [backbones[number // 2].preprocess(faces) for number, faces in enumerate(crops)]
         trainer.train_on_batch(tuple(inputs), labels)
 
-    return {WORK[0]: lambda crops, labels: network.score(crops[0::2], crops[1::2]), WORK[1]: train}
+    return lambda crops: network.score(crops[0::2], crops[1::2]), train
+
+
+def tuned(backbones, micro_batch):
+    """The same with an encoder that is fine-tuned by a contrastive loss."""
+    import keras
+
+    from utils import losses, models, training
+
+    (backbone,) = backbones
+    encoder = models.KinshipEncoder(backbone.build(None), {"logistic": (0, 1)}, backbone)
+    loss = losses.get("contrastive", 0, 0.05)
+    trainer = training.EncoderTrainer(encoder.model, backbone.build(None), loss, averaging=0.98)
+    trainer.compile(keras.optimizers.Adam(1e-5))
+
+    def score(crops):
+        return encoder.score(*np.split(encoder.embed(np.concatenate(crops)), 2))
+
+    def train(crops, labels):
+        trainer.train_on_batch(tuple(backbone.preprocess(faces) for faces in crops), np.arange(len(labels)))
+
+    return score, train
+
+
+def faces_of(photos, backbones):
+    """The largest face of each photograph, aligned for each backbone."""
+    found = [(photo, detection.largest(detection.detect(photo), "the photo")) for photo in photos]
+    return [embeddings.align(backbone, *each)[None] for backbone in backbones for each in found]
 
 
 def child(pipe, version: str, names: list[str], pairs: int, micro_batch: int | None) -> None:
@@ -78,21 +108,25 @@ def child(pipe, version: str, names: list[str], pairs: int, micro_batch: int | N
     rng = np.random.default_rng(settings.SEED)
     crops = [rng.integers(0, 256, (pairs, b.input_size, b.input_size, 3), np.uint8) for b in chosen for _ in "ab"]
     labels = np.arange(pairs, dtype=np.float32) % 2
-    functions = {PLAIN: plain, OURS: ours}[version](chosen, micro_batch)
+    score, train = {PLAIN: plain, OURS: ours, TUNED: tuned}[version](chosen, micro_batch)
+    walls = [scenes.family_wall(seed=seed)[0] for seed in (0, 1)]
+    functions = dict(zip(WORK, (
+        lambda: score([faces[:1] for faces in crops]), lambda: score(faces_of(walls, chosen)),
+        lambda: score(crops), lambda: train(crops, labels)), strict=True))
     while (work := pipe.recv()) is not None:
         start, cpu = time.perf_counter(), time.process_time()
-        functions[work](crops, labels)
+        functions[work]()
         spent = time.perf_counter() - start, time.process_time() - cpu
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
         pipe.send((*spent, peak))
 
 
 def measure(names: list[str], pairs: int, micro_batch: int | None, repeats: int) -> dict:
-    """Median seconds of each kind of work, and peak memory after it, of both versions."""
+    """Median seconds of each kind of work, and peak memory after it, of all versions."""
     context, pipes, processes = multiprocessing.get_context("spawn"), {}, []
-    for version in (PLAIN, OURS):
+    for version in (PLAIN, OURS, TUNED):
         pipes[version], theirs = context.Pipe()
-        arguments = (theirs, version, names, pairs, micro_batch)
+        arguments = (theirs, version, [DEFAULT] if version == TUNED else names, pairs, micro_batch)
         processes.append(context.Process(target=child, args=arguments, daemon=True))
         processes[-1].start()
         theirs.close()
@@ -102,7 +136,7 @@ def measure(names: list[str], pairs: int, micro_batch: int | None, repeats: int)
         return pipes[version].recv()
 
     found = {}
-    for work in WORK:  # prediction first: a training step takes more memory
+    for work in WORK:  # training comes last: it takes the most memory
         rounds = [{version: ask(version, work) for version in pipes} for _ in range(repeats + 1)][1:]
         found[work] = {version: {"seconds": statistics.median(answers[version][0] for answers in rounds),
                                  "cpu_seconds": statistics.median(answers[version][1] for answers in rounds),
@@ -114,7 +148,7 @@ def measure(names: list[str], pairs: int, micro_batch: int | None, repeats: int)
 
 
 def run(options) -> dict:
-    """Measure both versions; ``text`` is the table."""
+    """Measure all versions; ``text`` is the table."""
     found = measure(options.backbones, options.pairs, options.micro_batch, options.repeats)
     rows = {}
     for work, versions in found.items():
