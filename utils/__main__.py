@@ -340,7 +340,7 @@ def ship(options) -> dict:
     size = options.out.stat().st_size
     return {**facts, "out": str(options.out), "bytes": size,
             "text": f"{options.out}: {size / 1e6:.1f} MB, AUC {facts['report']['auc']['value']:.3f} on held-out "
-                    f"families ({facts['before_rounding']:.3f} before rounding to half precision)"}
+                    f"families ({facts['before_rounding']['auc']:.3f} before rounding to half precision)"}
 
 
 def relations(options) -> dict:

@@ -46,6 +46,12 @@ class Report:
                  for name, value in asdict(self).items()}
         return {**plain, "auc": self.auc.to_dict(), "auc_cross_photo": self.auc_cross_photo.to_dict()}
 
+    @classmethod
+    def from_dict(cls, plain: dict) -> "Report":
+        """The report that :meth:`to_dict` gave."""
+        return cls(**{name: metrics.Interval(**value) if isinstance(value, dict) else value
+                      for name, value in plain.items()})
+
 
 def evaluate(name: str, protocol: pd.DataFrame, scores: np.ndarray, threshold: float,
              probabilities: bool = False, resamples: int = 1000) -> Report:
@@ -88,9 +94,7 @@ def table(reports: list[Report]) -> pd.DataFrame:
 
 def read_reports(path: str | Path) -> list[Report]:
     """The reports in a file that ``python -m utils evaluate --json`` printed."""
-    intervals = ("auc", "auc_cross_photo")
-    return [Report(**{name: metrics.Interval(**value) if name in intervals else value
-                      for name, value in report.items()}) for report in read_json(path)["reports"]]
+    return [Report.from_dict(report) for report in read_json(path)["reports"]]
 
 
 def hardest(protocol: pd.DataFrame, scores: np.ndarray, count: int = 6) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -201,20 +201,34 @@ def embed_faces(encoder: models.KinshipEncoder, paths: Sequence[str | Path],
 
     Where no face is found, the whole photo is taken: what a crop of a face is anyway.
     """
-    names, parts = sorted({str(path) for path in paths}), []
-    with tqdm(total=len(names), desc="Finding and embedding faces", unit="photo", disable=not progress) as bar:
-        for start in range(0, len(names), CHUNK):
-            faces, _ = embeddings.aligned_faces(encoder, names[start:start + CHUNK])
-            parts.append(encoder.embed(faces))
-            bar.update(len(faces))
+    names = _distinct(paths)
+    parts = [encoder.embed(faces) for faces in _aligned(encoder, names, progress)]
     return pd.DataFrame(np.concatenate(parts), names)
 
 
 def similarities(encoder: models.KinshipEncoder, a: Sequence[str | Path], b: Sequence[str | Path],
                  progress: bool = True) -> np.ndarray:
     """Similarity of each pair of photos, given by path: ``(n,)``."""
-    found = embed_faces(encoder, [*a, *b], progress)
-    return encoder.similarity(*(found.loc[[str(path) for path in side]].to_numpy() for side in (a, b)))
+    return _between(encoder, embed_faces(encoder, [*a, *b], progress), a, b)
+
+
+def _distinct(paths: Iterable[str | Path]) -> list[str]:
+    return sorted({str(path) for path in paths})
+
+
+def _aligned(encoder: models.KinshipEncoder, names: list[str], progress: bool) -> Iterator[np.ndarray]:
+    """The largest face of each photo, ``CHUNK`` photos at a time."""
+    with tqdm(total=len(names), desc="Finding faces", unit="photo", disable=not progress) as bar:
+        for start in range(0, len(names), CHUNK):
+            faces, _ = embeddings.aligned_faces(encoder, names[start:start + CHUNK])
+            yield faces
+            bar.update(len(faces))
+
+
+def _between(encoder: models.KinshipEncoder, embedded: pd.DataFrame, a: Sequence[str | Path],
+             b: Sequence[str | Path]) -> np.ndarray:
+    """Similarity of each pair of photos, of which the embeddings are at hand."""
+    return encoder.similarity(*(embedded.loc[[str(path) for path in side]].to_numpy() for side in (a, b)))
 
 
 def assemble(dataset: Dataset, encoders: list[models.KinshipEncoder], name: str, averaged: bool = True,
@@ -241,18 +255,20 @@ def assemble(dataset: Dataset, encoders: list[models.KinshipEncoder], name: str,
         raise ModelError("These encoders are of different backbones; name encoders of one.")
     facts = {"name": name, "version": __version__, **{key: first[key] for key in (
         "encoder", "fingerprint", "preprocessing", "data", "settings")}, "averaged": averaged}
-    facts["members"] = [{key: encoder.facts[key] for key in ("fold", "seed", "val_auc")} for encoder in encoders]
     labels, scores = _on_own_folds(dataset, encoders, progress)
     facts["logistic"] = metrics.fit_logistic(labels, scores)
     kept = [_mean_of_weights(encoders)] if averaged else list(encoders)
     whole = models.KinshipEncoder(models.joined(kept), facts, kept[0].backbone)
     whole.cohort = training.cohort(whole, dataset, list(pairs.folds_for(dataset)["family"]))
     facts["threshold"] = metrics.best_threshold(labels, whole.probability(scores))
-    facts["before_rounding"] = _measured(dataset, whole, 2, progress)["report"]["auc"]["value"]
+    held_out = _HeldOut(dataset, whole, progress)
+    facts["members"] = [{**{key: encoder.facts[key] for key in ("fold", "seed", "val_auc")},
+                         **held_out.aucs(encoder)} for encoder in encoders]
+    facts["before_rounding"] = held_out.aucs(whole)
     for encoder in kept:
         encoder.model.set_weights([weight.astype(np.float16) for weight in encoder.model.get_weights()])
     whole.cohort = whole.cohort.astype(np.float16).astype(np.float32)
-    return kept, facts | _measured(dataset, whole, resamples, progress), whole.cohort
+    return kept, facts | held_out.measure(whole, resamples), whole.cohort
 
 
 def _mean_of_weights(encoders: list[models.KinshipEncoder]) -> models.KinshipEncoder:
@@ -277,22 +293,42 @@ def _paths(dataset: Dataset, table: pd.DataFrame) -> list[list[Path]]:
     return [dataset.paths(table[column]) for column in ("photo_a", "photo_b")]
 
 
-def _measured(dataset: Dataset, encoder: models.KinshipEncoder, resamples: int, progress: bool) -> dict:
-    """What the held-out families say: the report, error rates, and who is taken for kin."""
-    protocol, identity = pairs.protocol_for(dataset), pairs.identity_protocol_for(dataset)
-    threshold, labels = encoder.facts["threshold"], protocol["is_related"].to_numpy()
-    probability, other = (encoder.probability(similarities(encoder, *_paths(dataset, table), progress))
-                          for table in (protocol, identity))
-    report = evaluation.evaluate(encoder.facts["name"], protocol, probability, threshold, True, resamples)
+class _HeldOut:
+    """What the held-out families say of encoders; their faces are found once."""
 
-    def rate(table, outcome, wanted):
-        families = (side[wanted] for side in pairs.pair_families(table))
-        return metrics.rate_interval(outcome[wanted], *families, resamples).to_dict()
+    def __init__(self, dataset: Dataset, encoder: models.KinshipEncoder, progress: bool):
+        self.protocol, self.identity = pairs.protocol_for(dataset), pairs.identity_protocol_for(dataset)
+        self.sides = [_paths(dataset, table) for table in (self.protocol, self.identity)]
+        self.names = _distinct(path for sides in self.sides for side in sides for path in side)
+        self.faces = np.concatenate(list(_aligned(encoder, self.names, progress)))
+        self.labels = self.protocol["is_related"].to_numpy()
 
-    accepted = probability >= threshold
-    return {"report": report.to_dict(),
-            "rates": {"kin_rejected": rate(protocol, ~accepted, labels == 1),
-                      "strangers_accepted": rate(protocol, accepted, labels == 0)},
-            "taken_for_kin": {kind: rate(identity, other >= threshold, (identity["kind"] == kind).to_numpy())
-                              for kind in pairs.KINDS},
-            "reliability": np.round(metrics.reliability(labels, probability), 4).tolist()}
+    def similarities(self, encoder: models.KinshipEncoder) -> list[np.ndarray]:
+        """Of the pairs of both protocols."""
+        embedded = pd.DataFrame(encoder.embed(self.faces), self.names)
+        return [_between(encoder, embedded, *sides) for sides in self.sides]
+
+    def aucs(self, encoder: models.KinshipEncoder) -> dict[str, float]:
+        """AUC over all pairs, and without those cut from one photograph."""
+        scores, apart = self.similarities(encoder)[0], self.protocol["same_photo"].to_numpy() == 0
+        return {"auc": round(metrics.roc_auc(self.labels, scores), 4),
+                "auc_cross_photo": round(metrics.roc_auc(self.labels[apart], scores[apart]), 4)}
+
+    def measure(self, encoder: models.KinshipEncoder, resamples: int) -> dict:
+        """The report, error rates, and who is taken for kin."""
+        threshold = encoder.facts["threshold"]
+        probability, other = map(encoder.probability, self.similarities(encoder))
+        report = evaluation.evaluate(encoder.facts["name"], self.protocol, probability, threshold, True, resamples)
+
+        def rate(table, outcome, wanted):
+            families = (side[wanted] for side in pairs.pair_families(table))
+            return metrics.rate_interval(outcome[wanted], *families, resamples).to_dict()
+
+        accepted = probability >= threshold
+        return {"report": report.to_dict(),
+                "rates": {"kin_rejected": rate(self.protocol, ~accepted, self.labels == 1),
+                          "strangers_accepted": rate(self.protocol, accepted, self.labels == 0)},
+                "taken_for_kin": {
+                    kind: rate(self.identity, other >= threshold, (self.identity["kind"] == kind).to_numpy())
+                    for kind in pairs.KINDS},
+                "reliability": np.round(metrics.reliability(self.labels, probability), 4).tolist()}
