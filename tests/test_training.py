@@ -916,6 +916,7 @@ def test_loss_is_scaled_where_small_gradients_would_vanish(precision, scaled):
 @pytest.mark.parametrize("changes, message", [
     ({"check_every": 4}, "9 steps cannot be divided into epochs of 4; choose a divisor"),
     ({"warmup": 9}, "A warm-up of 9 steps leaves none of 9; choose more steps"),
+    ({"pairs": 1}, "A step needs two pairs at least"),
     ({"loss": "triplet"}, "There is no loss 'triplet'; choose one of: contrastive"),
     ({"trainable": "some"}, "There is no choice 'some' of layers to train")])
 def test_settings_of_fine_tuning_that_do_not_fit_are_named(families, tmp_path, changes, message):

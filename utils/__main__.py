@@ -572,8 +572,10 @@ def _trained(options, backbone):
     from .embeddings import embed_photos
 
     if options.model.suffix == ".npz":
+        from .kinship import similarities  # it takes photos as users have them, and finds the faces
+
         model = models.load_shipped(options.model)
-        return "kinship model", model.facts, model.score_photos
+        return "kinship model", model.facts, lambda a, b: model.probability(similarities(model, a, b))
     kind = models.kind_of(options.model)
     if kind == "head":
         head = models.load(options.model, backbone)

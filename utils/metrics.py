@@ -186,7 +186,12 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> float:
     """Expected calibration error (Naeini et al., AAAI 2015), in [0, 1]."""
-    mean, share, count = reliability(labels, probabilities, bins).T
+    return table_error(reliability(labels, probabilities, bins))
+
+
+def table_error(table: np.ndarray) -> float:
+    """The calibration error of a table ``(bins, 3)`` that :func:`reliability` gave."""
+    mean, share, count = np.transpose(table)
     return float((np.abs(mean - share) * count).sum() / count.sum())
 
 

@@ -170,12 +170,16 @@ def score_histogram(labels: np.ndarray, scores: np.ndarray, threshold: float | N
 
 def reliability(curves: dict[str, tuple[np.ndarray, np.ndarray]], bins: int = 10):
     """Reliability diagram: claimed probability against the share that is kin."""
+    return reliability_tables({name: metrics.reliability(*curve, bins) for name, curve in curves.items()})
+
+
+def reliability_tables(tables: dict[str, np.ndarray]):
+    """The same from tables ``(bins, 3)`` that :func:`metrics.reliability` gave."""
     figure, axis = plt.subplots(figsize=(4.6, 4.4))
     axis.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="perfect")
-    for name, (labels, probabilities) in curves.items():
-        mean, share, count = metrics.reliability(labels, probabilities, bins).T
-        error = metrics.calibration_error(labels, probabilities, bins)
-        axis.plot(mean, share, marker="o", label=f"{name}: error {error:.3f}")
+    for name, table in tables.items():
+        mean, share, _ = np.transpose(table)
+        axis.plot(mean, share, marker="o", label=f"{name}: error {metrics.table_error(table):.3f}")
     axis.set(xlabel="claimed probability of kin", ylabel="share that is kin", xlim=(0, 1), ylim=(0, 1))
     axis.legend(fontsize=9, loc="upper left")
     figure.tight_layout()

@@ -561,6 +561,8 @@ def fit_encoder(dataset: Dataset, backbone: Backbone, fold: int = 0, seed: int =
     if how.steps % how.check_every:
         raise ModelError(f"{how.steps} steps cannot be divided into epochs of {how.check_every}; "
                          "choose a divisor.")
+    if how.pairs < 2:
+        raise ModelError("A step needs two pairs at least, of which each holds strangers for the other.")
     if how.warmup >= how.steps:
         raise ModelError(f"A warm-up of {how.warmup} steps leaves none of {how.steps}; choose more steps.")
     keras.utils.set_random_seed(seed)
