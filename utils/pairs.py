@@ -37,7 +37,8 @@ class PairSampler:
         batch_size: pairs in a batch.
         kin_fraction: share of kin pairs, in [0, 1].
         cross_photo_only: never pair two faces cut from the same photograph.
-        one_pair_per_family: no family takes part in two pairs of a batch.
+        one_pair_per_family: no family takes part in two pairs of a batch; a kin pair of one that has
+            its pair already is passed over.
         within_family_negatives: share of the strangers that are people of one family whom the CSV
             does not list as kin. Off (0) by default: some of them may be relatives nobody listed.
             Not together with ``one_pair_per_family``.
@@ -132,7 +133,7 @@ class PairSampler:
     def _people_one_per_family(self, kin: int, strangers: int, rng) -> tuple[np.ndarray, np.ndarray]:
         kin_order = rng.permutation(len(self.kin))
         _, first = np.unique(self.family[self.kin[kin_order, 0]], return_index=True)
-        chosen = self.kin[kin_order[rng.permutation(first)[:kin]]]
+        chosen = self.kin[kin_order[np.sort(first)[:kin]]]  # in the order drawn: a large family comes more often
         others = np.setdiff1d(self.family, self.family[chosen[:, 0]])
         if len(chosen) < kin or len(others) < 2 * strangers:
             raise DatasetError(f"{len(np.unique(self.family))} families are too few for {kin} kin pairs "
