@@ -194,11 +194,27 @@ def test_one_pair_per_family_uses_no_family_twice(families, seed, step):
     assert_honest(families, batch)
 
 
+def kin_families(families, batch_size, steps):
+    """Share of each family among the kin pairs drawn one per family."""
+    sampler = PairSampler(families, batch_size, one_pair_per_family=True)
+    drawn = Counter()
+    for step in range(steps):
+        batch = sampler.batch(step)
+        drawn.update(sides(families, batch, "family")[batch.labels == 1, 0])
+    return pd.Series(drawn) / sum(drawn.values())
+
+
+def test_one_pair_per_family_draws_kin_pairs_uniformly(families):
+    expected = families.kin["family"].value_counts(normalize=True)
+    assert expected.max() > 1.5 * expected.min()
+    found = kin_families(families, 2, 4000)  # one pair of kin a batch
+    assert dict(found) == pytest.approx(dict(expected), abs=0.015)
+
+
 def test_one_pair_per_family_gives_every_family_its_turn(families):
-    sampler = PairSampler(families, 8, one_pair_per_family=True)
-    kin = Counter(name for step in range(300) for name, label in zip(
-        sides(families, sampler.batch(step), "family")[:, 0], sampler.batch(step).labels, strict=True) if label)
-    assert [count / 1200 for count in kin.values()] == pytest.approx([1 / 24] * 24, abs=0.025)
+    found, alone = kin_families(families, 16, 300), families.kin["family"].value_counts(normalize=True)
+    assert set(found.index) == set(alone.index)
+    assert found.max() < 0.8 * alone.max()  # a large family has one turn in a batch, like the others
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
