@@ -35,7 +35,7 @@ lab: .venv/.course ## Open the lessons in JupyterLab
 	$(PY) -m utils families
 	$(PY) -m jupyterlab notebooks
 
-streamlit: .venv/.course ## Open the app for detection and verification in the browser
+streamlit: .venv/.course ## Open the app for detection, verification and kinship in the browser
 	$(PY) -m streamlit run apps/streamlit_app.py
 
 notebooks: .venv/.course ## Make the notebooks anew from notebooks/source/

@@ -699,6 +699,16 @@ def test_each_member_is_measured_on_the_held_out_families_by_itself(assembled, f
         assert found["auc_cross_photo"] == pytest.approx(metrics.roc_auc(labels[apart], scores[apart]), abs=2e-3)
 
 
+def test_families_are_compared_by_the_share_of_their_kin_that_is_accepted(assembled, families, few):
+    protocol = pairs.protocol_for(families)
+    accepted = final_probabilities(assembled, families, protocol) >= assembled.facts["threshold"]
+    shares = [accepted[rows].mean() for rows in protocol[protocol["is_related"] == 1].groupby(
+        lambda row: protocol["photo_a"][row].split("/")[1]).indices.values() if len(rows) >= 10]
+    found = assembled.facts["by_family"]
+    assert found["families"] == len(shares) > 1 and found["pairs_at_least"] == 10
+    assert_allclose(found["kin_accepted"], np.quantile(shares, [0, 0.25, 0.5, 0.75, 1]), atol=6e-5)
+
+
 def test_those_taken_for_kin_are_counted_by_kind(assembled, families, few):
     table = pairs.identity_protocol_for(families)
     accepted = final_probabilities(assembled, families, table) >= assembled.facts["threshold"]

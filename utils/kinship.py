@@ -193,6 +193,7 @@ def _loaded(path: Path) -> Kinship:
 
 CHUNK = 128  # photos decoded and searched at a time
 FOLD_PAIRS = 3000  # of kin, and as many of strangers, from each fold
+FAMILY_PAIRS = 10  # a family with fewer kin pairs says too little by itself
 
 
 def embed_faces(encoder: models.KinshipEncoder, paths: Sequence[str | Path],
@@ -315,7 +316,7 @@ class _HeldOut:
                 "auc_cross_photo": round(metrics.roc_auc(self.labels[apart], scores[apart]), 4)}
 
     def measure(self, encoder: models.KinshipEncoder, resamples: int) -> dict:
-        """The report, error rates, and who is taken for kin."""
+        """The report, error rates, who is taken for kin, and how families differ."""
         threshold = encoder.facts["threshold"]
         probability, other = map(encoder.probability, self.similarities(encoder))
         report = evaluation.evaluate(encoder.facts["name"], self.protocol, probability, threshold, True, resamples)
@@ -331,4 +332,13 @@ class _HeldOut:
                 "taken_for_kin": {
                     kind: rate(self.identity, other >= threshold, (self.identity["kind"] == kind).to_numpy())
                     for kind in pairs.KINDS},
+                "by_family": self._by_family(accepted),
                 "reliability": np.round(metrics.reliability(self.labels, probability), 4).tolist()}
+
+    def _by_family(self, accepted: np.ndarray) -> dict:
+        """Share of kin pairs accepted in a family: lowest, quartiles and highest over the families."""
+        kin = self.labels == 1
+        families = pd.Series(accepted[kin]).groupby(pairs.pair_families(self.protocol)[0][kin])
+        shares = families.mean()[families.size() >= FAMILY_PAIRS]
+        return {"families": len(shares), "pairs_at_least": FAMILY_PAIRS,
+                "kin_accepted": np.round(shares.quantile([0, 0.25, 0.5, 0.75, 1]), 4).tolist()}
