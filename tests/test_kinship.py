@@ -633,6 +633,8 @@ def assembled(request, families, few, small):
     given = [trained(small, 1, 0, families), trained(small, 2, 3, families)]
     exact = [each.model.get_weights() for each in given]
     kept, facts, cohort = kinship.assemble(families, given, "both", request.param, resamples=5, progress=False)
+    for each, weights in zip(given, exact, strict=True):  # what was given stays as it was
+        assert all(map(np.array_equal, each.model.get_weights(), weights))
     return types.SimpleNamespace(averaged=request.param, exact=exact, kept=kept, facts=facts, cohort=cohort)
 
 

@@ -258,7 +258,7 @@ def assemble(dataset: Dataset, encoders: list[models.KinshipEncoder], name: str,
         "encoder", "fingerprint", "preprocessing", "data", "settings")}, "averaged": averaged}
     labels, scores = _on_own_folds(dataset, encoders, progress)
     facts["logistic"] = metrics.fit_logistic(labels, scores)
-    kept = [_mean_of_weights(encoders)] if averaged else list(encoders)
+    kept = [_mean_of_weights(group) for group in ([encoders] if averaged else [[one] for one in encoders])]
     whole = models.KinshipEncoder(models.joined(kept), facts, kept[0].backbone)
     whole.cohort = training.cohort(whole, dataset, list(pairs.folds_for(dataset)["family"]))
     facts["threshold"] = metrics.best_threshold(labels, whole.probability(scores))
