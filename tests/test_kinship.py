@@ -748,3 +748,49 @@ def test_encoders_of_different_backbones_are_refused(families, small):
     other.facts["fingerprint"] = "small-kin-unit-000000000000"
     with pytest.raises(ModelError, match=r"^These encoders are of different backbones; name encoders of one\.$"):
         kinship.assemble(families, [trained(small, 1, 0, families), other], "both")
+
+
+# --- the one that ships -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_the_course():
+    return kinship.Kinship.load()
+
+
+def test_model_of_the_course_is_small_and_was_trained_on_the_real_families(of_the_course):
+    encoder = of_the_course.encoder
+    assert settings.KINSHIP.stat().st_size < 12e6
+    assert encoder.facts["data"] == "kaggle" and encoder.facts["averaged"]
+    assert [member["fold"] for member in encoder.facts["members"]] == [0, 1, 2, 3, 4]
+    assert encoder.cohort.shape == (420, 128)
+    exact, rounded = encoder.facts["before_rounding"]["auc"], encoder.facts["report"]["auc"]["value"]
+    assert rounded == pytest.approx(exact, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind, seed, related, warned", [
+    ("same", 0, True, True), ("relatives", 6, True, False), ("strangers", 8, False, False)])
+def test_model_of_the_course_answers_about_the_examples(of_the_course, kind, seed, related, warned):
+    answer = of_the_course.predict(*scenes.two_photos(kind, seed), explain=False)
+    assert (answer.related, answer.same_person.warning) == (related, warned)
+
+
+def test_card_and_readme_say_what_the_file_says(of_the_course):
+    def interval(plain):
+        return str(metrics.Interval(**plain))
+
+    def rate(plain):
+        value, low, high = (f"{100 * number:.1f}" for number in plain.values())
+        return f"{value} % [{low}, {high}]"
+
+    facts = of_the_course.encoder.facts
+    card = " ".join((settings.KINSHIP.parent / "MODEL_CARD.md").read_text().split())
+    readme = (settings.KINSHIP.parents[1] / "README.md").read_text()
+    alone = [member["auc"] for member in facts["members"]]
+    for figure in (interval(facts["report"]["auc"]), interval(facts["report"]["auc_cross_photo"]),
+                   f"{np.mean(alone):.3f} ± {np.std(alone, ddof=1):.3f}"):
+        assert figure in card and figure in readme
+    for plain in (*facts["rates"].values(), *facts["taken_for_kin"].values()):
+        assert rate(plain) in card
+    for claimed, share, count in facts["reliability"]:
+        assert f"| {100 * claimed:.0f} % | {100 * share:.0f} % | {count:,.0f} |" in card

@@ -377,14 +377,14 @@ columns = {"relatives": answer.regions, "strangers": strangers.regions,
 pd.DataFrame({name: found.carried for name, found in columns.items()}).round(2)
 
 # %% [markdown]
-# In strangers the regions speak for and against it, as they happen to look. With b's eyes, the eyes of a
-# speak for kinship more than before, and more than any other region gained. Random weights give next to
-# nothing. So the numbers follow what the model looks at. They do not say that a nose *was* inherited:
-# they say what this model's answer rests on.
+# In strangers the regions speak for and against it, as they happen to look. With b's eyes, the eyes of
+# a speak for kinship more than before. Random weights give next to nothing. So the numbers follow what
+# the model looks at. They do not say that a nose *was* inherited: they say what this model's answer
+# rests on.
 #
-# One caution about the faces of this notebook: they are drawn, and the model learnt from photographs. It
-# takes drawn strangers for kin far more often than real ones. The figures of section 9 are the ones that
-# hold for people.
+# One caution about the faces of this notebook: they are drawn, and the model learnt from photographs.
+# It takes drawn strangers for kin far more often than real ones. The figures of section 9 are the ones
+# that hold for people.
 
 # %%
 print(f"Key result: AUC {interval} on the held-out families, frozen cosine "
