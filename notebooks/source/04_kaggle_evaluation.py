@@ -335,7 +335,8 @@ plots.reliability_tables({"F09, the model that ships": facts["reliability"]});
 # accuracy of five is what papers report.
 
 # %%
-pd.DataFrame(files.read_json(settings.RESULTS / "kinfacew.json")["by the folds"]).T.astype({"pairs": int})
+by_relation = pd.DataFrame(files.read_json(settings.RESULTS / "kinfacew.json")["by the folds"]).T
+by_relation.astype({"pairs": int})
 
 # %% [markdown]
 # ## 10. Whose nose is it?
