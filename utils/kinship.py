@@ -149,7 +149,7 @@ class Kinship:
 
         Args:
             a, b: paths, bytes, binary file objects, or RGB uint8 arrays.
-            explain: also measure what each region of the faces carries (some tenths of a second).
+            explain: also measure what each region of the faces carries (about a second).
 
         Raises:
             ImageError: a photo cannot be used. FaceError: no face in one.

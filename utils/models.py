@@ -501,7 +501,10 @@ def load_shipped(path: str | Path) -> KinshipEncoder:
         shift, slope = facts["logistic"]
         float(facts["threshold"]), float(shift), float(slope)
         [facts["rates"][name] for name in ("kin_rejected", "strangers_accepted")], facts["name"], facts["version"]
-        return KinshipEncoder(joined(members), facts, backbone, cohort)
+        model = joined(members)
+        if cohort is not None and (not len(cohort) or cohort.shape[1:] != model.output.shape[1:]):
+            raise ValueError("a cohort of other embeddings")
+        return KinshipEncoder(model, facts, backbone, cohort)
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, RuntimeError,
             zipfile.BadZipFile) as error:  # RuntimeError: one wrong bit in the archive's directory
         raise ModelError(f"{path} is no whole kinship model; restore it from the repository.") from error

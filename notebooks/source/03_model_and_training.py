@@ -624,7 +624,7 @@ plt.axhline(metrics.roc_auc(labels, frozen), color="grey", linestyle=":", label=
 plt.legend();
 
 # %% [markdown]
-# On the real data all 400 steps of 64 pairs take a quarter of an hour on two CPU cores. Their curve,
+# On the real data all 400 steps of 64 pairs take about eleven minutes on one CPU core. Their curve,
 # from the file that `python -m utils train --finetune --json` printed:
 
 # %%

@@ -281,7 +281,7 @@ if truth.is_file():
 # %% [markdown]
 # ## 9. The model that ships
 #
-# On the real data, each choice in the fine-tuning of lesson 03 was tried on inner folds of the training
+# On the real data, choices in the fine-tuning of lesson 03 were tried on inner folds of the training
 # families. A row is trained three times, with one thing changed; seed and fold change together, so
 # rows can be compared run by run. `python -m utils ablation` writes the file. The `F09` families had no
 # part.
