@@ -19,12 +19,6 @@ from utils.errors import CourseError
 TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
 KEPT = 2  # results of each kind that a session keeps; a photo may take 190 MB
 
-EXAMPLES = {  # kinds of scenes.two_photos, with a seed at which both models are right
-    "one person twice": ("same", 0),
-    "a parent and a child": ("relatives", 6),
-    "two strangers": ("strangers", 8),
-}
-
 
 def main() -> None:
     """One page of the select box."""
@@ -132,7 +126,7 @@ def wall() -> np.ndarray:
 @st.cache_data(show_spinner=False)
 def two_photos(example: str) -> tuple[np.ndarray, np.ndarray]:
     """Two photos of people who do not exist."""
-    return scenes.two_photos(*EXAMPLES[example])
+    return scenes.two_photos(*scenes.EXAMPLES[example])
 
 
 # --- pages --------------------------------------------------------------------------------------
@@ -174,8 +168,8 @@ def face_detection_2() -> None:
 
 def two_sides() -> tuple[str, list[Chosen] | None]:
     """Which example is shown, and the two photos; None as long as one lacks or has no face."""
-    example = st.radio("Which photos?", ["my own", *EXAMPLES], horizontal=True)
-    photos = two_photos(example) if example in EXAMPLES else (None, None)
+    example = st.radio("Which photos?", ["my own", *scenes.EXAMPLES], horizontal=True)
+    photos = two_photos(example) if example in scenes.EXAMPLES else (None, None)
     chosen = []
     for name, photo, column in zip(("first", "second"), photos, st.columns(2), strict=True):
         with column:
@@ -206,7 +200,7 @@ def kinship_page() -> None:
                           lambda: model.predict(*(side.photo for side in chosen)))
         show_kinship(answer)
         tell_truth(example)
-        if example in EXAMPLES:
+        if example in scenes.EXAMPLES:
             st.caption("The faces of the examples are drawn by a computer. The model learnt from photographs, "
                        "and takes drawn strangers for kin more often than real ones. The error rates are those on "
                        "real families.")
@@ -214,7 +208,7 @@ def kinship_page() -> None:
 
 def tell_truth(example: str) -> None:
     """What an example shows in truth."""
-    if example in EXAMPLES:
+    if example in scenes.EXAMPLES:
         st.info(f"In truth the example shows {example}.")
 
 

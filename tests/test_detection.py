@@ -311,6 +311,25 @@ def test_largest_is_the_first():
     assert detection.largest([first, some_face(width=10)]) is first
 
 
+def test_face_is_chosen_by_number_or_by_the_point_nearest_to_its_centre():
+    faces = [some_face(0, 0), some_face(100, 0), some_face(100, 200)]
+    assert faces[1].centre.tolist() == [130, 40]
+    assert detection.choose(faces) is faces[0]
+    for which, number in ((1, 0), (3, 2), ((131, 42), 1), ((0, 0), 0), ((5000.0, 4000.0), 2), ((80, 39), 0)):
+        assert detection.choose(faces, which) is faces[number]
+
+
+@pytest.mark.parametrize("which", [0, -1, 3])
+def test_a_face_that_is_not_there_is_named(which):
+    with pytest.raises(FaceError, match=rf"^There is no face number {which} in b\.jpg; it has 2 faces, "
+                                        r"numbered from 1 for the largest\.$"):
+        detection.choose([some_face(), some_face()], which, "b.jpg")
+    with pytest.raises(FaceError, match=r"^There is no face number 2 in the photo; it has 1 face, number 1\.$"):
+        detection.choose([some_face()], 2)
+    with pytest.raises(FaceError, match="^No face was found in the photo; use"):
+        detection.choose([], which)
+
+
 @pytest.mark.parametrize("name", ["the photo", "a/b.jpg"])
 def test_no_face_to_choose_from_is_named(name):
     with pytest.raises(FaceError) as caught:

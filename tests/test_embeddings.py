@@ -387,11 +387,26 @@ def test_aligned_faces_are_those_of_users_or_the_whole_photo_and_it_is_said_whic
 
 def test_two_found_faces_are_the_largest_of_each_photo_with_how_many_there_are(aligning, pictures):
     wall, single = embeddings.find_two(aligning, pictures[1], images.read(pictures[0]))
-    assert (wall.count, single.count) == (6, 1)
+    assert (len(wall.faces), len(single.faces)) == (6, 1)
     faces = detection.detect(images.read(pictures[1]))
     assert wall.face.box == faces[0].box and wall.face.area == max(face.area for face in faces)
     for found, path in ((wall, pictures[1]), (single, pictures[0])):
         assert_array_equal(found.crop, embeddings.align(aligning, images.read(path), found.face))
+
+
+def test_of_several_faces_the_chosen_one_is_taken(aligning, pictures):
+    first, *_, last = detection.detect(images.read(pictures[1]))
+    single, wall = embeddings.find_two(aligning, pictures[0], pictures[1], (1, 6))
+    assert (single.face.box, wall.face.box) == (single.faces[0].box, last.box)
+    wall, other = embeddings.find_two(aligning, pictures[1], pictures[1], (tuple(last.centre + 3), 1))
+    assert (wall.face.box, other.face.box) == (last.box, first.box)
+    answer = embeddings.Compared(**embeddings.compared([wall, other]))
+    assert answer.face_numbers == (6, 1) and answer.faces_found == (6, 6)
+    assert answer.faces_dict() == {"faces": [last.to_dict(), first.to_dict()], "face_numbers": [6, 1],
+                                   "faces_found": [6, 6]}
+    assert_array_equal(answer.crops, [wall.crop, other.crop])
+    with pytest.raises(FaceError, match="^There is no face number 2 in .*; it has 1 face, number 1"):
+        embeddings.find_two(aligning, pictures[1], pictures[0], (1, 2))
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -366,3 +366,12 @@ def test_threads_give_results_in_order_and_end():
 def test_jpeg_is_the_same_every_time_and_close_to_the_pixels():
     assert images.to_jpeg(smooth()) == images.to_jpeg(smooth().copy())
     assert np.abs(images.decode(images.to_jpeg(smooth())).astype(int) - smooth()).mean() < 2
+
+
+@pytest.mark.parametrize("source", ["file", "array"])
+def test_a_lower_limit_of_pixels_may_be_set(source):
+    photo = np.zeros((30, 40, 3), np.uint8)
+    given = photo if source == "array" else images.to_jpeg(photo)
+    assert images.read(given, max_pixels=1200).shape == (30, 40, 3)
+    with pytest.raises(ImageError, match="^me.jpg has 40×30 pixels; the limit is 0 million. Save it smaller.$"):
+        images.read(given, "me.jpg", max_pixels=1199)

@@ -434,6 +434,9 @@ def test_largest_of_several_faces_is_used_and_all_are_counted(model, photos):
     answer = model.predict(b, crowd, explain=False)
     assert answer.faces_found == (1, 2) and answer.to_dict()["faces_found"] == [1, 2]
     assert answer.faces[1].box[0] < 264 and answer.faces[1].area > 3 * 90 * 90
+    other = model.predict(b, crowd, explain=False, faces=(1, (445, 145)))
+    assert other.face_numbers == (1, 2) and other.faces[1].box[0] > 390 and other.probability < answer.probability
+    assert other.same_person.distance > answer.same_person.distance
 
 
 @pytest.mark.parametrize("place", ["first", "second"])
@@ -517,7 +520,7 @@ def test_explanation_ends_with_the_regions(explained, answers):
 
 
 KEYS = ["related", "probability", "threshold", "rates", "verdict", "explanation", "same_person", "regions",
-        "faces", "faces_found", "model", "version", "seconds"]
+        "faces", "face_numbers", "faces_found", "model", "version", "seconds"]
 
 
 def test_answer_is_exported_in_plain_rounded_numbers_without_pixels(answers, explained):

@@ -491,6 +491,12 @@ def test_verify_prints_numbers(run, pictures, other, same):
     assert {**facts, "seconds": 0} == {**expected, "seconds": 0}
 
 
+def test_one_of_several_faces_is_compared_when_its_number_is_given(run, pictures):
+    anna, wall = pictures / "anna.jpg", pictures / "wall.jpg"
+    facts = run("verify", anna, wall, "--faces", 1, 3, "--json")
+    assert facts["face_numbers"] == [1, 3] and facts["distance"] != run("verify", anna, wall, "--json")["distance"]
+
+
 @pytest.mark.parametrize(("threshold", "distance"), [("strict", 0.0569), ("article", 0.5), ("0.09", 0.09)])
 def test_verify_decides_at_the_threshold_asked_for(run, pictures, threshold, distance):
     facts = run("verify", pictures / "anna.jpg", pictures / "bob.jpg", "--threshold", threshold, "--json")

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from utils import audit, backbones, detection, explanation, metrics, models, plots
@@ -235,22 +235,26 @@ def test_regions_colour_a_face_under_their_masks_alone_and_the_stronger_the_more
     crops, found = explained
     figure = plots.regions(crops, found)
     for side, part, cover in ((0, np.s_[:10], 0.75), (1, np.s_[20:], 0.375)):
-        picture = np.asarray(figure.axes[side].images[0].get_array())
+        picture = np.asarray(figure.axes[side].images[0].get_array()) / 255
         outside = np.ones((30, 30), bool)
         outside[:, part] = False
         assert_allclose(picture[outside], 0.4)
         for row, (share, colour) in enumerate([(1, plots.KIN), (0.5, plots.STRANGER), (0.25, plots.KIN),
                                                (0, plots.KIN), (1, plots.STRANGER), (0.125, plots.KIN)]):
             expected = 0.4 + cover * share * (np.array(to_rgb(colour)) - 0.4)
-            assert_allclose(picture[5 * row:5 * row + 5, part], np.broadcast_to(expected, (5, 10, 3)), atol=1e-6)
+            assert_allclose(picture[5 * row:5 * row + 5, part], np.broadcast_to(expected, (5, 10, 3)),
+                            atol=0.5 / 255)
+    for axis, picture in zip(figure.axes, plots.region_pictures(crops, found), strict=False):
+        assert picture.dtype == np.uint8
+        assert_array_equal(axis.images[0].get_array(), picture)
 
 
 def test_regions_that_carry_next_to_nothing_stay_pale(explained):
     crops, found = explained
     weak = explanation.Explanation({name: value / 16 for name, value in found.carried.items()}, found.spread,
                                    found.masks)
-    picture = np.asarray(plots.regions(crops, weak).axes[0].images[0].get_array())
-    assert_allclose(picture[0, 0], 0.4 + 0.75 * 0.2 * (np.array(to_rgb(plots.KIN)) - 0.4), atol=1e-6)
+    expected = 0.4 + 0.75 * 0.2 * (np.array(to_rgb(plots.KIN)) - 0.4)
+    assert_allclose(plots.region_pictures(crops, weak)[0, 0, 0] / 255, expected, atol=0.5 / 255)
 
 
 def test_history_counts_epochs_from_one():

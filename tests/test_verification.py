@@ -124,6 +124,8 @@ def test_largest_of_several_faces_is_used_and_all_are_counted(photos):
     assert answer.faces_found == (2, 1) and answer.same_person
     assert answer.faces[0].box[0] < 264 and answer.faces[0].area > 3 * 90 * 90
     assert answer.to_dict()["faces_found"] == [2, 1] and len(answer.to_dict()["faces"]) == 2
+    other = verification.verify(crowd, b, faces=(2, 1))
+    assert other.face_numbers == (2, 1) and other.faces[0].box[0] > 390 and not other.same_person
 
 
 def test_many_threads_get_the_answers_of_one(photos, answers):

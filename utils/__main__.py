@@ -147,16 +147,14 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb = _verb(verbs, verify, "say whether two photos show the same person", "verify a.jpg b.jpg --json",
                  data=False)
-    verb.add_argument("a", type=Path, metavar="A")
-    verb.add_argument("b", type=Path, metavar="B")
+    _two_photos(verb)
     verb.add_argument("--threshold", default="relatives", metavar="POLICY",
                       help="relatives (default), strangers, strict, article, or a cosine distance such as 0.09")
     _backbone(verb)
 
     verb = _verb(verbs, kin, "say whether the people in two photos are related", "kin mother.jpg child.jpg --json",
                  data=False)
-    verb.add_argument("a", type=Path, metavar="A")
-    verb.add_argument("b", type=Path, metavar="B")
+    _two_photos(verb)
     verb.add_argument("--model", type=Path, help="file of: ship (default: models/kinship.npz)")
     verb.add_argument("--figure", type=Path, metavar="PNG", help="also draw which regions carry the answer")
 
@@ -182,6 +180,13 @@ def _verb(verbs, run, summary: str, example: str, data: bool = True, name: str |
         verb.add_argument("--data", type=Path, help="Kaggle archive or folder (default: KIN_DATA, "
                                                     "else the synthetic families)")
     return verb
+
+
+def _two_photos(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("a", type=Path, metavar="A")
+    verb.add_argument("b", type=Path, metavar="B")
+    verb.add_argument("--faces", nargs=2, type=int, default=(1, 1), metavar="N",
+                      help="which face of A and of B, where there are several (default: 1 1, the largest)")
 
 
 def _backbone(verb) -> None:
@@ -508,7 +513,7 @@ def verify(options) -> dict:
     """Distance, decision and what it is worth."""
     from . import verification
 
-    answer = verification.verify(options.a, options.b, options.backbone, options.threshold)
+    answer = verification.verify(options.a, options.b, options.backbone, options.threshold, options.faces)
     return {**answer.to_dict(), "text": "\n".join([answer.verdict, *answer.explanation])}
 
 
@@ -516,7 +521,7 @@ def kin(options) -> dict:
     """Probability, decision, what it is worth and what it rests on."""
     from .kinship import Kinship
 
-    answer = Kinship.load(options.model).predict(options.a, options.b)
+    answer = Kinship.load(options.model).predict(options.a, options.b, faces=options.faces)
     if options.figure:
         from . import plots
 

@@ -21,6 +21,8 @@ BATCH_PIXELS = 4_000_000  # searched at once
 # How a tight crop is searched: small, in a frame of its own border pixels (both in pixels).
 CROP_SIDE, CROP_FRAME = 112, 24
 
+Which = int | tuple[float, float]  # one face of several: see `choose`
+
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 
@@ -43,6 +45,12 @@ class Face:
     def area(self) -> float:
         """Area of the box in square pixels."""
         return self.box[2] * self.box[3]
+
+    @property
+    def centre(self) -> np.ndarray:
+        """(x, y) of the middle of the box."""
+        x, y, width, height = self.box
+        return np.array([x + width / 2, y + height / 2])
 
     def to_dict(self) -> dict:
         """Plain numbers, in pixels to one decimal; landmarks by name."""
@@ -109,6 +117,25 @@ def largest(faces: Sequence[Face], name: str = "the photo") -> Face:
         raise FaceError(f"No face was found in {name}; use a photo in which one looks at the camera, "
                         f"sharp, upright and at least {MTCNN_MIN_FACE} pixels wide.")
     return faces[0]
+
+
+def choose(faces: Sequence[Face], which: Which = 1, name: str = "the photo") -> Face:
+    """One of what :func:`detect` found: by its number, or the one whose centre is nearest to a point.
+
+    Args:
+        which: 1 is the largest face, 2 the next, and so on; or (x, y) in pixels of the photo.
+        name: used in messages only.
+
+    Raises:
+        FaceError: there is no face, or none of this number.
+    """
+    largest(faces, name)
+    if not isinstance(which, int):
+        return min(faces, key=lambda face: np.hypot(*(face.centre - which)))
+    if not 1 <= which <= len(faces):
+        several = "faces, numbered from 1 for the largest" if len(faces) > 1 else "face, number 1"
+        raise FaceError(f"There is no face number {which} in {name}; it has {len(faces)} {several}.")
+    return faces[which - 1]
 
 
 def detect_in_crops(crops: Sequence[np.ndarray]) -> list[Face | None]:
@@ -194,10 +221,8 @@ def crop(photo: np.ndarray, face: Face, size: int, margin: float = 0.2) -> np.nd
     Its side is the longer side of the box and ``margin`` times that; the face stays as tilted as it
     is. What lies outside the photo is filled with its nearest border pixels.
     """
-    x, y, width, height = face.box
-    half = max(width, height) * (1 + margin) / 2
-    centre = np.array([x + width / 2, y + height / 2])
-    return align(photo, centre + half * SQUARE, (SQUARE + 1) * size / 2, size)
+    half = max(face.box[2:]) * (1 + margin) / 2
+    return align(photo, face.centre + half * SQUARE, (SQUARE + 1) * size / 2, size)
 
 
 def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:

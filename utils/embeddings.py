@@ -10,7 +10,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -104,7 +104,7 @@ def landmarks_in_crop(network: Aligning, face: detection.Face) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FoundFace:
-    """The largest face of a photo, and how many there are.
+    """One face of a photo, and all that were found in it, the largest first.
 
     Attributes:
         photo: uint8 RGB ``(height, width, 3)``; crop: the face as a network takes it.
@@ -112,24 +112,61 @@ class FoundFace:
 
     photo: np.ndarray
     face: detection.Face
-    count: int
+    faces: list[detection.Face]
     crop: np.ndarray
 
 
-def find_two(network: Aligning, a: images.Source, b: images.Source) -> list[FoundFace]:
-    """Read two photos, find the largest face in each, and align it.
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What an answer about two photos is about; the base of every such answer.
+
+    Attributes:
+        faces: the face compared in each photo; all_faces: those found in each, the largest first.
+        crops: the compared faces as the network saw them, uint8 RGB ``(2, size, size, 3)``.
+    """
+
+    faces: tuple[detection.Face, ...]
+    all_faces: tuple[list[detection.Face], ...] = field(repr=False)
+    crops: np.ndarray = field(repr=False)
+
+    @property
+    def faces_found(self) -> tuple[int, ...]:
+        """How many faces each photo has."""
+        return tuple(map(len, self.all_faces))
+
+    @property
+    def face_numbers(self) -> tuple[int, ...]:
+        """Which face of each photo was compared: 1 is the largest."""
+        return tuple(1 + [face is one for one in every].index(True)
+                     for face, every in zip(self.faces, self.all_faces, strict=True))
+
+    def faces_dict(self) -> dict:
+        """The compared faces, their numbers, and how many there are, as plain numbers."""
+        return {"faces": [face.to_dict() for face in self.faces], "face_numbers": list(self.face_numbers),
+                "faces_found": list(self.faces_found)}
+
+
+def find_two(network: Aligning, a: images.Source, b: images.Source,
+             which: Sequence[detection.Which] = (1, 1)) -> list[FoundFace]:
+    """Read two photos, find the faces in each, choose one (:func:`detection.choose`), and align it.
 
     Raises:
-        ImageError: a photo cannot be used. FaceError: there is no face in one.
+        ImageError: a photo cannot be used. FaceError: there is no face in one, or not the chosen one.
     """
     found = []
-    for source, place in ((a, "the first photo"), (b, "the second photo")):
+    for source, place, chosen in zip((a, b), ("the first photo", "the second photo"), which, strict=True):
         name = images.name_of(source, place)
         photo = images.read(source, name)
         faces = detection.detect(photo)
-        face = detection.largest(faces, name)
-        found.append(FoundFace(photo, face, len(faces), align(network, photo, face)))
+        face = detection.choose(faces, chosen, name)
+        found.append(FoundFace(photo, face, faces, align(network, photo, face)))
     return found
+
+
+def compared(found: Sequence[FoundFace]) -> dict:
+    """The fields of :class:`Compared` for two faces of :func:`find_two`."""
+    return {"faces": tuple(each.face for each in found), "all_faces": tuple(each.faces for each in found),
+            "crops": np.stack([each.crop for each in found])}
 
 
 def _content_key(path: str | Path) -> bytes:

@@ -26,21 +26,22 @@ _BROKEN = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, Ke
            OverflowError, MemoryError, Image.DecompressionBombError)
 
 
-def read(source: Source, name: str | None = None) -> np.ndarray:
+def read(source: Source, name: str | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a photo as RGB uint8 ``(height, width, 3)``, upright.
 
     ``source`` is a path, bytes, a binary file object, or an array that is RGB already; ``name`` is
     what messages call it (default: its path, or "the photo"). The EXIF orientation is applied,
     transparency is laid on white, and every other mode (greyscale, palette, CMYK, 16 bits) is
-    converted; an animation gives its first frame. Size limits are checked before decoding.
+    converted; an animation gives its first frame. Size limits are checked before decoding;
+    ``max_pixels`` sets a lower one than the module's.
 
     Raises:
         ImageError: missing, empty, truncated, not an image, below 20 pixels or above the limits.
     """
     name = name or name_of(source)
     if isinstance(source, np.ndarray):
-        return _check_array(source, name)
-    return decode(_content(source, name), name)
+        return _check_array(source, name, max_pixels)
+    return decode(_content(source, name), name, max_pixels)
 
 
 def name_of(source: Source, default: str = "the photo") -> str:
@@ -48,7 +49,7 @@ def name_of(source: Source, default: str = "the photo") -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else default
 
 
-def decode(content: bytes, name: str = "photo") -> np.ndarray:
+def decode(content: bytes, name: str = "photo", max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode the bytes of an image file; ``name`` is used in messages only. See :func:`read`."""
     if not content:
         raise ImageError(f"{name} is empty; copy or download it again.")
@@ -58,12 +59,12 @@ def decode(content: bytes, name: str = "photo") -> np.ndarray:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} has too many pixels; the limit is "
-                         f"{MAX_PIXELS // 10**6} million. Save it smaller.") from error
+                         f"{max_pixels // 10**6} million. Save it smaller.") from error
     except _BROKEN as error:
         if content[4:8] == b"ftyp":  # the container of phones' photos and of videos
             raise ImageError(f"{name} is HEIC, AVIF or a video, which cannot be read; save it as JPEG.") from error
         raise ImageError(f"{name} is not an image that can be read; use JPEG or PNG.") from error
-    _check_size(image.size, name)
+    _check_size(image.size, name, max_pixels)
     try:
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
             raise ImageError(f"{name} has 32 bits a channel, and nobody knows which value is white; save it as "
@@ -137,22 +138,22 @@ def _content(source: Source, name: str) -> bytes:
         raise ImageError(f"{name} {reason}; check the path.") from error
 
 
-def _check_array(image: np.ndarray, name: str) -> np.ndarray:
+def _check_array(image: np.ndarray, name: str, max_pixels: int) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ImageError(f"{name}, an array of {image.dtype} {image.shape}, is no photo; "
                          "give RGB uint8 of shape (height, width, 3).")
-    _check_size((image.shape[1], image.shape[0]), name)
+    _check_size((image.shape[1], image.shape[0]), name, max_pixels)
     return image
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     width, height = size
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{name} has {width}×{height} pixels; at least {MIN_SIDE} each way "
                          "are needed to show a face.")
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise ImageError(f"{name} has {width}×{height} pixels; the limit is "
-                         f"{MAX_PIXELS // 10**6} million. Save it smaller.")
+                         f"{max_pixels // 10**6} million. Save it smaller.")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from . import (
 )
 from .calibration import Calibration, percent
 from .datasets import Dataset
-from .detection import Face
+from .detection import Which
 from .errors import ModelError
 from .explanation import Explanation
 from .metrics import Interval
@@ -53,8 +53,8 @@ class SamePerson:
                                             for name in ("distance", "threshold", "probability")}}
 
 
-@dataclass(frozen=True)
-class KinshipAnswer:
+@dataclass(frozen=True, kw_only=True)
+class KinshipAnswer(embeddings.Compared):
     """An answer. Probabilities and rates are in [0, 1].
 
     Attributes:
@@ -65,10 +65,9 @@ class KinshipAnswer:
         kin_rejected, strangers_accepted: how often such a decision is wrong on families that had no
             part in training, with 95 % intervals.
         same_person: a warning, if both photos may show one person.
-        faces: the face used in each photo, its largest; faces_found: how many there are.
-        crops: these faces as the network saw them, uint8 RGB ``(2, size, size, 3)``.
         regions: what each region of the faces carries; None if it was not asked for.
         model, version: which model answered; seconds: time taken, by step.
+        faces, all_faces, crops: see :class:`embeddings.Compared`.
     """
 
     related: bool
@@ -77,13 +76,10 @@ class KinshipAnswer:
     kin_rejected: Interval
     strangers_accepted: Interval
     same_person: SamePerson
-    faces: tuple[Face, Face]
-    faces_found: tuple[int, int]
     regions: Explanation | None
     model: str
     version: str
     seconds: dict[str, float]
-    crops: np.ndarray = field(repr=False)
 
     @property
     def verdict(self) -> str:
@@ -118,8 +114,7 @@ class KinshipAnswer:
                 "threshold": round(self.threshold, 4), "rates": rates, "verdict": self.verdict,
                 "explanation": self.explanation, "same_person": self.same_person.to_dict(),
                 "regions": self.regions and self.regions.to_dict(),
-                "faces": [face.to_dict() for face in self.faces], "faces_found": list(self.faces_found),
-                "model": self.model, "version": self.version,
+                **self.faces_dict(), "model": self.model, "version": self.version,
                 "seconds": {name: round(value, 3) for name, value in self.seconds.items()}}
 
 
@@ -144,34 +139,36 @@ class Kinship:
         """
         return _loaded(Path(path or settings.KINSHIP))
 
-    def predict(self, a: images.Source, b: images.Source, explain: bool = True) -> KinshipAnswer:
-        """Say whether the people in two photos are related, by the largest face in each.
+    def predict(self, a: images.Source, b: images.Source, explain: bool = True,
+                faces: Sequence[Which] = (1, 1)) -> KinshipAnswer:
+        """Say whether two people are related, by one face in each photo: the largest, if not told otherwise.
 
         Args:
             a, b: paths, bytes, binary file objects, or RGB uint8 arrays.
             explain: also measure what each region of the faces carries (about a second).
+            faces: which face of each photo, by number or point (:func:`detection.choose`).
 
         Raises:
-            ImageError: a photo cannot be used. FaceError: no face in one.
+            ImageError: a photo cannot be used. FaceError: no face in one, or not this one.
         """
         clock = [time.perf_counter()]
         facts = self.encoder.facts
-        found = embeddings.find_two(self.encoder, a, b)
+        found = embeddings.find_two(self.encoder, a, b, faces)
+        two = embeddings.compared(found)
         clock.append(time.perf_counter())
-        crops = np.stack([each.crop for each in found])
-        first, second = self.encoder.embed(crops)
+        first, second = self.encoder.embed(two["crops"])
         probability = float(self.encoder.score(first, second))
         same_person = self._same_person(found)
         clock.append(time.perf_counter())
         landmarks = np.stack([embeddings.landmarks_in_crop(self.encoder, each.face) for each in found])
-        regions = explanation.explain(self.encoder, crops, landmarks) if explain else None
+        regions = explanation.explain(self.encoder, two["crops"], landmarks) if explain else None
         clock.append(time.perf_counter())
         steps = dict(zip(("faces", "kinship", "regions"), np.diff(clock).tolist(), strict=True))
+        rates = {name: Interval(**facts["rates"][name]) for name in ("kin_rejected", "strangers_accepted")}
         return KinshipAnswer(
-            probability >= facts["threshold"], probability, facts["threshold"],
-            Interval(**facts["rates"]["kin_rejected"]), Interval(**facts["rates"]["strangers_accepted"]),
-            same_person, tuple(each.face for each in found), tuple(each.count for each in found), regions,
-            facts["name"], facts["version"], {**steps, "total": clock[-1] - clock[0]}, crops)
+            related=probability >= facts["threshold"], probability=probability, threshold=facts["threshold"],
+            **rates, same_person=same_person, regions=regions, model=facts["name"], version=facts["version"],
+            seconds={**steps, "total": clock[-1] - clock[0]}, **two)
 
     def _same_person(self, found: Sequence[embeddings.FoundFace]) -> SamePerson:
         """What verification says: the frozen encoder, on faces aligned for it."""

@@ -192,23 +192,34 @@ def regions(crops: np.ndarray, explanation: "Explanation"):
     Args:
         crops: uint8 RGB ``(2, size, size, 3)``, as they were explained.
     """
-    names, values = list(explanation.carried), np.array(list(explanation.carried.values()))
+    names, values = list(explanation.carried), list(explanation.carried.values())
     figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.2), gridspec_kw={"width_ratios": [1, 1, 1.25]})
-    strength = values / max(np.abs(values).max(), 0.25)  # what is next to nothing stays pale
-    colours = [np.array(to_rgb(KIN if value > 0 else STRANGER)) for value in values]
-    for axis, crop, masks in zip(axes, crops, explanation.masks, strict=False):
-        picture = crop / 255
-        for mask, share, colour in zip(masks, strength, colours, strict=True):
-            cover = 0.75 * abs(share) * mask[..., None]
-            picture = picture * (1 - cover) + colour * cover
+    for axis, picture in zip(axes, region_pictures(crops, explanation), strict=False):
         axis.imshow(picture)
         axis.axis("off")
     spread = [2 * explanation.spread[name] for name in names]
+    colours = [KIN if value > 0 else STRANGER for value in values]
     axes[2].barh(names[::-1], values[::-1], xerr=spread[::-1], color=colours[::-1], ecolor=NEUTRAL)
     axes[2].axvline(0, color=NEUTRAL, linewidth=1)
     axes[2].set(xlabel="log-odds of kinship that the region carries")
     figure.tight_layout()
     return figure
+
+
+def region_pictures(crops: np.ndarray, explanation: "Explanation") -> np.ndarray:
+    """The two faces with their regions coloured: the more a region carries, the stronger.
+
+    Args:
+        crops: uint8 RGB ``(2, size, size, 3)``, as they were explained; the pictures are of the same shape.
+    """
+    values = np.array(list(explanation.carried.values()))
+    strength = np.abs(values) / max(np.abs(values).max(), 0.25)  # what is next to nothing stays pale
+    colours = [255 * np.array(to_rgb(KIN if value > 0 else STRANGER)) for value in values]
+    pictures = crops.astype(float)
+    for region, (share, colour) in enumerate(zip(strength, colours, strict=True)):
+        cover = 0.75 * share * explanation.masks[:, region, ..., None]
+        pictures = pictures * (1 - cover) + colour * cover
+    return pictures.round().astype(np.uint8)
 
 
 def history(curves: dict[str, Sequence[float]], ylabel: str, xlabel: str = "epoch", axis=None):

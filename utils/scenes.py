@@ -10,6 +10,11 @@ from . import eigenfaces, settings, synthetic
 WALL, FRAME, MAT = (186, 196, 190), (92, 64, 44), (244, 241, 234)
 KINDS = ("same", "relatives", "strangers")
 
+# What the apps show to those who have no photo at hand: arguments of `two_photos`, with a seed at which
+# the models for verification and kinship are both right.
+EXAMPLES = {"one person twice": ("same", 0), "a parent and a child": ("relatives", 6),
+            "two strangers": ("strangers", 8)}
+
 
 @dataclass(frozen=True)
 class Portrait:

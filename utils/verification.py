@@ -1,19 +1,18 @@
 """Do two photos show the same person? The distance, the decision, and what the decision is worth."""
 
 import time
-from dataclasses import dataclass, field
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from . import backbones, calibration, embeddings, images, metrics
 from .backbones import Backbone
 from .calibration import Calibration, Rates, percent
-from .detection import Face
+from .detection import Which
 from .errors import CalibrationError
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, kw_only=True)
+class Verification(embeddings.Compared):
     """An answer. Probabilities and rates are in [0, 1], None where the backbone was never calibrated.
 
     Attributes:
@@ -24,9 +23,8 @@ class Verification:
             as likely of the one as of the other beforehand.
         probability_in_family: the same against two relatives, who look alike.
         rates: how often such a decision is wrong, measured on held-out families.
-        faces: the face used in each photo, its largest; faces_found: how many there are.
-        crops: these faces as the network saw them, uint8 RGB ``(2, size, size, 3)``.
         backbone: name of the network; seconds: time taken.
+        faces, all_faces, crops: see :class:`embeddings.Compared`.
     """
 
     same_person: bool
@@ -36,11 +34,8 @@ class Verification:
     probability: float | None
     probability_in_family: float | None
     rates: Rates | None
-    faces: tuple[Face, Face]
-    faces_found: tuple[int, int]
     backbone: str
     seconds: float
-    crops: np.ndarray = field(repr=False)
 
     @property
     def verdict(self) -> str:
@@ -78,35 +73,34 @@ class Verification:
                 "probability": rounded(self.probability),
                 "probability_in_family": rounded(self.probability_in_family),
                 "rates": self.rates and self.rates.to_dict(), "verdict": self.verdict,
-                "explanation": self.explanation, "faces": [face.to_dict() for face in self.faces],
-                "faces_found": list(self.faces_found), "backbone": self.backbone,
+                "explanation": self.explanation, **self.faces_dict(), "backbone": self.backbone,
                 "seconds": round(self.seconds, 3)}
 
 
 def verify(a: images.Source, b: images.Source, backbone: str = backbones.DEFAULT,
-           threshold: str | float = calibration.DEFAULT) -> Verification:
-    """Decide whether two photos show the same person, by the largest face in each.
+           threshold: str | float = calibration.DEFAULT, faces: Sequence[Which] = (1, 1)) -> Verification:
+    """Decide whether two photos show the same person, by one face in each: the largest, if not told otherwise.
 
     Args:
         a, b: paths, bytes, binary file objects, or RGB uint8 arrays.
         backbone: name of a face encoder.
         threshold: a policy of :data:`calibration.POLICIES`, or a cosine distance in [0, 2].
+        faces: which face of each photo, by number or point (:func:`detection.choose`).
 
     Raises:
-        ImageError: a photo cannot be used. FaceError: no face in one. WeightsError: the backbone's
-        weights are not here. CalibrationError: no such threshold, or the backbone has no calibration.
+        ImageError: a photo cannot be used. FaceError: no face in one, or not this one. WeightsError: the
+        backbone's weights are not here. CalibrationError: no such threshold, or the backbone has no calibration.
     """
     start = time.perf_counter()
     network = backbones.get(backbone)
     known, limit = _opened(network, threshold)
-    found = embeddings.find_two(network, a, b)
-    crops = np.stack([each.crop for each in found])
-    distance = max(0.0, float(1 - metrics.cosine(*network.embed(crops))))
+    two = embeddings.compared(embeddings.find_two(network, a, b, faces))
+    distance = max(0.0, float(1 - metrics.cosine(*network.embed(two["crops"]))))
     return Verification(
-        distance <= limit, distance, limit, str(threshold),
-        known and float(known.probability(distance)), known and float(known.probability(distance, "relatives")),
-        known and known.rates(threshold), tuple(each.face for each in found), tuple(each.count for each in found),
-        network.name, time.perf_counter() - start, crops)
+        same_person=distance <= limit, distance=distance, threshold=limit, policy=str(threshold),
+        probability=known and float(known.probability(distance)),
+        probability_in_family=known and float(known.probability(distance, "relatives")),
+        rates=known and known.rates(threshold), backbone=network.name, seconds=time.perf_counter() - start, **two)
 
 
 def _opened(network: Backbone, threshold: str | float) -> tuple[Calibration | None, float]:

@@ -1,53 +1,24 @@
 """The Streamlit app in a real browser: every choice, two visitors at once, and nothing left on the disk."""
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
 
 from utils import images, scenes, verification
 
-ROOT = Path(__file__).resolve().parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 WAIT = 60_000  # milliseconds
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(BROWSERS)}; .ci/run installs it")
-
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """Everything that the server may take for its own: home folder and temporary files."""
-    return tmp_path_factory.mktemp("server")
-
-
-@pytest.fixture(scope="module")
-def address(home):
-    """The app, served as `make streamlit` does, on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = {**os.environ, "HOME": str(home), "TMPDIR": str(home), "KIN_CACHE": str(home / "cache")}
-    command = [sys.executable, "-m", "streamlit", "run", "apps/streamlit_app.py",
-               "--server.headless", "true", "--server.port", str(port)]
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
-        try:
-            _wait_for(server, f"http://127.0.0.1:{port}/_stcore/health")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.kill()
-
-
-def _wait_for(server, url):
+def address(serve, free_port):
+    """The app, served as `make streamlit` does."""
+    server = serve("-m", "streamlit", "run", "apps/streamlit_app.py", "--server.headless", "true",
+                   "--server.port", str(free_port))
     for line in server.stdout:
         if b"http://" in line:
             break
-    assert urllib.request.urlopen(url, timeout=60).status == 200
+    assert urllib.request.urlopen(f"http://127.0.0.1:{free_port}/_stcore/health", timeout=60).status == 200
+    return f"http://127.0.0.1:{free_port}"
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +29,6 @@ def photos(tmp_path_factory):
         for number, photo in enumerate(scenes.two_photos(kind, 3)):
             (folder / f"{kind}{number}.jpg").write_bytes(images.to_jpeg(photo))
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -92,10 +53,6 @@ def choose(page, name):
     page.get_by_role("option", name=name, exact=True).click()
 
 
-def files_of(home):
-    return {path.relative_to(home): path.stat().st_size for path in home.rglob("*") if path.is_file()}
-
-
 def test_every_choice_shows_its_pictures(visitor):
     page = visitor()
     page.get_by_text("No photo at hand?").click()
@@ -114,12 +71,12 @@ def test_every_choice_shows_its_pictures(visitor):
     assert page.get_by_test_id("stException").count() == 0
 
 
-def test_two_visitors_at_once_get_their_own_answers_and_leave_nothing_behind(visitor, photos, home):
+def test_two_visitors_at_once_get_their_own_answers_and_leave_nothing_behind(visitor, photos, left_behind):
     pages = {kind: visitor() for kind in ("same", "strangers")}
     for page in pages.values():
         choose(page, "Face Verification")
         page.get_by_text("The second photo").wait_for()
-    before = files_of(home)
+    before = left_behind()
     for number, name in enumerate(("first", "second")):  # neither waits for the other's answer
         for kind, page in pages.items():
             page.locator("input[type=file]").nth(number).set_input_files(photos / f"{kind}{number}.jpg")
@@ -130,7 +87,7 @@ def test_two_visitors_at_once_get_their_own_answers_and_leave_nothing_behind(vis
         answer = verification.verify(photos / f"{kind}0.jpg", photos / f"{kind}1.jpg")
         assert page.get_by_test_id("stMetricValue").first.inner_text() == f"{answer.distance:.4f}"
         page.get_by_text(answer.verdict).wait_for()
-    assert files_of(home) == before
+    assert left_behind() == before
 
 
 def test_the_page_says_in_words_what_is_wrong_with_a_file(visitor, photos, tmp_path):

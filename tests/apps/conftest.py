@@ -1,0 +1,67 @@
+"""An app in a process of its own, with a home of its own, and a browser to look at it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Everything that a server may take for its own: home folder and temporary files."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def serve(home):
+    """Starts Python with these arguments in the project's folder; it is killed at the end."""
+    servers = []
+
+    def serve(*arguments, **variables):
+        env = {**os.environ, "HOME": str(home), "TMPDIR": str(home), "KIN_CACHE": str(home / "cache"), **variables}
+        servers.append(subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=env, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.kill()
+        server.communicate()
+
+
+@pytest.fixture(scope="module")
+def left_behind(home):
+    """Lists the files in the server's home with their sizes, without code that TensorFlow compiles for itself."""
+    def left_behind():
+        return {path.relative_to(home): path.stat().st_size for path in home.rglob("*")
+                if path.is_file() and "__autograph_generated_file" not in path.name}
+
+    return left_behind
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium; tests that need it are skipped where there is none."""
+    if BROWSER is None:
+        pytest.skip(f"needs one of {', '.join(BROWSERS)}; .ci/run installs it")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
