@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 UV ?= uv
+PORT ?= 5000
 PY := .venv/bin/python
 
 PYTHONHASHSEED ?= 0
@@ -16,7 +17,7 @@ COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 \
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab streamlit notebooks colab lock clean
+.PHONY: help course test lab app streamlit notebooks colab lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +35,9 @@ test: .venv/.test ## Run the unit tests, then the lessons and solutions under nb
 lab: .venv/.course ## Open the lessons in JupyterLab
 	$(PY) -m utils families
 	$(PY) -m jupyterlab notebooks
+
+app: .venv/.course ## Serve the kinship page and its JSON API on http://127.0.0.1:5000 (PORT=5001: elsewhere)
+	$(PY) -m apps.flask_app --port $(PORT)
 
 streamlit: .venv/.course ## Open the app for detection, verification and kinship in the browser
 	$(PY) -m streamlit run apps/streamlit_app.py

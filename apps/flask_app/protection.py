@@ -1,0 +1,89 @@
+"""What protects visitors and the server: headers, other sites kept out, a rate limit, logs without people."""
+
+import ipaddress
+import json
+import logging
+import time
+import uuid
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, abort, current_app, g, request
+from flask_limiter import Limiter
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+                               "img-src 'self' data: blob:; form-action 'self'; base-uri 'none'; "
+                               "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+log = logging.getLogger("kinship.requests")
+
+
+def register(app: Flask) -> None:
+    """Protect the application."""
+    app.before_request(_begin)
+    app.before_request(_refuse_other_sites)
+    app.after_request(_add_headers)
+    app.after_request(_write_log)
+    app.extensions["limiter"] = Limiter(_client, app=app, storage_uri="memory://", headers_enabled=True,
+                                        application_limits=[lambda: current_app.config["RATE_LIMIT"]],
+                                        application_limits_exempt_when=_costs_nothing)
+
+
+def _costs_nothing() -> bool:
+    return request.method != "POST"
+
+
+def _client() -> str:
+    """Whose requests are counted together: an address, or the network of an IPv6 one."""
+    try:
+        address = ipaddress.ip_address(request.remote_addr or "")
+    except ValueError:
+        return "unknown"
+    return str(ipaddress.ip_network((address, 64), strict=False) if address.version == 6 else address)
+
+
+def _begin() -> None:
+    g.started, g.request_id = time.perf_counter(), uuid.uuid4().hex
+
+
+def _refuse_other_sites() -> None:
+    """Forms of other sites may not post here (cross-site request forgery).
+
+    Browsers say where a request comes from. There are no cookies that such a request could borrow;
+    this keeps other sites from spending the visitor's share of the server.
+    """
+    if request.method != "POST":
+        return
+    origin = request.headers.get("Origin")
+    own = origin is None or urlsplit(origin).netloc == request.host
+    site = request.headers.get("Sec-Fetch-Site", "same-origin" if own else "cross-site")
+    if site not in ("same-origin", "none"):
+        abort(403, "This form was sent by another site; open this page itself and choose the photos here.")
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    if request.endpoint != "static":
+        response.headers["Cache-Control"] = "no-store"
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    return response
+
+
+def _write_log(response: Response) -> Response:
+    """A line of JSON: what was asked and how it went; nothing of who asked and what they sent."""
+    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "request": g.get("request_id"),
+            "method": request.method, "route": request.url_rule and request.url_rule.rule,
+            "status": response.status_code, "bytes": request.content_length or 0,
+            "milliseconds": round(1000 * (time.perf_counter() - g.started)) if "started" in g else None}
+    log.info("%s", json.dumps(line))
+    return response

@@ -1,0 +1,156 @@
+"""The model that answers, and turns at it: some requests compute, some wait, the others come back later."""
+
+import functools
+import gc
+import logging
+import multiprocessing
+import resource
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from flask import current_app
+from pebble import ProcessExpired, ProcessPool
+from werkzeug.exceptions import ServiceUnavailable
+
+from utils import images, scenes
+from utils.errors import CourseError, ImageError
+
+from .uploads import Upload
+
+if TYPE_CHECKING:
+    from utils.kinship import Kinship, KinshipAnswer
+
+Answer = TypeVar("Answer")
+
+RETRY_SECONDS = 5
+DECODER_BYTES = 2 * 2**30  # address space of a process that decodes
+
+log = logging.getLogger(__name__)
+
+
+def service() -> "Service":
+    """The service of the application that answers this request."""
+    return current_app.extensions["service"]
+
+
+class Service:
+    """Answers questions about two photos; any number of threads may ask.
+
+    The model is loaded once. Photos are decoded in processes of their own: one that takes too long or
+    crashes its decoder takes nothing else with it.
+    """
+
+    def __init__(self, config: Mapping):
+        self.config = config
+        self.draining = False  # set at the end: who asks now is sent away
+        self.ready = threading.Event()
+        self._loading = threading.Lock()
+        self._places = threading.BoundedSemaphore(config["AT_ONCE"] + config["WAITING"])
+        self._turns = threading.BoundedSemaphore(config["AT_ONCE"])
+        self._examples: dict = {}
+
+    def start(self) -> None:
+        """Load the model in the background; what is wrong with it goes to the log."""
+        def load():
+            try:
+                self.model()
+            except CourseError as error:
+                log.error("The model could not be loaded. %s", error)
+
+        threading.Thread(target=load, name="loading", daemon=True).start()
+
+    def model(self) -> "Kinship":
+        """The model, loaded and warm. Raises ModelError."""
+        with self._loading:
+            return self._model
+
+    @functools.cached_property
+    def _model(self) -> "Kinship":
+        _decoders().schedule(images.read, args=[b""])  # they start while the rest is loaded
+        from utils.kinship import Kinship
+
+        model = Kinship.load(self.config["MODEL"])
+        model.predict(*scenes.two_photos())  # compiles what is compiled at the first use
+        gc.collect()
+        gc.freeze()  # what is loaded stays; searching it for garbage takes a quarter of a second at a time
+        self.ready.set()
+        return model
+
+    def ask(self, given: Sequence[Upload], question: Callable[..., Answer]) -> Answer:
+        """``question(photo, photo, faces=…)`` when its turn comes; the pixels are kept in ``given``.
+
+        Raises:
+            ImageError: a photo cannot be used. ServiceUnavailable: too much to do. What the question raises.
+        """
+        with self._turn():
+            problems = []
+            for each in given:
+                try:
+                    each.photo = self.decode(each.content, each.name)
+                except ImageError as error:
+                    problems.append(error)
+            if problems:
+                raise problems[0]
+            return question(*(each.photo for each in given), faces=[each.face for each in given])
+
+    def example(self, name: str) -> tuple[list[np.ndarray], "KinshipAnswer"]:
+        """The two photos of one of :data:`scenes.EXAMPLES`, and the answer, which is computed once."""
+        if name not in self._examples:
+            with self._turn():
+                photos = list(scenes.two_photos(*scenes.EXAMPLES[name]))
+                self._examples[name] = photos, self.model().predict(*photos)
+        return self._examples[name]
+
+    def decode(self, content: bytes, name: str) -> np.ndarray:
+        """:func:`images.read` in another process, within the configured pixels and seconds. Raises ImageError."""
+        seconds = self.config["DECODE_SECONDS"]
+        job = _decoders().schedule(images.read, args=[content, name],
+                                   kwargs={"max_pixels": self.config["MAX_PIXELS"]}, timeout=seconds)
+        try:
+            return job.result()
+        except TimeoutError as error:
+            raise ImageError(f"{name} took more than {seconds} seconds to decode; save it anew as a plain "
+                             "JPEG.") from error
+        except ProcessExpired as error:
+            raise ImageError(f"{name} could not be decoded; save it anew as a plain JPEG.") from error
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for a turn. Raises ServiceUnavailable: too many wait already, or nothing is loaded yet."""
+        if self.config["WARM"] and not self.ready.is_set():
+            raise _come_back("The model is still being loaded")
+        if self.draining or not self._places.acquire(blocking=False):
+            raise _come_back("Too many people ask at the moment")
+        try:
+            if not self._turns.acquire(timeout=self.config["WAIT_SECONDS"]):
+                raise _come_back("Too many people ask at the moment")
+            try:
+                yield
+            finally:
+                self._turns.release()
+        finally:
+            self._places.release()
+
+
+def _come_back(reason: str) -> ServiceUnavailable:
+    return ServiceUnavailable(f"{reason}; try again in a few seconds.", retry_after=RETRY_SECONDS)
+
+
+_starting = threading.Lock()
+
+
+def _decoders() -> ProcessPool:
+    """The processes that turn bytes into pixels, started at the first call."""
+    with _starting:
+        return _pool()
+
+
+@functools.cache
+def _pool() -> ProcessPool:
+    bounded = {"initializer": resource.setrlimit, "initargs": (resource.RLIMIT_AS, (DECODER_BYTES, DECODER_BYTES))}
+    return ProcessPool(max_workers=multiprocessing.cpu_count(), context=multiprocessing.get_context("spawn"),
+                       **(bounded if sys.platform == "linux" else {}))
