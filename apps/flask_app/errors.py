@@ -3,7 +3,7 @@
 import http
 
 from flask import Flask, Response, current_app, g, json, render_template, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 
 from utils.errors import CalibrationError, CourseError, FaceError, ImageError
 
@@ -24,6 +24,7 @@ SENTENCES = {
 def register(app: Flask) -> None:
     """Let the application answer errors this way."""
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(SecurityError, _wrong_host)
     app.register_error_handler(CourseError, _course_error)
     app.register_error_handler(Exception, _unforeseen)
 
@@ -46,6 +47,11 @@ def _http_error(error: HTTPException) -> Response:
     kept = ("Retry-After", "Allow")
     response.headers.extend((name, value) for name, value in error.get_headers() if name in kept)
     return response
+
+
+def _wrong_host(error: SecurityError) -> Response:
+    """Asked under a name that is not this server's: there is no page, because it would have no address."""
+    return Response("This server is not known by that name.", error.code, content_type="text/plain; charset=utf-8")
 
 
 def _course_error(error: CourseError) -> Response:

@@ -1,0 +1,134 @@
+"""What visitors see: the form, the answer, what is wrong."""
+
+import base64
+import io
+import re
+from html import unescape
+
+import numpy as np
+import pytest
+
+from utils import images, kinship, scenes
+
+UNUSABLE = {
+    "The first photo is empty; copy or download it again.": b"",
+    "The first photo is not an image that can be read; use JPEG or PNG.": b"hello",
+    "The first photo has 400×19 pixels; at least 20 each way are needed to show a face.":
+        images.to_jpeg(np.zeros((19, 400, 3), np.uint8)),
+}
+
+
+def text_of(response):
+    """What the page says, without its tags."""
+    return re.sub(r"\s+", " ", unescape(re.sub("<[^>]+>", " ", response.text)))
+
+
+@pytest.mark.parametrize("path", ["/", "/home"])
+def test_home_is_a_form_for_two_photos(client, path):
+    page = client.get(path)
+    assert page.status_code == 200 and page.mimetype == "text/html"
+    assert 'action="/upload" method="post" enctype="multipart/form-data"' in page.text
+    assert [f'name="file{number}" type="file"' in page.text for number in (1, 2, 3)] == [True, True, False]
+    assert "never written to disk" in text_of(page) and "no paternity test" in text_of(page)
+    assert "agree to it" in text_of(page) and page.text.count(" required") == 2
+
+
+@pytest.mark.parametrize("kind", ["relatives", "strangers"])
+def test_answer_is_that_of_the_module(client, post, photos, shipped, kind):
+    two = [photos[f"{kind}{number}"] for number in (0, 1)]
+    page = post(client, *two)
+    answer = kinship.Kinship.load(shipped).predict(*two)
+    said = text_of(page)
+    assert page.status_code == 200 and answer.verdict in said
+    assert all(sentence in said for sentence in answer.explanation[:2])
+    for region, value in answer.regions.carried.items():
+        assert re.search(rf"{region} {re.escape(f'{value:+.2f}')} ± \d\.\d\d", said)
+    assert "hand-made, version 9.9" in said and "no paternity test" in said
+    assert page.text.count("<image href=") == 2 and said.count("one face") == 2 and "fieldset" not in page.text
+
+
+def test_a_warning_is_given_where_both_photos_may_show_one_person(client, post, photos):
+    page = post(client, photos["same0"], photos["same0"])
+    assert "or it is one person twice</h1>" in page.text
+    assert "Take care: these may be two photos of one person" in text_of(page)
+    assert "Take care" not in text_of(post(client, photos["strangers0"], photos["strangers1"]))
+
+
+def test_of_several_faces_one_is_chosen_without_sending_the_photos_again(client, post, photos):
+    page = post(client, photos["wall"], photos["same0"])
+    assert "6 faces; number 1 was compared" in text_of(page)
+    points = re.findall(r'name="kept_face1" value="(\d+,\d+)"', page.text)
+    kept = dict(re.findall(r'name="(kept\d)" value="([^"]+)"', page.text))
+    assert len(points) == 6 and "kept_face2" not in page.text
+    assert 'name="file1" type="file"' in page.text and " required" not in page.text
+    for number in (2, 6):
+        other = client.post("/upload", data={**kept, "kept_face1": points[number - 1]},
+                            content_type="multipart/form-data")
+        assert f"6 faces; number {number} was compared" in text_of(other)
+
+
+def test_a_new_photo_takes_the_place_of_a_kept_one_and_of_its_chosen_face(client, post, photos):
+    kept = base64.b64encode(photos["wall"]).decode()
+    page = post(client, photos["same1"], kept1=kept, kept_face1="5000,5000", kept2=kept, kept_face2="6")
+    assert "The first photo: one face" in text_of(page) and "6 faces; number 6 was compared" in text_of(page)
+
+
+@pytest.mark.parametrize(("sentence", "content"), UNUSABLE.items(), ids=["empty", "text", "flat"])
+def test_an_unusable_photo_is_one_sentence_above_the_form(client, post, photos, alert, sentence, content):
+    page = post(client, content, photos["same0"])
+    assert page.status_code == 422 and alert(page) == sentence
+    assert 'name="kept2"' in page.text and 'name="kept1"' not in page.text  # what was read stays
+    second = post(client, photos["same0"], content)
+    assert alert(second) == sentence.replace("first", "second") and 'name="kept1"' in second.text
+
+
+def test_no_face_is_said_and_the_photos_stay_in_the_form(client, post, photos, alert):
+    page = post(client, photos["same0"], photos["grey"])
+    assert page.status_code == 422 and alert(page).startswith("No face was found in the second photo; use a photo")
+    kept = dict(re.findall(r'name="(kept\d)" value="([^"]+)"', page.text))
+    again = post(client, path="/upload", **{"kept1": kept["kept1"], "kept2": kept["kept1"]})
+    assert again.status_code == 200
+
+
+def test_missing_photos_are_named(client, post, photos, alert):
+    assert alert(post(client)) == "There are no photos; choose two."
+    assert alert(post(client, photos["same0"])) == "Choose the second photo as well; two are compared."
+    only = client.post("/upload", data={"file1": (io.BytesIO(b""), "")})
+    assert only.status_code == 400 and alert(only) == "There are no photos; choose two."
+
+
+@pytest.mark.parametrize("face", ["0", "2", "-1"])
+def test_a_face_that_is_not_there_is_named(client, post, photos, alert, face):
+    page = post(client, photos["same0"], photos["same1"], face2=face)
+    assert page.status_code == 422
+    assert alert(page) == f"There is no face number {face} in the second photo; it has 1 face, number 1."
+
+
+def test_coming_back_to_an_answer_leads_to_the_form(client):
+    page = client.get("/upload")
+    assert page.status_code == 302 and page.location == "/home"
+
+
+@pytest.mark.parametrize("name", scenes.EXAMPLES)
+def test_examples_say_what_they_show_in_truth(client, name):
+    page = client.get(f"/example/{name.replace(' ', '-')}")
+    assert page.status_code == 200 and f"in truth it shows <strong>{name}</strong>" in page.text
+    assert f"/example/{name.replace(' ', '-')}" in client.get("/").text
+
+
+def test_examples_are_computed_once(app, monkeypatch):
+    client, asked, predict = app.test_client(), [], kinship.Kinship.predict
+    monkeypatch.setattr(kinship.Kinship, "predict", lambda *given: asked.append(1) or predict(*given))
+    app.extensions["service"].model()
+    before = len(asked)
+    first, second = (client.get("/example/two-strangers").text for _ in range(2))
+    assert len(asked) == before + 1 and first == second
+
+
+def test_nothing_is_loaded_from_elsewhere(client, post, photos):
+    for page in (client.get("/"), post(client, photos["same0"], photos["wall"]), client.get("/static/style.css"),
+                 client.get("/static/app.js")):
+        addresses = re.findall(r'(?:src|href|action|url)\s*[=(]\s*["\']?([^"\'\s)>]+)', page.text)
+        own = "/|#|data:image/jpeg;base64,|image.src|URL.createObjectURL"
+        assert all(re.match(own, address) for address in addresses), addresses
+        assert " style=" not in page.text and "<style" not in page.text and "onclick" not in page.text
