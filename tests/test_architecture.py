@@ -11,7 +11,7 @@ import pytest
 UTILS = Path(__file__).resolve().parents[1] / "utils"
 
 FLOORS = [
-    {"errors", "files", "exercises"},
+    {"errors", "files", "isolation", "exercises"},
     {"settings", "images", "metrics", "weights"},
     {"backbones", "datasets", "detection", "eigenfaces"},
     {"audit", "synthetic", "embeddings", "pairs", "losses", "models"},

@@ -139,7 +139,7 @@ def threshold_of(policy: str | float, thresholds: dict[str, float]) -> float:
     try:
         number = float(policy)
     except (TypeError, ValueError) as error:
-        raise CalibrationError(f"There is no threshold {policy!r}; choose one of {', '.join(POLICIES)}, "
+        raise CalibrationError(f"There is no threshold {policy!r:.40}; choose one of {', '.join(POLICIES)}, "
                                "or a cosine distance between 0 and 2.") from error
     if not 0 <= number <= 2:
         raise CalibrationError(f"{number} is no cosine distance; it lies between 0 and 2.")

@@ -4,8 +4,6 @@ import functools
 import gc
 import logging
 import multiprocessing
-import resource
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,10 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from flask import current_app
-from pebble import ProcessExpired, ProcessPool
 from werkzeug.exceptions import ServiceUnavailable
 
-from utils import images, scenes
+from utils import images, isolation, scenes
 from utils.errors import CourseError, ImageError
 
 from .uploads import Upload
@@ -70,11 +67,12 @@ class Service:
 
     @functools.cached_property
     def _model(self) -> "Kinship":
-        _decoders().schedule(images.read, args=[b""])  # they start while the rest is loaded
         from utils.kinship import Kinship
 
         model = Kinship.load(self.config["MODEL"])
-        model.predict(*scenes.two_photos())  # compiles what is compiled at the first use
+        photos = scenes.two_photos()
+        self.decode(images.to_jpeg(photos[0]), "a photo")
+        model.predict(*photos)  # compiles what is compiled at the first use
         gc.collect()
         gc.freeze()  # what is loaded stays; searching it for garbage takes a quarter of a second at a time
         self.ready.set()
@@ -108,14 +106,12 @@ class Service:
     def decode(self, content: bytes, name: str) -> np.ndarray:
         """:func:`images.read` in another process, within the configured pixels and seconds. Raises ImageError."""
         seconds = self.config["DECODE_SECONDS"]
-        job = _decoders().schedule(images.read, args=[content, name],
-                                   kwargs={"max_pixels": self.config["MAX_PIXELS"]}, timeout=seconds)
         try:
-            return job.result()
-        except TimeoutError as error:
+            return decoders().call(seconds, images.read, content, name, max_pixels=self.config["MAX_PIXELS"])
+        except isolation.TookTooLong as error:
             raise ImageError(f"{name} took more than {seconds} seconds to decode; save it anew as a plain "
                              "JPEG.") from error
-        except ProcessExpired as error:
+        except isolation.Crashed as error:
             raise ImageError(f"{name} could not be decoded; save it anew as a plain JPEG.") from error
 
     @contextmanager
@@ -140,17 +136,15 @@ def _come_back(reason: str) -> ServiceUnavailable:
     return ServiceUnavailable(f"{reason}; try again in a few seconds.", retry_after=RETRY_SECONDS)
 
 
+@functools.cache
+def _started_decoders() -> isolation.Workers:
+    return isolation.Workers(multiprocessing.cpu_count(), DECODER_BYTES)
+
+
 _starting = threading.Lock()
 
 
-def _decoders() -> ProcessPool:
-    """The processes that turn bytes into pixels, started at the first call."""
+def decoders() -> isolation.Workers:
+    """The processes that turn bytes into pixels: one set, whatever the number of applications here."""
     with _starting:
-        return _pool()
-
-
-@functools.cache
-def _pool() -> ProcessPool:
-    bounded = {"initializer": resource.setrlimit, "initargs": (resource.RLIMIT_AS, (DECODER_BYTES, DECODER_BYTES))}
-    return ProcessPool(max_workers=multiprocessing.cpu_count(), context=multiprocessing.get_context("spawn"),
-                       **(bounded if sys.platform == "linux" else {}))
+        return _started_decoders()

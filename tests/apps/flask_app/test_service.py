@@ -1,6 +1,7 @@
 """The model behind the app: loaded once, asked in turns, photos decoded apart."""
 
 import io
+import os
 import threading
 import time
 
@@ -11,7 +12,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from apps.flask_app import service
 from apps.flask_app.uploads import Upload
-from utils import images, kinship
+from utils import images, isolation, kinship
 from utils.errors import ImageError, ModelError
 
 
@@ -22,12 +23,6 @@ def make_service(make_app):
 
 def given(photos, *names):
     return [Upload(photos[name], f"photo {name}") for name in names]
-
-
-def crash(*_args, **_kwargs):
-    import os
-
-    os.abort()
 
 
 def test_many_threads_get_the_answers_of_their_own_photos(make_service, photos, shipped):
@@ -164,9 +159,12 @@ def test_a_photo_that_takes_too_long_is_refused_and_the_next_is_decoded(make_ser
 
 
 def test_a_photo_that_crashes_its_decoder_takes_nothing_else_with_it(make_service, monkeypatch, photos):
-    asked = make_service()
+    def crash(workers, seconds, *_arguments, **_options):
+        return call(workers, seconds, os.abort)
+
+    asked, call = make_service(), isolation.Workers.call
     with monkeypatch.context() as patch:
-        patch.setattr(images, "read", crash)
+        patch.setattr(isolation.Workers, "call", crash)
         with pytest.raises(ImageError, match="^b could not be decoded; save it anew as a plain JPEG.$"):
             asked.decode(b"x", "b")
     assert asked.decode(photos["grey"], "b").shape == (60, 80, 3)

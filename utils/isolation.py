@@ -1,0 +1,101 @@
+"""Call functions in processes of their own, so that one that hangs, crashes or eats memory harms nobody else."""
+
+import multiprocessing
+import queue
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from .errors import CourseError
+
+Result = TypeVar("Result")
+
+_processes = multiprocessing.get_context("spawn")
+
+
+class TookTooLong(CourseError):
+    """A call did not end in time; its process was ended."""
+
+
+class Crashed(CourseError):
+    """A call took its process down."""
+
+
+class Workers:
+    """Processes that wait for calls. Any number of threads may use them; each call has a process for itself.
+
+    They start with their first call, and anew after one that was ended.
+
+    Args:
+        count: how many calls are worked on side by side; others wait.
+        max_bytes: address space of each process, where the system can bound it (Linux).
+    """
+
+    def __init__(self, count: int, max_bytes: int | None = None):
+        self._idle: queue.LifoQueue = queue.LifoQueue()
+        for _ in range(count):
+            self._idle.put(_Worker(max_bytes))
+
+    def call(self, seconds: float, function: Callable[..., Result], *arguments, **options) -> Result:
+        """``function(*arguments, **options)``, which must be importable, within this many seconds.
+
+        Raises:
+            TookTooLong: it did not end in time. Crashed: its process ended. Whatever the function raises.
+        """
+        worker = self._idle.get()
+        try:
+            done, value = worker.call(seconds, (function, arguments, options))
+        finally:
+            self._idle.put(worker)
+        if not done:
+            raise value
+        return value
+
+
+class _Worker:
+    """One process and the pipe to it."""
+
+    def __init__(self, max_bytes: int | None):
+        self._max_bytes = max_bytes
+        self._process = self._pipe = None
+
+    def call(self, seconds: float, task: tuple) -> tuple:
+        if self._process is None or not self._process.is_alive():
+            self._start()
+            seconds += 10  # it has modules to import
+        try:
+            self._pipe.send(task)
+            if not self._pipe.poll(seconds):
+                raise TookTooLong(f"It took more than {seconds:g} seconds.")
+            return self._pipe.recv()
+        except (TookTooLong, OSError, EOFError) as error:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+            if isinstance(error, TookTooLong):
+                raise
+            raise Crashed("The process ended.") from error
+
+    def _start(self) -> None:
+        self._pipe, other = _processes.Pipe()
+        self._process = _processes.Process(target=_serve, args=(other, self._max_bytes), daemon=True)
+        self._process.start()
+        other.close()
+
+
+def _serve(pipe, max_bytes: int | None) -> None:
+    """Answer calls until the pipe is closed, which it is when the other process ends."""
+    if max_bytes and sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
+    while True:
+        try:
+            function, arguments, options = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = True, function(*arguments, **options)
+        except Exception as error:  # whatever it is belongs to the caller
+            answer = False, error
+        pipe.send(answer)
