@@ -129,8 +129,8 @@ def odd_images():
 NAMES = ["../../etc/passwd", "..\\..\\windows\\win.ini", "/etc/passwd", "C:\\a.jpg", "a\0.jpg",
          "a.jpg\r\nX-Evil: 1", "con", "a" * 5000, "." * 300, "", " ", "'; rm -rf /", "$(id).jpg", "`id`",
          "{{ 7*7 }}.jpg", "<img src=x onerror=alert(1)>", "%2e%2e%2f", "..%c0%af", "\u202egpj.exe", "🙂.jpg",
-         "a/b/c.jpg", "file:///etc/passwd", "~/.ssh/id_rsa", "nul.jpg:x", "static/style.css", "templates/index.html",
-         "photo.php", "photo.svg", "photo.html", "\\\\server\\share"]
+         "a/b/c.jpg", "file:///etc/passwd", "~/.ssh/id_rsa", "nul.jpg:x", "static/style.css",
+         "templates/index.html", "photo.php", "photo.svg", "photo.html", "\\\\server\\share"]
 FACES = ["", "0", "-1", "7", "1.5", "nan", "inf,inf", "1e999,1", "1,2,3", ",", "0x1", "١", "9" * 5000, "a", "None",
          "[1]", "{}", "1;2", "-5000,-5000", "true"]
 VALUES = [None, True, 0, -1, 1.5, 1e308, "", "a", "ä", "\ud800", [], [[]], {}, {"a": 1}, "data:", "data:,", "aGk=",
