@@ -6,6 +6,7 @@ FOLDER holds ``faces.npz`` (uint8 RGB crops by input size). For each network, ``
 as Keras 2 writes them) and ``NAME.npy`` (its outputs on the crops) are written there.
 """
 
+import gc
 import os
 import sys
 import types
@@ -76,6 +77,7 @@ def randomise(model, seed):
 
 
 def main(folder):
+    gc.disable()  # networks are made of many objects, which are soon gone with the process
     faces = np.load(folder / "faces.npz")
     pretend_old_keras()
     for seed, (name, size) in enumerate(NETWORKS.items()):

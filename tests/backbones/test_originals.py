@@ -14,9 +14,9 @@ NAMES = [name for name in backbones.REGISTRY if name != backbones.DEFAULT]
 
 @pytest.fixture(scope="module")
 def crops():
-    """Three synthetic faces and a picture of noise, by size."""
+    """A synthetic face and a picture of noise, by size."""
     model, rng = eigenfaces.load(), np.random.default_rng(5)
-    faces = model.render(rng.normal(0, 0.8, (3, len(model.components))))
+    faces = model.render(rng.normal(0, 0.8, (1, len(model.components))))
     pictures = [*faces, *rng.integers(0, 256, (1, 128, 128, 3), dtype=np.uint8)]
     return {size: np.stack([images.resize(picture, size) for picture in pictures]) for size in (160, 224)}
 
@@ -40,5 +40,5 @@ def test_outputs_are_those_of_the_original_network(originals, crops, name):
     apart = np.abs(expected - expected[0]).max() / np.abs(expected).max()
     print(f"{name}: {network.count_params():,} parameters, largest relative difference {difference:.1e}; "
           f"two pictures differ by {apart:.2f}")
-    assert outputs.shape == expected.shape == (4, backbone.embedding_size)
+    assert outputs.shape == expected.shape == (2, backbone.embedding_size)
     assert difference < 1e-5 < 0.02 < apart
