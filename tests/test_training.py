@@ -38,6 +38,16 @@ def scored(model, families, family_embeddings, protocol):
     return model.score(family_embeddings[a], family_embeddings[b])
 
 
+@contextlib.contextmanager
+def uncompiled():
+    """What TensorFlow does in the block is not compiled, which takes longer than a few small steps."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
 # --- the watched figure -------------------------------------------------------------------------
 
 
@@ -419,7 +429,8 @@ def fixed(families, family_embeddings, backbone, tmp_path_factory):
 @pytest.fixture(scope="module")
 def tuned(families, tmp_path_factory):
     """Two toys of which the last layers were trained."""
-    return fit_recorded(tmp_path_factory.mktemp("tuned") / "run", families, [Small(), Large()], how=TUNED)
+    with uncompiled():
+        return fit_recorded(tmp_path_factory.mktemp("tuned") / "run", families, [Small(), Large()], how=TUNED)
 
 
 def test_network_on_fixed_towers_learns_kin_on_families_it_has_not_seen(fixed):
@@ -578,7 +589,8 @@ def test_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(uninterru
 
 def test_run_with_trained_towers_goes_on_as_if_it_had_not_been_killed(tuned, families, tmp_path):
     run = shutil.copytree(tuned.killed, tmp_path / "run")
-    network, history = training.fit_network(families, [Small(), Large()], how=TUNED, run=run, verbose=0)
+    with uncompiled():
+        network, history = training.fit_network(families, [Small(), Large()], how=TUNED, run=run, verbose=0)
     assert_same_run(types.SimpleNamespace(history=history, weights=network.model.get_weights(),
                                           facts=network.facts), tuned)
 
@@ -756,11 +768,8 @@ def fit_fine(families, run=None, how=FINE, seed=8, toy=None, **options):
 
 def fit_short(families, seed=8, toy=None, **changes):
     """One epoch, whose steps are not compiled."""
-    tf.config.run_functions_eagerly(True)
-    try:
+    with uncompiled():
         return fit_fine(families, how=dataclasses.replace(FINE, steps=3, **changes), seed=seed, toy=toy)
-    finally:
-        tf.config.run_functions_eagerly(False)
 
 
 def furthest(weights, others):
