@@ -1,20 +1,27 @@
-"""What many tests share: small synthetic families, a cache of their own, the encoder built once."""
+"""What many tests share: small synthetic families, a cache of their own, the encoder built once.
+
+The course is imported where it is used: the process that hands the tests to workers has no need of
+TensorFlow, and starts them some seconds sooner.
+"""
 
 import gc
 import os
 
+import numpy as np
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side: a core each, before TensorFlow is imported
     os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS="1")
 
-import keras  # noqa: F401  (with TensorFlow: most of the objects that garbage collection would search)
-import numpy as np
+gc.disable()  # what is imported stays: to search it for garbage takes a fifth of the time of the import
 
-from utils import backbones, datasets, embeddings, models, synthetic
 
-gc.collect()
-gc.freeze()  # what was imported is not searched again and again, which took 8 % of the time of all tests
+def pytest_collection_finish():
+    """Leave what was imported out of garbage collection, which took 8 % of the time of all tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)  # and search seldom: a network is made of thousands of objects
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,6 +37,8 @@ def own_environment(tmp_path_factory):
 @pytest.fixture(scope="session")
 def families_root(tmp_path_factory):
     """A folder of 24 synthetic families with one to three photos a person. Copy it to change it."""
+    from utils import synthetic
+
     root = tmp_path_factory.mktemp("data") / "families"
     return synthetic.generate(root, families=24, photos=(1, 3), seed=7, progress=False)
 
@@ -37,6 +46,8 @@ def families_root(tmp_path_factory):
 @pytest.fixture(scope="session")
 def families(families_root):
     """The 24 families without their truncated photo."""
+    from utils import datasets, synthetic
+
     dataset = datasets.load(families_root)
     return dataset.without_photos(synthetic.manifest(families_root)["defects"]["truncated"])
 
@@ -44,12 +55,16 @@ def families(families_root):
 @pytest.fixture(scope="session")
 def backbone():
     """The default encoder with its pretrained weights."""
+    from utils import backbones
+
     return backbones.get()
 
 
 @pytest.fixture(scope="session")
 def family_embeddings(families, backbone):
     """Embeddings of all photos of ``families``, row by row."""
+    from utils import embeddings
+
     paths = families.paths(families.photos["path"])
     return embeddings.embed_photos(backbone, paths, progress=False)
 
@@ -57,6 +72,8 @@ def family_embeddings(families, backbone):
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory, backbone):
     """A file like the shipped kinship model: the default encoder with other weights in its last layer."""
+    from utils import models
+
     model = backbone.build()
     *others, last = model.get_weights()
     model.set_weights([*others, last * np.linspace(0.5, 1.5, 128)])
