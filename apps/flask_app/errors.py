@@ -3,6 +3,7 @@
 import http
 
 from flask import Flask, Response, current_app, g, json, render_template, request
+from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import HTTPException, SecurityError
 
 from utils.errors import CalibrationError, CourseError, FaceError, ImageError
@@ -46,6 +47,8 @@ def _http_error(error: HTTPException) -> Response:
     response = answer(error.code, sentence(error), type(error).__name__)
     kept = ("Retry-After", "Allow")
     response.headers.extend((name, value) for name, value in error.get_headers() if name in kept)
+    if isinstance(error, RateLimitExceeded) and error.limit:
+        response.headers["Retry-After"] = error.limit.limit.get_expiry()
     return response
 
 

@@ -32,9 +32,8 @@ def register(app: Flask) -> None:
     app.before_request(_refuse_other_sites)
     app.after_request(_add_headers)
     app.after_request(_write_log)
-    app.extensions["limiter"] = Limiter(_client, app=app, storage_uri="memory://", headers_enabled=True,
-                                        application_limits=[lambda: current_app.config["RATE_LIMIT"]],
-                                        application_limits_exempt_when=_costs_nothing)
+    Limiter(_client, app=app, storage_uri="memory://", application_limits_exempt_when=_costs_nothing,
+            application_limits=[lambda: current_app.config["RATE_LIMIT"]])
 
 
 def _costs_nothing() -> bool:

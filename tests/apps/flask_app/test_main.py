@@ -147,7 +147,8 @@ def test_at_the_end_who_asked_before_is_answered_and_nobody_else(start):
     assert server.wait(20) == 0
     with pytest.raises(OSError):
         ask(address, "/healthz")
-    assert decoders and not [each for each in decoders if each.is_running() and each.status() != "zombie"]
+    alive = psutil.wait_procs(decoders, timeout=10)[1]
+    assert decoders and not [each for each in alive if each.status() != "zombie"]
 
 
 def test_log_is_one_line_of_json_a_request(start, serve):
