@@ -1,7 +1,10 @@
 """The app with a model of which the answers are known, and photos of nobody."""
 
+import contextlib
 import io
 import re
+import time
+import urllib.request
 from html import unescape
 
 import numpy as np
@@ -59,3 +62,18 @@ def post():
 def alert():
     """The sentence at the top of a page that says what is wrong."""
     return lambda response: unescape(re.search('role="alert">(.*?)</p>', response.text, re.DOTALL)[1])
+
+
+@pytest.fixture(scope="session")
+def wait_until_ready():
+    """Waits until a server that was started says that it is ready."""
+    def wait_until_ready(address, seconds=60):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):  # not there yet, or 503
+                urllib.request.urlopen(f"{address}/readyz", timeout=10)
+                return
+            time.sleep(0.1)
+        pytest.fail("the server did not become ready")
+
+    return wait_until_ready
