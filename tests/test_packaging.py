@@ -1,13 +1,18 @@
 """pyproject.toml, the two locks and environment.yml say the same thing."""
 
+import json
 import re
+import subprocess
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from apps.flask_app import DEFAULTS
+from apps.flask_app import __main__ as server
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -123,3 +128,49 @@ def test_conda_environment_uses_a_python_that_the_course_supports():
     assert python.removeprefix("python=") in PYTHONS
     supported = Requirement(f"x{PROJECT['requires-python']}").specifier
     assert [minor for minor in range(9, 20) if f"3.{minor}.1" in supported] == [11, 12, 13]
+
+
+# --- hosting ------------------------------------------------------------------------------------
+
+
+def instructions(name):
+    """The values of a Dockerfile's lines of this kind, lines that go on after a backslash put together."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.split(maxsplit=1)[1] for line in text.splitlines() if line.startswith(f"{name} ")]
+
+
+def tracked():
+    """Files that a clone holds."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [PurePosixPath(line) for line in listed.splitlines()]
+
+
+def starts(command):
+    """Whether a command line is one that the server understands, without its port's variable."""
+    assert command[:3] == ["python", "-m", "apps.flask_app"]
+    return server._parser().parse_args([argument.replace("$PORT", "1") for argument in command[3:]])
+
+
+def test_the_image_is_made_of_files_that_a_clone_has():
+    let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    sources = [source for line in instructions("COPY") for source in line.split()[:-1]]
+    assert sorted(sources) == sorted(let_in)
+    for source in sources:
+        assert any(path == PurePosixPath(source) or PurePosixPath(source) in path.parents for path in tracked())
+
+
+def test_the_image_runs_without_root_rights_on_a_python_that_the_course_supports():
+    assert instructions("USER") == ["kinship"]
+    assert re.fullmatch(r"python:(3\.\d+)-slim", instructions("FROM")[0])[1] in PYTHONS
+    assert "/readyz" in instructions("HEALTHCHECK")[0]
+
+
+def test_image_and_procfile_start_the_server_for_others():
+    assert starts(json.loads(instructions("ENTRYPOINT")[0])).host == "0.0.0.0"
+    process, _, command = (ROOT / "Procfile").read_text().strip().partition(": ")
+    assert process == "web" and starts(command.split()).host == "0.0.0.0" and "--port $PORT" in command
+
+
+def test_every_setting_that_the_hosting_page_names_exists():
+    named = set(re.findall(r"KIN_APP_(\w+)", (ROOT / "apps" / "HOSTING.md").read_text(encoding="utf-8")))
+    assert named <= {*DEFAULTS, "TRUSTED_HOSTS"} and len(named) >= 6

@@ -22,8 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("waitress").setLevel(logging.ERROR)
-    only_here = {"TRUSTED_HOSTS": ["127.0.0.1", "localhost", "[::1]"]}
-    app = create_app(only_here if _is_loopback(options.host) else {})
+    app = create_app()
+    if _is_loopback(options.host) and not app.config["TRUSTED_HOSTS"]:
+        app.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost", "[::1]"]
     connections: dict = {}
     try:
         server = make_server(app, options.host, options.port, connections)

@@ -1,6 +1,7 @@
 """The benchmarks at tiny size: figures are finite and positive, the article's generator is what it says."""
 
 import importlib
+import io
 import itertools
 import json
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.testing import assert_allclose
 from utils import backbones
 from utils.backbones import Backbone
 from utils.detection import Face
+from utils.kinship import Kinship
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 ON_FAMILIES = {"generator": ["--batches", "2"], "encoder": ["--faces", "2"]}  # name: options of a tiny run
@@ -280,3 +282,42 @@ def test_sizes_below_one_are_refused(generator, text, capsys):
     with pytest.raises(SystemExit):
         generator.build_parser().parse_args([f"--batches={text}"])
     assert "no number from 1 up" in capsys.readouterr().err
+
+
+# --- serving ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def serving(load):
+    return load("serving")
+
+
+def test_each_server_is_asked_and_whose_answers_came_back_is_counted(serving, shipped, monkeypatch):
+    monkeypatch.setitem(serving.ENVIRONMENT, "KIN_APP_MODEL", str(shipped))
+    pairs = serving.draw_pairs(6)
+    assert len(set(pairs)) == 6
+    expected = serving.answers_of(Kinship.load(shipped), pairs)
+    found = serving.load("course", pairs, [*expected[:5], expected[5] + 0.1], clients=3)
+    assert (found["requests"], found["wrong"], found["failed"]) == (6, 1, 0)  # the last was expected to be another
+    assert 0 < found["p50"] <= found["p95"] <= found["seconds"] and found["megabytes"] > 200
+    assert_allclose(found["a_second"], 6 / found["seconds"])
+
+
+def test_the_published_app_answers_for_the_first_two_files_of_its_folder(load, shipped, monkeypatch):
+    monkeypatch.setattr("utils.settings.KINSHIP", shipped)
+    published, pairs = load("article_app"), load("serving").draw_pairs(3)
+    first, _, third = load("serving").answers_of(Kinship.load(shipped), pairs)
+    client = published.app.test_client()
+    texts = [client.post("/upload", data={"file1": (io.BytesIO(a), f"{name}1.jpg"),
+                                          "file2": (io.BytesIO(b), f"{name}2.jpg")}).text
+             for name, (a, b) in zip(("anna", "ben", "aaron"), pairs, strict=True)]
+    assert texts == [f"{first:.4f}", f"{first:.4f}", f"{third:.4f}"]
+
+
+def test_batches_and_threads_work_on_photos_of_the_sizes_they_say(serving, shipped):
+    pairs, model = serving.draw_pairs(2), Kinship.load(shipped)
+    assert {photo.shape for photo in serving.photos_of(pairs, mixed=False)} == {(224, 224, 3)}
+    assert len({photo.shape for photo in serving.photos_of(pairs, mixed=True)}) == 4
+    found = serving.batching(model, pairs, repeats=1)
+    assert list(found) == ["224×224", "many sizes"]
+    assert all(len(ways) == 5 and all_positive(ways.values()) for ways in found.values())

@@ -86,9 +86,12 @@ def test_large_requests_pass_and_too_large_ones_do_not(address):
     assert json.loads(text)["detail"] == "The photos are too large; together they may have 20 MB."
 
 
-def test_nothing_says_what_serves(address):
+def test_nothing_says_what_serves_and_other_names_are_not_answered(address):
     headers = ask(address, "/")[2]
     assert "Server" not in headers and "Content-Security-Policy" in headers
+    renamed = urllib.request.Request(f"{address}/healthz", headers={"Host": "rebound.example"})
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(renamed, timeout=10)
 
 
 def test_slow_clients_keep_nobody_waiting(address):
