@@ -480,10 +480,16 @@ assert all(400 <= status < 500 and detail.endswith(".") for _, status, detail in
 # production server of `make app`, here in a thread of the notebook.
 
 # %%
+def named(pair):
+    """Two photos as `requests` sends them; the file names are file1 and file2 as well."""
+    return dict(zip(("file1", "file2"), pair, strict=True))
+
+
+# %%
 server = make_server(app, "127.0.0.1", 0, {})
 threading.Thread(target=server.run, daemon=True).start()
 url = f"http://127.0.0.1:{server.effective_port}"
-answer = requests.post(f"{url}/api/v1/kinship", files=form_of(*kin_files), timeout=60)
+answer = requests.post(f"{url}/api/v1/kinship", files=named(kin_files), timeout=60)
 answer.json() | {"faces": "...", "explanation": "...", "seconds": "..."}
 
 # %% [markdown]
@@ -532,7 +538,7 @@ def ask_all(address, pairs, visitors):
     """Seconds of each request, and the probabilities (None: an error)."""
     def ask(pair):
         start = time.perf_counter()
-        answer = requests.post(address, files=form_of(*pair), timeout=300)
+        answer = requests.post(address, files=named(pair), timeout=300)
         return time.perf_counter() - start, answer.json()["probability"] if answer.ok else None
 
     with ThreadPoolExecutor(visitors) as pool:
@@ -593,7 +599,7 @@ crowded_server = make_server(crowded, "127.0.0.1", 0, {})
 threading.Thread(target=crowded_server.run, daemon=True).start()
 address = f"http://127.0.0.1:{crowded_server.effective_port}/api/v1/kinship"
 with ThreadPoolExecutor(8) as pool:
-    sent = [pool.submit(requests.post, address, files=form_of(*kin_files)) for _ in range(8)]
+    sent = [pool.submit(requests.post, address, files=named(kin_files)) for _ in range(8)]
     answers = [each.result() for each in sent]
 statuses = pd.Series([answer.status_code for answer in answers]).value_counts()
 refused = next(answer for answer in answers if answer.status_code == 503)
