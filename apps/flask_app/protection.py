@@ -32,6 +32,7 @@ def register(app: Flask) -> None:
     app.before_request(_refuse_other_sites)
     app.after_request(_add_headers)
     app.after_request(_write_log)
+    logging.getLogger("flask-limiter").disabled = True  # it would write down who asked too often
     Limiter(_client, app=app, storage_uri="memory://", application_limits_exempt_when=_costs_nothing,
             application_limits=[lambda: current_app.config["RATE_LIMIT"]])
 

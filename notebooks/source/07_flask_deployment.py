@@ -238,7 +238,7 @@ print("anna1.jpg, for anybody who asks:", visitor.get("/uploads/anna1.jpg").stat
 # ### 5.3 No attacker needed: the wrong pixels
 #
 # In training the network saw aligned faces, with red first. The naive app gives it whole photos, with
-# blue first. Portraits on a wall, 16 of relatives and 16 of strangers, asked both ways:
+# blue first. Portraits on a wall, 12 of relatives and 12 of strangers, asked both ways:
 
 # %%
 def on_a_wall(photo):
@@ -254,7 +254,7 @@ def naive_score(a, b):
 
 
 # %%
-kinds = ["relatives", "strangers"] * 16
+kinds = ["relatives", "strangers"] * 12
 walls = [[on_a_wall(photo) for photo in scenes.two_photos(kind, seed)]
          for seed, kind in enumerate(kinds)]
 truth = np.array([kind == "relatives" for kind in kinds])
@@ -262,7 +262,7 @@ ways = {"naive": [naive_score(*pair) for pair in walls],
         "module": [model.predict(*pair, explain=False).probability for pair in walls]}
 for way, scores in ways.items():
     print(f"{way:7} AUC {metrics.roc_auc(truth, np.array(scores)):.2f}, probabilities "
-          f"{min(scores):.2f} to {max(scores):.2f}")
+          f"{min(scores):.3f} to {max(scores):.3f}")
 figure, axes = plt.subplots(1, 2, figsize=(5, 1.9))
 for axis, picture in zip(axes, (squeezed(io.BytesIO(images.to_jpeg(walls[0][0]))),
                                 model.predict(*walls[0], explain=False).crops[0]), strict=True):
@@ -270,9 +270,10 @@ for axis, picture in zip(axes, (squeezed(io.BytesIO(images.to_jpeg(walls[0][0]))
     axis.axis("off")
 
 # %% [markdown]
-# On the left what the naive app shows the network, on the right what it was trained on. No error is
-# raised, no test fails, and the answers are worth nothing. That is why the course has one way for a
-# photo, `images.read` to `embed`, which training and serving share.
+# On the left what the naive app shows the network, on the right what it was trained on. The naive app
+# calls every pair related, and is quite sure of it: both photos show the same wall. No error is
+# raised, and no test fails. That is why the course has one way for a photo, from `images.read` to
+# `embed`, which training and serving share.
 #
 # ### 5.4 A bomb
 #
@@ -306,7 +307,7 @@ naive.debug = True
 attacker = Client(DebuggedApplication(naive, evalex=True, pin_logging=False))
 page = attacker.post("/upload", data={}, base_url="http://localhost").text  # no files: an error
 secret = re.search(r'SECRET = "(\w+)"', page)[1]
-frame = re.findall(r'id="frame-(\d+)"', page)[-1]
+frame = re.search(r'id="frame-(\d+)">((?!id="frame).)*?>upload</code>', page, re.DOTALL)[1]
 print(f"{page.count('<pre class=')} lines of source code and a console secret, in one error page")
 
 
@@ -319,12 +320,12 @@ def console(**fields):
 
 pin, _ = get_pin_and_cookie_name(naive)  # what an attacker computes
 print("PIN accepted:", console(cmd="pinauth", pin=pin).json["auth"])
-output = console(cmd="sorted(p.name for p in folder.iterdir())[:2]", frm=frame).text
-print("run on the server:", re.sub("<[^>]+>", "", output).strip())
+console(cmd="_ = (folder / 'note.txt').write_text('somebody else was here')", frm=frame)
+print("on the server's disk:", (folder / "note.txt").read_text())
 naive.debug = False
 
 # %% [markdown]
-# That last line was any Python that the attacker likes.
+# The console ran a line of Python that came over the network, and it could have been any line.
 #
 # ## 6. The factory, step by step
 #
@@ -548,7 +549,7 @@ def ask_all(address, pairs, visitors):
 
 # %%
 pairs = [[images.to_jpeg(photo) for photo in scenes.two_photos("relatives", seed)]
-         for seed in range(24)]
+         for seed in range(16)]
 expected = [round(model.predict(*pair, explain=False).probability, 4) for pair in pairs]
 shared_server = create_server(shared, host="127.0.0.1", port=0, threads=8)
 threading.Thread(target=shared_server.run, daemon=True).start()

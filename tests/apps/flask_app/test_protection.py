@@ -72,7 +72,7 @@ def test_forms_of_this_site_and_programs_are_answered(client, post, photos, head
     assert post(client, photos["grey"], photos["grey"], headers=headers).status_code == 422  # no face: it was read
 
 
-def test_who_asks_too_often_waits_and_others_do_not(make_app, post, photos, alert):
+def test_who_asks_too_often_waits_and_others_do_not(make_app, post, photos, alert, caplog):
     client = make_app(RATE_LIMIT="2 per minute").test_client()
 
     def ask(address, path="/upload"):
@@ -83,6 +83,7 @@ def test_who_asks_too_often_waits_and_others_do_not(make_app, post, photos, aler
     refused = ask("203.0.113.1")
     assert 0 < int(refused.headers["Retry-After"]) <= 60
     assert alert(refused) == "You have asked very often; wait a minute."
+    assert "203.0.113" not in caplog.text
     assert ask("203.0.113.1", "/api/v1/kinship").json["status"] == 429  # both count together
     assert client.get("/").status_code == client.get("/readyz").status_code - 503 + 200 == 200
     assert ask("203.0.113.2").status_code == 400
