@@ -442,13 +442,14 @@ print("before the model is loaded:", first.json, "| after:", app.test_client().g
 course = app.test_client()
 page = course.post("/upload", data=form_of(*kin_files))
 style = course.get("/static/style.css").text
-shown = re.sub(r"<link[^>]*>|<script.*?</script>|<form.*?</form>", "", page.text, flags=re.DOTALL)
+left_out = r"<link[^>]*>|<(script|header|form|footer).*?</\1>"
+shown = re.sub(left_out, "", page.text, flags=re.DOTALL)
 shown = shown.replace("</head>", f"<style>{style}</style></head>")
-HTML(f'<iframe srcdoc="{escape(shown)}" width="100%" height="900"></iframe>')
+HTML(f'<iframe srcdoc="{escape(shown)}" width="98%" height="900" frameborder="0"></iframe>')
 
 # %% [markdown]
-# The page as a visitor sees it (its form is left out here). The answer is in words, with a gauge, and
-# says how often it is wrong. Start it with `make app` and try your own photos.
+# The page as a visitor sees it (header, form and footer are left out here). The answer is in words,
+# with a gauge, and says how often it is wrong. Start it with `make app` and try your own photos.
 #
 # ## 8. A test for every mishap
 #
@@ -494,7 +495,8 @@ answer = requests.post(f"{url}/api/v1/kinship", files=named(kin_files), timeout=
 answer.json() | {"faces": "...", "explanation": "...", "seconds": "..."}
 
 # %% [markdown]
-# The same from the command line, in JSON with base64, and a mistake:
+# The same from the command line: the other question with a form, then JSON with base64, in which a
+# photo lacks.
 
 # %%
 for name, photo in zip(("parent", "child"), kin_files, strict=True):
