@@ -318,6 +318,6 @@ def test_batches_and_threads_work_on_photos_of_the_sizes_they_say(serving, shipp
     pairs, model = serving.draw_pairs(2), Kinship.load(shipped)
     assert {photo.shape for photo in serving.photos_of(pairs, mixed=False)} == {(224, 224, 3)}
     assert len({photo.shape for photo in serving.photos_of(pairs, mixed=True)}) == 4
-    found = serving.batching(model, pairs, repeats=1)
+    found = serving.batching(model, pairs[:1], repeats=1)
     assert list(found) == ["224×224", "many sizes"]
     assert all(len(ways) == 5 and all_positive(ways.values()) for ways in found.values())
