@@ -1,4 +1,4 @@
-# docker build -t kinship . && docker run --read-only --tmpfs /tmp -p 5000:5000 kinship
+# docker build -t kinship . && docker run --read-only --tmpfs /tmp --memory 3g -p 127.0.0.1:5000:5000 kinship
 FROM python:3.11-slim
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TF_CPP_MIN_LOG_LEVEL=2

@@ -1,10 +1,12 @@
 """What lessons write out agrees with the module, and every lesson has the course's anatomy."""
 
 import ast
+import io
 import statistics
 from collections import Counter
 from pathlib import Path
 
+import flask
 import jupytext
 import numpy as np
 import pandas as pd
@@ -12,16 +14,18 @@ import pytest
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
-from utils import audit, calibration, detection, metrics, models, training
+from apps.flask_app import create_app
+from utils import audit, calibration, detection, errors, images, metrics, models, scenes, training
+from utils.kinship import Kinship
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "source"
 LESSONS = sorted(path.stem for path in SOURCE.glob("[0-9]*.py"))
 
 
 def definitions(lesson, **names):
-    """The functions that a lesson defines, as a namespace; ``names`` is what they look up."""
+    """The plain functions that a lesson defines, as a namespace; ``names`` is what they look up."""
     tree = ast.parse((SOURCE / f"{lesson}.py").read_text())
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.decorator_list]
     exec(compile(ast.Module(functions, []), lesson, "exec"), names)
     return names
 
@@ -154,6 +158,26 @@ def test_lesson_06_leaves_a_probability_alone_when_both_are_as_likely():
     with_prior = definitions("06_face_verification")["with_prior"]
     assert with_prior(0.8, 0.5) == pytest.approx(0.8)
     assert with_prior(0.5, 0.01) == pytest.approx(0.01)
+
+
+def test_lesson_07_answers_and_refuses_as_the_course_does(shipped):
+    names = {"Flask": flask.Flask, "request": flask.request, "jsonify": flask.jsonify, "images": images,
+             "current_app": flask.current_app, "io": io, "model": Kinship.load(shipped),
+             "ImageError": errors.ImageError, "FaceError": errors.FaceError}
+    lesson = definitions("07_flask_deployment", **names)
+    written_out = lesson["create_app"]().test_client()
+    course = create_app({"MODEL": shipped, "WARM": False}).test_client()
+    two, grey = [images.to_jpeg(photo) for photo in scenes.two_photos("same", 3)], images.to_jpeg(
+        np.full((60, 60, 3), 128, np.uint8))
+    for photos, status in ((two, 200), ((grey, two[0]), 422), ((b"x", two[0]), 422), ((two[0][:2000], grey), 422)):
+        answers = [client.post(path, data=lesson["form_of"](*photos)) for client, path in
+                   ((written_out, "/upload"), (course, "/api/v1/kinship"))]
+        assert [answer.status_code for answer in answers] == [status] * 2
+        own, theirs = (answer.json for answer in answers)
+        if status == 200:
+            assert {**own, "seconds": 0} == {**theirs, "seconds": 0}
+        else:
+            assert own["detail"].lower() == theirs["detail"].lower()
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
