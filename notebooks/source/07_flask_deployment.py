@@ -36,6 +36,7 @@ from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 
+# %%
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -64,6 +65,7 @@ from utils.kinship import Kinship
 hello = Flask("hello")
 
 
+# %%
 @hello.get("/")
 def greet():
     """What stands at the address /."""
@@ -91,12 +93,14 @@ PAGE = "<h1>Hello {{ name }}</h1>"
 pages = Flask("pages")
 
 
+# %%
 @pages.get("/carelessly")
 def carelessly():
     """The name becomes part of the page."""
     return f"<h1>Hello {request.args['name']}</h1>"
 
 
+# %%
 @pages.get("/carefully")
 def carefully():
     """The name stays text."""
@@ -135,12 +139,14 @@ def form_of(a, b, names=("a.jpg", "b.jpg")):
 seen = Flask("seen")
 
 
+# %%
 @seen.get("/")
 def form():
     """The page with the form."""
     return FORM
 
 
+# %%
 @seen.post("/upload")
 def look():
     """The request as it arrives."""
@@ -181,6 +187,7 @@ folder = root / "uploads"
 folder.mkdir()
 
 
+# %%
 def squeezed(path):
     """The whole photo, colours in OpenCV's order: uint8 (150, 150, 3)."""
     return np.asarray(Image.open(path).convert("RGB").resize((150, 150)))[..., ::-1]
@@ -190,6 +197,7 @@ def squeezed(path):
 naive = Flask("naive")
 
 
+# %%
 @naive.post("/upload")
 def upload():
     """Save, take two, answer."""
@@ -201,6 +209,7 @@ def upload():
     return str(np.array([[model.encoder.score(a, b)]], np.float32))
 
 
+# %%
 @naive.get("/uploads/<path:name>")
 def uploaded(name):
     """The photo, to show it beside the answer."""
@@ -258,6 +267,7 @@ def on_a_wall(photo):
     return scenes.hang([photo], [scenes.Portrait(150, 190, 150, 0)], 480, 360)
 
 
+# %%
 def naive_score(a, b):
     """As the naive app scores two photos."""
     files = [io.BytesIO(images.to_jpeg(photo)) for photo in (a, b)]
@@ -270,11 +280,15 @@ kinds = ["relatives", "strangers"] * 12
 walls = [[on_a_wall(photo) for photo in scenes.two_photos(kind, seed)]
          for seed, kind in enumerate(kinds)]
 truth = np.array([kind == "relatives" for kind in kinds])
+
+# %%
 ways = {"naive": [naive_score(*pair) for pair in walls],
         "module": [model.predict(*pair, explain=False).probability for pair in walls]}
 for way, scores in ways.items():
     print(f"{way:7} AUC {metrics.roc_auc(truth, np.array(scores)):.2f}, probabilities "
           f"{min(scores):.3f} to {max(scores):.3f}")
+
+# %%
 figure, axes = plt.subplots(1, 2, figsize=(5, 1.9))
 for axis, picture in zip(axes, (squeezed(io.BytesIO(images.to_jpeg(walls[0][0]))),
                                 model.predict(*walls[0], explain=False).crops[0]), strict=True):
@@ -295,6 +309,8 @@ for axis, picture in zip(axes, (squeezed(io.BytesIO(images.to_jpeg(walls[0][0]))
 buffer = io.BytesIO()
 Image.new("L", (10_000, 10_000), 200).save(buffer, "PNG")
 bomb = buffer.getvalue()
+
+# %%
 start = time.perf_counter()
 status = visitor.post("/upload", data=form_of(bomb, bomb, names=("0.png", "1.png"))).status
 seconds = time.perf_counter() - start
@@ -334,6 +350,7 @@ def console(**fields):
     return attacker.get("/upload", query_string=fields, base_url="http://localhost")
 
 
+# %%
 pin, _ = get_pin_and_cookie_name(naive)  # what an attacker who can read files computes
 print("PIN accepted:", console(cmd="pinauth", pin=pin).json["auth"])
 console(cmd="_ = (folder / 'note.txt').write_text('somebody else was here')", frm=frame)
@@ -392,6 +409,7 @@ def say_what_is_wrong(error):
     return {"detail": str(error)}, 422
 
 
+# %%
 def say_that_files_are_missing(_error):
     """400: not what was asked for."""
     return {"detail": "Send two photos, file1 and file2."}, 400
@@ -553,6 +571,7 @@ shared, both = Flask("shared"), root / "shared"
 both.mkdir()
 
 
+# %%
 @shared.post("/upload")
 def upload_shared():
     """Save, take two, answer."""
@@ -579,6 +598,8 @@ def ask_all(address, pairs, visitors):
 pairs = [[images.to_jpeg(photo) for photo in scenes.two_photos("relatives", seed)]
          for seed in range(16)]
 expected = [round(model.predict(*pair, explain=False).probability, 4) for pair in pairs]
+
+# %%
 shared_server = create_server(shared, host="127.0.0.1", port=0, threads=8)
 threading.Thread(target=shared_server.run, daemon=True).start()
 addresses = {"shared folder": f"http://127.0.0.1:{shared_server.effective_port}/upload",
