@@ -1,7 +1,7 @@
-# docker build -t kinship . && docker run --read-only --tmpfs /tmp --memory 3g -p 127.0.0.1:5000:5000 kinship
+# docker build -t kinship . && docker run --read-only --tmpfs /tmp --memory 4g -p 127.0.0.1:5000:5000 kinship
 FROM python:3.11-slim
 
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TF_CPP_MIN_LOG_LEVEL=2
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp TF_CPP_MIN_LOG_LEVEL=2
 WORKDIR /srv
 COPY requirements.txt .
 RUN pip install --no-cache-dir --require-hashes -r requirements.txt

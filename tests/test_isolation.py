@@ -3,10 +3,12 @@
 import operator
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from utils import images, isolation
@@ -90,3 +92,24 @@ def test_many_threads_get_their_own_answers(workers):
     for thread in threads:
         thread.join()
     assert found == {number: [number**power for power in range(20)] for number in range(8)}
+
+
+def test_a_stopped_process_holds_nobody_up(alone):
+    process = alone.call(5, os.getpid)
+    os.kill(process, signal.SIGSTOP)
+    with pytest.raises(isolation.TookTooLong):
+        alone.call(0.5, len, bytes(20_000_000))  # more than the pipe takes at once
+    assert alone.call(5, abs, -1) == 1
+
+
+def test_a_call_ends_in_time_also_when_its_caller_is_gone():
+    script = ("from utils import isolation\nimport os, threading, time\nworkers = isolation.Workers(1)\n"
+              "print(workers.call(5, os.getpid), flush=True)\n"
+              "threading.Thread(target=workers.call, args=(1, time.sleep, 600), daemon=True).start()\n"
+              "time.sleep(0.3)\nos.kill(os.getpid(), 9)")
+    caller = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    process = int(caller.stdout)
+    end = time.monotonic() + 10
+    while time.monotonic() < end and psutil.pid_exists(process) and psutil.Process(process).status() != "zombie":
+        time.sleep(0.1)
+    assert not psutil.pid_exists(process) or psutil.Process(process).status() == "zombie"

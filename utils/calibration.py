@@ -138,7 +138,7 @@ def threshold_of(policy: str | float, thresholds: dict[str, float]) -> float:
         return thresholds[policy]
     try:
         number = float(policy)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CalibrationError(f"There is no threshold {policy!r:.40}; choose one of {', '.join(POLICIES)}, "
                                "or a cosine distance between 0 and 2.") from error
     if not 0 <= number <= 2:

@@ -1,14 +1,19 @@
 """Call functions in processes of their own, so that one that hangs, crashes or eats memory harms nobody else."""
 
+import math
 import multiprocessing
 import queue
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 from .errors import CourseError
 
 Result = TypeVar("Result")
+
+START_SECONDS = 30
 
 _processes = multiprocessing.get_context("spawn")
 
@@ -62,40 +67,57 @@ class _Worker:
     def call(self, seconds: float, task: tuple) -> tuple:
         if self._process is None or not self._process.is_alive():
             self._start()
-            seconds += 10  # it has modules to import
+        late = threading.Event()
+        timer = threading.Timer(seconds, lambda: (late.set(), self._process.kill()))
+        timer.start()
         try:
-            self._pipe.send(task)
-            if not self._pipe.poll(seconds):
-                raise TookTooLong(f"It took more than {seconds:g} seconds.")
+            self._pipe.send((seconds, *task))
             return self._pipe.recv()
-        except (TookTooLong, OSError, EOFError) as error:
-            self._process.kill()
-            self._process.join()
-            self._process = None
-            if isinstance(error, TookTooLong):
-                raise
-            raise Crashed("The process ended.") from error
+        except BaseException as error:
+            self._end()  # whatever it may still answer would be taken for the answer to the next call
+            if late.is_set():
+                raise TookTooLong(f"It took more than {seconds:g} seconds.") from error
+            if isinstance(error, (OSError, EOFError)):
+                raise Crashed("The process ended.") from error
+            raise
+        finally:
+            timer.cancel()
 
     def _start(self) -> None:
         self._pipe, other = _processes.Pipe()
         self._process = _processes.Process(target=_serve, args=(other, self._max_bytes), daemon=True)
         self._process.start()
         other.close()
+        if not self._pipe.poll(START_SECONDS) or not self._pipe.recv():
+            self._end()
+            raise Crashed("The process did not start.")
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._process = None
 
 
 def _serve(pipe, max_bytes: int | None) -> None:
-    """Answer calls until the pipe is closed, which it is when the other process ends."""
+    """Answer calls until the pipe is closed, which it is when the other process ends.
+
+    A call that takes too long is ended here as well, in case nobody is left who would do it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other process, which then ends this one
     if max_bytes and sys.platform == "linux":
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
+    pipe.send(True)
     while True:
         try:
-            function, arguments, options = pipe.recv()
+            seconds, function, arguments, options = pipe.recv()
         except EOFError:
             return
+        signal.alarm(math.ceil(seconds) + 1)
         try:
             answer = True, function(*arguments, **options)
         except Exception as error:  # whatever it is belongs to the caller
             answer = False, error
+        signal.alarm(0)
         pipe.send(answer)

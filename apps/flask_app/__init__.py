@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from . import api, errors, pages, protection, uploads
+from . import api, errors, pages, protection, settings, uploads
 from .service import Service
 
 DEFAULTS = {
@@ -18,12 +18,12 @@ DEFAULTS = {
     "AT_ONCE": os.cpu_count() or 2,  # requests that compute side by side (measured: benchmarks/serving.py)
     "WAITING": 40,  # requests that wait for their turn; the next one is answered with 503
     "WAIT_SECONDS": 60,  # longest wait
-    "MAX_CONTENT_LENGTH": 20 * 2**20,  # bytes of a request: two photos
-    "MAX_FORM_MEMORY_SIZE": 20 * 2**20,  # the same, for photos that come as text
+    "MAX_CONTENT_LENGTH": 16 * 2**20,  # bytes of a request: two photos
+    "MAX_FORM_MEMORY_SIZE": 16 * 2**20,  # the same, for photos that come as text
     "MAX_FORM_PARTS": 20,
     "MAX_PIXELS": 25_000_000,  # of a photo
-    "DECODE_SECONDS": 5,  # of a photo
-    "RATE_LIMIT": "60 per minute",  # questions of one client
+    "DECODE_SECONDS": 3,  # of a photo
+    "RATE_LIMIT": "20 per minute",  # questions of one client
     "PROXIES": 0,  # reverse proxies in front, whose X-Forwarded headers are believed
     "WARM": True,  # load the model at once, and not with the first question
 }
@@ -33,11 +33,15 @@ def create_app(config: Mapping | None = None) -> Flask:
     """The application, with its settings from ``DEFAULTS``, ``KIN_APP_…`` variables and ``config``, in this order.
 
     The model is loaded in the background; ``/readyz`` says when it is there.
+
+    Raises:
+        SettingsError: a setting that cannot be used.
     """
     app = Flask(__name__)
     app.config.from_mapping(DEFAULTS)
     app.config.from_prefixed_env("KIN_APP")
     app.config.from_mapping(config)
+    settings.check(app.config)
     app.request_class = uploads.InMemoryRequest
     app.json.sort_keys = False
     if app.config["PROXIES"]:

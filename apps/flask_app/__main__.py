@@ -12,6 +12,7 @@ import time
 from waitress import create_server
 
 from apps.flask_app import create_app
+from utils.errors import CourseError
 
 SPARE_THREADS = 8  # for what needs no turn: pages, and whoever asks whether the server is well
 DRAIN_SECONDS = 60
@@ -21,8 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until a signal comes; then answer what was asked, and end. Returns the exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("waitress").setLevel(logging.ERROR)
-    app = create_app()
+    logging.getLogger("waitress").setLevel(logging.CRITICAL)  # its errors name clients
+    try:
+        app = create_app()
+    except CourseError as error:
+        print(error, file=sys.stderr)
+        return 2
     if _is_loopback(options.host) and not app.config["TRUSTED_HOSTS"]:
         app.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost", "[::1]"]
     connections: dict = {}
@@ -35,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     _stop_gently(app.extensions["service"], connections)
     print(f"Open http://{options.host}:{options.port} (loading the model; Ctrl-C ends it)", flush=True)
     server.run()
-    return 0
+    return 2 if app.extensions["service"].failed.is_set() else 0
 
 
 def make_server(app, host: str, port: int, connections: dict):
@@ -46,14 +51,15 @@ def make_server(app, host: str, port: int, connections: dict):
     most = app.config["MAX_CONTENT_LENGTH"]
     threads = app.config["AT_ONCE"] + app.config["WAITING"] + SPARE_THREADS
     return create_server(app, map=connections, host=host, port=port, threads=threads, ident=None, backlog=256,
-                         connection_limit=2 * threads, channel_timeout=60, max_request_body_size=2 * most,
+                         connection_limit=2 * threads, channel_timeout=60, max_request_body_size=most + 2**20,
+                         channel_request_lookahead=1,
                          inbuf_overflow=4 * most, outbuf_overflow=4 * most, clear_untrusted_proxy_headers=False)
 
 
 def _stop_gently(service, connections: dict) -> None:
     """Let a signal send away who asks now, and end the server when what was asked before is answered.
 
-    A second signal ends it at once.
+    A second signal ends it at once; so does a model that cannot be loaded.
     """
     def on_signal(*_):
         if service.draining:
@@ -67,8 +73,13 @@ def _stop_gently(service, connections: dict) -> None:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def end_without_model():
+        service.failed.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    threading.Thread(target=end_without_model, daemon=True).start()
 
 
 def _busy(connection) -> bool:

@@ -6,7 +6,6 @@ import logging
 import time
 import uuid
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, current_app, g, request
 from flask_limiter import Limiter
@@ -22,6 +21,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}  # others are free text
 
 log = logging.getLogger("kinship.requests")
 
@@ -63,7 +64,7 @@ def _refuse_other_sites() -> None:
     if request.method != "POST":
         return
     origin = request.headers.get("Origin")
-    own = origin is None or urlsplit(origin).netloc == request.host
+    own = origin in (None, f"http://{request.host}", f"https://{request.host}")
     site = request.headers.get("Sec-Fetch-Site", "same-origin" if own else "cross-site")
     if site not in ("same-origin", "none"):
         abort(403, "This form was sent by another site; open this page itself and choose the photos here.")
@@ -82,7 +83,8 @@ def _add_headers(response: Response) -> Response:
 def _write_log(response: Response) -> Response:
     """A line of JSON: what was asked and how it went; nothing of who asked and what they sent."""
     line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "request": g.get("request_id"),
-            "method": request.method, "route": request.url_rule and request.url_rule.rule,
+            "method": request.method if request.method in METHODS else None,
+            "route": request.url_rule and request.url_rule.rule,
             "status": response.status_code, "bytes": request.content_length or 0,
             "milliseconds": round(1000 * (time.perf_counter() - g.started)) if "started" in g else None}
     log.info("%s", json.dumps(line))

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from flask import current_app
-from werkzeug.exceptions import ServiceUnavailable
+from flask import current_app, has_request_context, request
+from werkzeug.exceptions import ClientDisconnected, InternalServerError, ServiceUnavailable
 
 from utils import images, isolation, scenes
 from utils.errors import CourseError, ImageError
@@ -44,7 +44,7 @@ class Service:
     def __init__(self, config: Mapping):
         self.config = config
         self.draining = False  # set at the end: who asks now is sent away
-        self.ready = threading.Event()
+        self.ready, self.failed = threading.Event(), threading.Event()
         self._loading = threading.Lock()
         self._places = threading.BoundedSemaphore(config["AT_ONCE"] + config["WAITING"])
         self._turns = threading.BoundedSemaphore(config["AT_ONCE"])
@@ -57,6 +57,7 @@ class Service:
                 self.model()
             except CourseError as error:
                 log.error("The model could not be loaded. %s", error)
+                self.failed.set()
 
         threading.Thread(target=load, name="loading", daemon=True).start()
 
@@ -85,15 +86,21 @@ class Service:
             ImageError: a photo cannot be used. ServiceUnavailable: too much to do. What the question raises.
         """
         with self._turn():
-            problems = []
-            for each in given:
-                try:
-                    each.photo = self.decode(each.content, each.name)
-                except ImageError as error:
-                    problems.append(error)
-            if problems:
-                raise problems[0]
+            self._decode_all(given)
             return question(*(each.photo for each in given), faces=[each.face for each in given])
+
+    def _decode_all(self, given: Sequence[Upload]) -> None:
+        """Decode both photos also if the first cannot be used: then the second need not be sent again."""
+        problems = []
+        for each in given:
+            try:
+                each.photo = self.decode(each.content, each.name)
+            except ImageError as error:
+                problems.append(error)
+                if isinstance(error.__cause__, isolation.TookTooLong):
+                    break
+        if problems:
+            raise problems[0]
 
     def example(self, name: str) -> tuple[list[np.ndarray], "KinshipAnswer"]:
         """The two photos of one of :data:`scenes.EXAMPLES`, and the answer, which is computed once."""
@@ -106,10 +113,17 @@ class Service:
     def decode(self, content: bytes, name: str) -> np.ndarray:
         """:func:`images.read` in another process, within the configured pixels and seconds. Raises ImageError."""
         seconds = self.config["DECODE_SECONDS"]
-        try:
+
+        def read() -> np.ndarray:
             return decoders().call(seconds, images.read, content, name, max_pixels=self.config["MAX_PIXELS"])
+
+        try:
+            try:
+                return read()
+            except isolation.Crashed:  # perhaps the process was ended by somebody else
+                return read()
         except isolation.TookTooLong as error:
-            raise ImageError(f"{name} took more than {seconds} seconds to decode; save it anew as a plain "
+            raise ImageError(f"{name} took more than {seconds:g} seconds to decode; save it anew as a plain "
                              "JPEG.") from error
         except isolation.Crashed as error:
             raise ImageError(f"{name} could not be decoded; save it anew as a plain JPEG.") from error
@@ -117,6 +131,8 @@ class Service:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Wait for a turn. Raises ServiceUnavailable: too many wait already, or nothing is loaded yet."""
+        if self.failed.is_set():
+            raise InternalServerError("The model could not be loaded; the server's log says why.")
         if self.config["WARM"] and not self.ready.is_set():
             raise _come_back("The model is still being loaded")
         if self.draining or not self._places.acquire(blocking=False):
@@ -125,6 +141,8 @@ class Service:
             if not self._turns.acquire(timeout=self.config["WAIT_SECONDS"]):
                 raise _come_back("Too many people ask at the moment")
             try:
+                if has_request_context() and request.environ.get("waitress.client_disconnected", bool)():
+                    raise ClientDisconnected
                 yield
             finally:
                 self._turns.release()

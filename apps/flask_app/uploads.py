@@ -100,8 +100,10 @@ def _face(value: object, name: str) -> Which:
     """A number such as 2, or a point such as "412,300" or [412, 300]."""
     try:
         parts = str(value).split(",") if isinstance(value, (str, int)) else list(value or ["1"])
+        if any(len(str(part)) > 30 for part in parts):
+            raise ValueError("too long")
         numbers = [float(part) for part in parts]
-        if len(numbers) == 1:
+        if len(numbers) == 1 and abs(numbers[0]) < 1e6:
             return int(str(parts[0]))
         if len(numbers) == 2 and all(abs(number) < 1e9 for number in numbers):
             return numbers[0], numbers[1]

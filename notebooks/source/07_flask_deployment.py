@@ -504,7 +504,7 @@ jpeg = kin_files[0]
 mishaps = {"no file": {}, "one file": {"file1": (io.BytesIO(jpeg), "a.jpg")},
            "empty": form_of(b"", jpeg), "a program": form_of(b"MZ" + bytes(900), jpeg),
            "half a photo": form_of(jpeg[:3000], jpeg), "bomb": form_of(bomb, jpeg),
-           "too large": form_of(bytes(21 * 2**20), jpeg),
+           "too large": form_of(bytes(17 * 2**20), jpeg),
            "grey": form_of(images.to_jpeg(np.full((90, 90, 3), 128, np.uint8)), jpeg),
            "name": form_of(jpeg[:3000], jpeg, names=("../../a.jpg", "b.jpg")),
            "third face": {**form_of(jpeg, jpeg), "face2": "3"}}

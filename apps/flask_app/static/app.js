@@ -30,7 +30,7 @@ function preparePlace(place, most) {
     const wrong = file ? whatIsWrong(file, most) : "";
     input.setCustomValidity(wrong);
     hint.classList.toggle("wrong", Boolean(wrong));
-    hint.textContent = wrong || (file ? file.name : before.hint);
+    hint.textContent = wrong || (file ? "" : before.hint);  // the browser shows the name itself
     preview.replaceChildren(...(file && !wrong ? [picture(file, preview, before.preview)] : before.preview));
   });
 

@@ -178,6 +178,11 @@ def requests():
             yield f"multipart of {name} to {path}", path, multipart(body)
     yield "multipart without a boundary", UPLOAD, {"data": part, "content_type": "multipart/form-data"}
     yield "a boundary of quotes", UPLOAD, multipart(part, '"""')
+    yield "an origin that is none", UPLOAD, {"headers": {"Origin": "http://["}}
+    for name, text in {"point": b'"face1": [1%s, 1]', "face": b'"face1": 1%s',
+                       "threshold": b'"threshold": 1%s'}.items():
+        fields = b'{"file1": "%s", "file2": "%s", %s}' % (grey.encode(), grey.encode(), text % (b"0" * 400))
+        yield f"JSON of a long {name}", VERIFY, {"data": fields, "content_type": "application/json"}
     yield "too much", UPLOAD, form(bytes(21 * 2**20))
     for kind in ("text/plain", "application/xml", "image/jpeg", "application/octet-stream", "", "a/b/c",
                  "application/json; x"):

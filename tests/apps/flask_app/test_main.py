@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -79,11 +80,11 @@ def test_many_visitors_at_once_get_the_answers_to_their_own_photos_and_leave_not
 
 def test_large_requests_pass_and_too_large_ones_do_not(address):
     photo = images.to_jpeg(scenes.two_photos()[0])
-    large = base64.b64encode(photo + bytes(6 * 2**20)).decode()
+    large = base64.b64encode(photo + bytes(5 * 2**20)).decode()
     assert ask(address, "/api/v1/verify", {"file1": large, "file2": large})[0] == 200
-    status, text, _ = ask(address, "/api/v1/verify", {"file1": "A" * (21 * 2**20), "file2": large[:100]})
+    status, text, _ = ask(address, "/api/v1/verify", {"file1": "A" * (16 * 2**20), "file2": large[:100]})
     assert status == 413
-    assert json.loads(text)["detail"] == "The photos are too large; together they may have 20 MB."
+    assert json.loads(text)["detail"] == "The photos are too large; together they may have 16 MB."
 
 
 def test_nothing_says_what_serves_and_other_names_are_not_answered(address):
@@ -144,9 +145,9 @@ def test_a_full_house_and_a_gentle_end(start):
     assert {line["route"] for line in posted} == {"/api/v1/kinship"} and len(posted) == 16
 
 
-def run(*arguments):
+def run(*arguments, **variables):
     return subprocess.run([sys.executable, "-m", "apps.flask_app", *arguments], cwd=ROOT, text=True, timeout=60,
-                          capture_output=True)
+                          capture_output=True, env={**os.environ, **variables})
 
 
 def test_a_port_that_is_taken_is_one_sentence():
@@ -158,6 +159,15 @@ def test_a_port_that_is_taken_is_one_sentence():
     assert ended.returncode == 2
     assert f"Nothing can be served on 127.0.0.1, port {port} (Address already in use); choose another with" in (
         ended.stderr)
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(("variable", "value", "sentence"), [
+    ("KIN_APP_AT_ONCE", "abc", "KIN_APP_AT_ONCE is 'abc'; give a whole number from 1 up."),
+    ("KIN_APP_MODEL", "/nowhere.npz", "The model could not be loaded. There is no kinship model /nowhere.npz;")])
+def test_a_setting_that_cannot_be_used_ends_the_server_with_a_sentence(variable, value, sentence):
+    ended = run("--port", "0", **{variable: value})
+    assert ended.returncode == 2 and sentence in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
 
 

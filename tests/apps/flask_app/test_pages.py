@@ -56,7 +56,7 @@ def test_a_warning_is_given_where_both_photos_may_show_one_person(client, post, 
 
 def test_of_several_faces_one_is_chosen_without_sending_the_photos_again(client, post, photos):
     page = post(client, photos["wall"], photos["same0"])
-    assert "6 faces; number 1 was compared" in text_of(page)
+    assert "6 faces; the compared one, number 1, is framed" in text_of(page)
     points = re.findall(r'name="kept_face1" value="(\d+,\d+)"', page.text)
     kept = dict(re.findall(r'name="(kept\d)" value="([^"]+)"', page.text))
     assert len(points) == 6 and "kept_face2" not in page.text
@@ -64,13 +64,14 @@ def test_of_several_faces_one_is_chosen_without_sending_the_photos_again(client,
     for number in (2, 6):
         other = client.post("/upload", data={**kept, "kept_face1": points[number - 1]},
                             content_type="multipart/form-data")
-        assert f"6 faces; number {number} was compared" in text_of(other)
+        assert f"6 faces; the compared one, number {number}, is framed" in text_of(other)
 
 
 def test_a_new_photo_takes_the_place_of_a_kept_one_and_of_its_chosen_face(client, post, photos):
     kept = base64.b64encode(photos["wall"]).decode()
     page = post(client, photos["same1"], kept1=kept, kept_face1="5000,5000", kept2=kept, kept_face2="6")
-    assert "The first photo: one face" in text_of(page) and "6 faces; number 6 was compared" in text_of(page)
+    assert "The first photo: one face" in text_of(page)
+    assert "6 faces; the compared one, number 6, is framed" in text_of(page)
 
 
 @pytest.mark.parametrize(("sentence", "content"), UNUSABLE.items(), ids=["empty", "text", "flat"])
