@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from utils.kinship import KinshipAnswer
 
 SIDE = 1280  # longest side of a picture in the page: what faces are searched at
+STRIP = 2  # so many times as long as wide, a photo is too long to be shown whole
 THUMBNAILS, THUMBNAIL = 24, 96  # faces to choose from in a photo, the largest; pixels
 
 # Likelihood in words, from the lowest probability at which each is used: the scale of the
@@ -60,6 +61,19 @@ class Picture:
     def url(self) -> str:
         """The picture itself."""
         return f"data:image/jpeg;base64,{self.jpeg}"
+
+    @property
+    def view(self) -> tuple[float, float, float, float]:
+        """What is shown of it, (x, y, width, height): all, but of a long strip the part with the chosen face."""
+        chosen = next((box for box in self.boxes if box.chosen), None)
+        short, long = sorted((self.width, self.height))
+        if chosen is None or long <= STRIP * short:
+            return 0, 0, self.width, self.height
+        width, height = (min(side, max(STRIP * short, 3 * max(chosen.width, chosen.height)))
+                         for side in (self.width, self.height))
+        x, y = (float(np.clip(start + size / 2 - part / 2, 0, side - part)) for start, size, part, side in
+                ((chosen.x, chosen.width, width, self.width), (chosen.y, chosen.height, height, self.height)))
+        return round(x, 1), round(y, 1), width, height
 
 
 def kept(given: Sequence[Upload]) -> list[Picture]:

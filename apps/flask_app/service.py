@@ -135,7 +135,9 @@ class Service:
             raise InternalServerError("The model could not be loaded; the server's log says why.")
         if self.config["WARM"] and not self.ready.is_set():
             raise _come_back("The model is still being loaded")
-        if self.draining or not self._places.acquire(blocking=False):
+        if self.draining:
+            raise _come_back("The server is being restarted")
+        if not self._places.acquire(blocking=False):
             raise _come_back("Too many people ask at the moment")
         try:
             if not self._turns.acquire(timeout=self.config["WAIT_SECONDS"]):

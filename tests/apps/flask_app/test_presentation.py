@@ -50,6 +50,16 @@ def test_no_more_thumbnails_than_can_be_looked_at(answered, monkeypatch):
     assert [box.number for box in wall.boxes] == [1, 2] and wall.found == 6  # the chosen one is always shown
 
 
+@pytest.mark.parametrize(("size", "face", "view"), [
+    ((300, 200), (10, 10, 20, 20), (0, 0, 300, 200)), ((1280, 100), (600, 20, 50, 60), (525, 0, 200, 100)),
+    ((1280, 100), (0, 20, 50, 60), (0, 0, 200, 100)), ((100, 1280), (20, 1230, 40, 50), (0, 1080, 100, 200)),
+    ((1000, 100), (300, 0, 100, 100), (200, 0, 300, 100))])
+def test_of_a_long_strip_the_part_with_the_chosen_face_is_shown(size, face, view):
+    boxes = [presentation.Box(1, 0, 0, 9, 9, False, ""), presentation.Box(2, *face, True, "")]
+    assert presentation.Picture("1", "a", "", *size, boxes, 2).view == view
+    assert presentation.Picture("1", "a", "", *size, boxes[:1], 1).view == (0, 0, *size)
+
+
 def test_gauge_points_where_the_probability_is(answered):
     _, answer = answered
     drawn = presentation.gauge(answer)

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import ClientDisconnected, ServiceUnavailable
 
 from apps.flask_app import service
 from apps.flask_app.uploads import Upload
@@ -168,6 +168,44 @@ def test_a_photo_that_crashes_its_decoder_takes_nothing_else_with_it(make_servic
         with pytest.raises(ImageError, match="^b could not be decoded; save it anew as a plain JPEG.$"):
             asked.decode(b"x", "b")
     assert asked.decode(photos["grey"], "b").shape == (60, 80, 3)
+
+
+def test_a_decoder_that_somebody_else_ended_is_no_fault_of_the_photo(make_service, monkeypatch, photos):
+    calls, call = [], isolation.Workers.call
+
+    def ended_once(workers, seconds, *arguments, **options):
+        calls.append(1)
+        return call(workers, seconds, *(arguments if len(calls) > 1 else (os.abort,)),
+                    **(options if len(calls) > 1 else {}))
+
+    monkeypatch.setattr(isolation.Workers, "call", ended_once)
+    assert make_service().decode(photos["grey"], "b").shape == (60, 80, 3) and len(calls) == 2
+
+
+def test_after_a_photo_that_takes_too_long_the_other_is_not_begun(make_service, monkeypatch, photos):
+    begun = []
+
+    def late(workers, seconds, *_arguments, **_options):
+        begun.append(1)
+        raise isolation.TookTooLong("It took long.")
+
+    monkeypatch.setattr(isolation.Workers, "call", late)
+    with pytest.raises(ImageError, match="^photo grey took more than 3 seconds to decode"):
+        make_service().ask(given(photos, "grey", "grey"), pytest.fail)
+    assert len(begun) == 1
+
+
+def test_for_who_has_left_nothing_is_computed(make_app, photos):
+    app = make_app()
+    asked = app.extensions["service"]
+    for left in (True, False):
+        with app.test_request_context(environ_overrides={"waitress.client_disconnected": lambda left=left: left}):
+            if left:
+                with pytest.raises(ClientDisconnected):
+                    asked.ask(given(photos, "grey", "grey"), pytest.fail)
+            else:
+                assert asked.ask(given(photos, "grey", "grey"), lambda a, b, faces: faces) == [1, 1]
+    assert asked._turns._value == 2
 
 
 def test_pixels_are_counted_before_they_are_decoded(make_service, photos):
