@@ -11,8 +11,8 @@ import pytest
 UTILS = Path(__file__).resolve().parents[1] / "utils"
 
 FLOORS = [
-    {"errors", "files", "isolation", "exercises"},
-    {"settings", "images", "metrics", "weights"},
+    {"errors", "files", "exercises"},
+    {"settings", "images", "isolation", "metrics", "weights"},
     {"backbones", "datasets", "detection", "eigenfaces"},
     {"audit", "synthetic", "embeddings", "pairs", "losses", "models"},
     {"training", "evaluation", "calibration", "explanation", "quality", "scenes"},

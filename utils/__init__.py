@@ -11,8 +11,8 @@ floor   rooms
         ``scenes``
 3       ``audit``, ``synthetic``, ``embeddings``, ``pairs``, ``losses``, ``models``
 2       ``backbones``, ``datasets``, ``detection``, ``eigenfaces``
-1       ``images``, ``metrics``, ``weights``, ``settings``
-0       ``errors``, ``files``, ``isolation``; ``exercises``: the check cells of the lessons
+1       ``images``, ``isolation``, ``metrics``, ``weights``, ``settings``
+0       ``errors``, ``files``; ``exercises``: the check cells of the lessons
 side    ``plots``: figures that more than one lesson draws
 ======  ==========================================================================
 
