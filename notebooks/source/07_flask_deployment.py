@@ -448,7 +448,7 @@ after = {"climbing name": f"{climbing.status_code}, settings untouched: {'kept' 
          "bomb": f"{exploded.status_code}: {exploded.json['detail']}",
          "debugger": f"switched on: {small.application.debug}; "
                      f"{no_files.status_code}: {no_files.json['detail']}"}
-assert "kept" in config.read_text() and own["verdict"] == right.verdict
+assert "kept" in config.read_text() and own["related"] == right.related
 assert exploded.status_code == 422 and not small.application.debug
 pd.DataFrame({"now": after}).style.set_properties(**{"text-align": "left"})
 
@@ -611,9 +611,10 @@ found = {name: ask_all(address, pairs, visitors=8)[1] for name, address in addre
 logging.disable(logging.NOTSET)
 for name, answers in found.items():
     failed = answers.count(None)
-    wrong = sum(answer not in (None, right) for answer, right in zip(answers, expected, strict=True))
+    pairs_of = zip(answers, expected, strict=True)
+    wrong = sum(answer is not None and abs(answer - right) > 2e-4 for answer, right in pairs_of)
     print(f"{name}: of {len(pairs)} visitors {wrong} got an answer to other photos, {failed} an error")
-assert found["course"] == expected
+assert np.allclose(found["course"], expected, atol=2e-4)
 
 # %% [markdown]
 # How long does one wait, and how many are served? The course's app with more and more visitors:
