@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import psutil
 import pytest
@@ -59,7 +60,7 @@ def test_a_process_that_was_ended_while_idle_is_replaced(alone):
     for _ in range(3):
         process = alone.call(5, os.getpid)
         os.kill(process, signal.SIGKILL)
-        while os.path.exists(f"/proc/{process}/fd/0") or alone._idle.queue[0]._process.is_alive():
+        while alone._idle.queue[0]._process.poll() is None:
             time.sleep(0.01)
         assert alone.call(5, os.getpid) != process
 
@@ -69,6 +70,16 @@ def test_memory_is_bounded(workers):
     with pytest.raises(MemoryError):
         workers.call(20, bytes, 3 * 2**30)
     assert len(workers.call(20, bytes, 2**20)) == 2**20
+
+
+def test_the_script_of_the_caller_is_not_run_again(tmp_path, monkeypatch):
+    script = tmp_path / "script.py"
+    script.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    main = types.ModuleType("__main__")
+    main.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert isolation.Workers(1).call(5, abs, -1) == 1
+    assert not (tmp_path / "ran").exists()
 
 
 def test_what_cannot_be_sent_is_said_and_nothing_hangs(alone):

@@ -4,18 +4,20 @@ import math
 import multiprocessing
 import queue
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TypeVar
 
 from .errors import CourseError
 
 Result = TypeVar("Result")
 
+ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 30
-
-_processes = multiprocessing.get_context("spawn")
 
 
 class TookTooLong(CourseError):
@@ -65,10 +67,10 @@ class _Worker:
         self._process = self._pipe = None
 
     def call(self, seconds: float, task: tuple) -> tuple:
-        if self._process is None or not self._process.is_alive():
+        if self._process is None or self._process.poll() is not None:
             self._start()
-        late = threading.Event()
-        timer = threading.Timer(seconds, lambda: (late.set(), self._process.kill()))
+        process, late = self._process, threading.Event()
+        timer = threading.Timer(seconds, lambda: (late.set(), process.kill()))
         timer.start()
         try:
             self._pipe.send((seconds, *task))
@@ -84,21 +86,27 @@ class _Worker:
             timer.cancel()
 
     def _start(self) -> None:
-        self._pipe, other = _processes.Pipe()
-        self._process = _processes.Process(target=_serve, args=(other, self._max_bytes), daemon=True)
-        self._process.start()
+        # multiprocessing.Process would first run the caller's script in the new process.
+        self._pipe, other = multiprocessing.Pipe()
+        code = f"from utils import isolation; isolation._serve({other.fileno()}, {self._max_bytes})"
+        self._process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.DEVNULL,
+                                         pass_fds=[other.fileno()])
         other.close()
-        if not self._pipe.poll(START_SECONDS) or not self._pipe.recv():
+        try:
+            started = self._pipe.poll(START_SECONDS) and self._pipe.recv()
+        except (EOFError, OSError):
+            started = False
+        if not started:
             self._end()
             raise Crashed("The process did not start.")
 
     def _end(self) -> None:
         self._process.kill()
-        self._process.join()
+        self._process.wait()
         self._process = None
 
 
-def _serve(pipe, max_bytes: int | None) -> None:
+def _serve(descriptor: int, max_bytes: int | None) -> None:
     """Answer calls until the pipe is closed, which it is when the other process ends.
 
     A call that takes too long is ended here as well, in case nobody is left who would do it.
@@ -108,11 +116,12 @@ def _serve(pipe, max_bytes: int | None) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
+    pipe = Connection(descriptor)
     pipe.send(True)
     while True:
         try:
             seconds, function, arguments, options = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
         signal.alarm(math.ceil(seconds) + 1)
         try:
