@@ -3,6 +3,7 @@
 import base64
 import gc
 import io
+import itertools
 import json
 import os
 import re
@@ -219,8 +220,8 @@ def client(make_app, few_donors):
 
 def test_hostile_requests_are_answered_with_a_sentence_and_leave_no_memory_behind(client, post, photos):
     assert post(client, photos["wall"], photos["same1"]).status_code == 200  # what is compiled at the first use
-    noise = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
-    assert post(client, images.to_jpeg(noise), photos["wall"]).status_code in (200, 422)  # and searches
+    for _, path, arguments in itertools.islice(requests(), 60):  # and what every kind of search allocates once
+        client.open(path, **{"method": "POST", **arguments})
     before, count, odd = memory(), 0, {}
     for name, path, arguments in requests():
         response = client.open(path, **{"method": "POST", **arguments})
@@ -231,9 +232,10 @@ def test_hostile_requests_are_answered_with_a_sentence_and_leave_no_memory_behin
             odd[name] = (response.status_code, said)
     assert not odd
     assert count >= 300
-    assert memory() - before < 100e6
+    grown = memory() - before
+    assert grown < 100e6
     assert post(client, photos["wall"], photos["same1"]).status_code == 200
-    print(f"{count} requests; memory grew by {(memory() - before) / 1e6:.0f} MB")
+    print(f"{count} requests; memory grew by {grown / 1e6:.0f} MB")
 
 
 def test_work_without_end_is_cut_off(client, post, alert):
