@@ -459,7 +459,7 @@ pd.DataFrame({"now": after}).style.set_properties(**{"text-align": "left"})
 #
 # | file | what it does |
 # |---|---|
-# | `__init__.py` | `create_app`, and the settings with their defaults |
+# | `__init__.py`, `settings.py` | `create_app`; the settings with their defaults, checked |
 # | `pages.py`, `api.py` | the routes: a few lines each |
 # | `uploads.py` | what a request brings: two photos, and which face of each is meant |
 # | `service.py` | the model, loaded once; turns at it; photos decoded in processes of their own |
