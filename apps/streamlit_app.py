@@ -13,8 +13,12 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from utils import backbones, calibration, detection, embeddings, images, kinship, plots, scenes, verification
+from utils import images, plots
+from utils.answers import kinship, verification
+from utils.data import scenes
 from utils.errors import CourseError
+from utils.faces import backbones, detection, embeddings
+from utils.scoring import calibration
 
 TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
 KEPT = 2  # results of each kind that a session keeps; a photo may take 190 MB

@@ -10,7 +10,7 @@ import tempfile
 
 from flask import Flask, request
 
-from utils.kinship import Kinship
+from utils.answers.kinship import Kinship
 
 app = Flask(__name__)
 folder = tempfile.mkdtemp(prefix="uploads-")

@@ -1,4 +1,4 @@
-"""Seconds a photo: MTCNN as published apps use it, and as `utils.detection` does; do they find the same?
+"""Seconds a photo: MTCNN as published apps use it, and as `utils.faces.detection` does; do they find the same?
 
 Four ways, in turns: a new detector for each photo and all its pixels (the published app), one
 detector for all photos, the same compiled, and compiled with the long side bounded (the course).
@@ -16,9 +16,11 @@ import numpy as np
 import side_by_side
 from PIL import Image
 
-from utils import detection, images, scenes
-from utils.detection import Face
+from utils import images
+from utils.data import scenes
 from utils.errors import ImageError
+from utils.faces import detection
+from utils.faces.detection import Face
 
 NEW, ONE = "new detector a photo", "one detector"
 COMPILED, BOUNDED = "one, compiled", "one, compiled, long side bounded"

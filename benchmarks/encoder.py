@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import side_by_side
 
-from utils import backbones, datasets, images, settings, synthetic
-from utils.backbones.dlib_resnet import WEIGHTS
-from utils.datasets import Dataset
+from utils import images, settings
+from utils.data import datasets, synthetic
+from utils.data.datasets import Dataset
+from utils.faces import backbones
+from utils.faces.backbones.dlib_resnet import WEIGHTS
 
 KERAS, ONE_BY_ONE, AT_ONCE = "keras port, embed", "dlib, one by one", "dlib, all at once"
 

@@ -1,4 +1,4 @@
-"""Pairs per second: `utils.pairs.pipeline` against the generator of the published article.
+"""Pairs per second: `utils.data.pairs.pipeline` against the generator of the published article.
 
 Ours reads photos decoded once into a memory map, in three steps: (a) uint8 pairs, (b) with the
 encoder's `preprocess`, (c) augmented as well. The article's generator is written anew here with
@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import side_by_side
 
-from utils import backbones, datasets, pairs, synthetic
-from utils.datasets import Dataset
+from utils.data import datasets, pairs, synthetic
+from utils.data.datasets import Dataset
+from utils.faces import backbones
 
 BATCH = 16
 VGGFACE_MEAN = np.array([91.4953, 103.8827, 131.0912])

@@ -24,8 +24,10 @@ import requests
 import side_by_side
 from PIL import Image
 
-from utils import detection, embeddings, images, scenes
-from utils.kinship import Kinship
+from utils import images
+from utils.answers.kinship import Kinship
+from utils.data import scenes
+from utils.faces import detection, embeddings
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVERS = {  # name: arguments of Python without the port, path, how the probability is found in an answer

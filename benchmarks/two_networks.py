@@ -21,8 +21,10 @@ import time
 import numpy as np
 import side_by_side
 
-from utils import detection, embeddings, scenes, settings
-from utils.backbones import DEFAULT, REGISTRY
+from utils import settings
+from utils.data import scenes
+from utils.faces import detection, embeddings
+from utils.faces.backbones import DEFAULT, REGISTRY
 
 PLAIN, OURS, TUNED = "plain, as published", "ours", "fine-tuned encoder"
 FIGURES = ("seconds", "cpu_seconds", "peak_gb")
@@ -33,7 +35,7 @@ def plain(backbones, micro_batch):
     """Functions that predict on crops, and train on (crops, labels), as the article's model does."""
     import keras
 
-    from utils import models
+    from utils.training import models
 
     inputs, embeddings = [], []
     for backbone in backbones:
@@ -56,7 +58,7 @@ def ours(backbones, micro_batch):
     """The same with the course's model and trainer."""
     import keras
 
-    from utils import models, training
+    from utils.training import models, training
 
     how = training.NetworkSettings(micro_batch=micro_batch, batch_size=micro_batch or 16).for_this_machine()
     network = models.PairNetwork(models.pair_network(backbones, "article", "all", None), {}, backbones)
@@ -74,7 +76,7 @@ def tuned(backbones, micro_batch):
     """The same with an encoder that is fine-tuned by a contrastive loss."""
     import keras
 
-    from utils import losses, models, training
+    from utils.training import losses, models, training
 
     (backbone,) = backbones
     encoder = models.KinshipEncoder(backbone.build(None), {"logistic": (0, 1)}, backbone)
@@ -101,7 +103,7 @@ def child(pipe, version: str, names: list[str], pairs: int, micro_batch: int | N
     """Do the work that comes through the pipe; answer with seconds, CPU seconds, and the peak so far in GB."""
     import keras
 
-    from utils import backbones
+    from utils.faces import backbones
 
     keras.utils.set_random_seed(settings.SEED)
     chosen = [backbones.get(name) for name in names]

@@ -37,7 +37,7 @@ def own_environment(tmp_path_factory):
 @pytest.fixture(scope="session")
 def families_root(tmp_path_factory):
     """A folder of 24 synthetic families with one to three photos a person. Copy it to change it."""
-    from utils import synthetic
+    from utils.data import synthetic
 
     root = tmp_path_factory.mktemp("data") / "families"
     return synthetic.generate(root, families=24, photos=(1, 3), seed=7, progress=False)
@@ -46,7 +46,7 @@ def families_root(tmp_path_factory):
 @pytest.fixture(scope="session")
 def families(families_root):
     """The 24 families without their truncated photo."""
-    from utils import datasets, synthetic
+    from utils.data import datasets, synthetic
 
     dataset = datasets.load(families_root)
     return dataset.without_photos(synthetic.manifest(families_root)["defects"]["truncated"])
@@ -55,7 +55,7 @@ def families(families_root):
 @pytest.fixture(scope="session")
 def backbone():
     """The default encoder with its pretrained weights."""
-    from utils import backbones
+    from utils.faces import backbones
 
     return backbones.get()
 
@@ -63,7 +63,7 @@ def backbone():
 @pytest.fixture(scope="session")
 def family_embeddings(families, backbone):
     """Embeddings of all photos of ``families``, row by row."""
-    from utils import embeddings
+    from utils.faces import embeddings
 
     paths = families.paths(families.photos["path"])
     return embeddings.embed_photos(backbone, paths, progress=False)
@@ -72,7 +72,7 @@ def family_embeddings(families, backbone):
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory, backbone):
     """A file like the shipped kinship model: the default encoder with other weights in its last layer."""
-    from utils import models
+    from utils.training import models
 
     model = backbone.build()
     *others, last = model.get_weights()

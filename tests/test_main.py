@@ -23,23 +23,13 @@ import pandas as pd
 import pytest
 
 from utils import __main__ as command
-from utils import (
-    __version__,
-    backbones,
-    calibration,
-    datasets,
-    detection,
-    eigenfaces,
-    images,
-    metrics,
-    pairs,
-    scenes,
-    settings,
-    synthetic,
-    training,
-    verification,
-)
+from utils import __version__, images, settings
+from utils.answers import verification
+from utils.data import datasets, eigenfaces, pairs, scenes, synthetic
+from utils.faces import backbones, detection
 from utils.files import sha256
+from utils.scoring import calibration, metrics
+from utils.training import training
 
 ROOT = Path(command.__file__).parents[1]
 VERBS = ["families", "audit", "embed", "train", "ablation", "ship", "relations", "evaluate", "submit", "protocol",
@@ -703,7 +693,7 @@ def toy_backbone():
             return Path("toy.h5")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "utils.backbones.toy", types.SimpleNamespace(Toy=Toy))
+        patch.setitem(sys.modules, "utils.faces.backbones.toy", types.SimpleNamespace(Toy=Toy))
         patch.setitem(backbones.REGISTRY, "toy", "toy:Toy")
         yield
 
@@ -754,7 +744,7 @@ def test_encoder_is_fine_tuned_as_the_settings_say_and_kept_beside_the_other_mod
 
 
 def test_evaluate_compares_the_frozen_cosine_with_the_encoder(run, clean, encoder, families, toy, tmp_path):
-    from utils import models
+    from utils.training import models
 
     protocol = pairs.make_protocol(families, ["F0900", "F0901"], pairs_each=20)
     pairs.write_csv(protocol, tmp_path / "mine.csv")
@@ -771,7 +761,7 @@ def test_evaluate_compares_the_frozen_cosine_with_the_encoder(run, clean, encode
 
 
 def test_submit_scores_the_test_photos_with_the_encoder(run, clean, encoder, toy, tmp_path):
-    from utils import models
+    from utils.training import models
 
     facts = run("submit", "--data", clean, "--model", encoder.path, "--out", tmp_path / "face_vgg.csv", "--json")
     sample, written = pd.read_csv(clean / datasets.SAMPLE), pd.read_csv(tmp_path / "face_vgg.csv")
@@ -804,7 +794,7 @@ def test_wrong_arguments_of_fine_tuning_are_told(capsys, arguments, message):
 
 
 def test_every_loss_can_be_chosen():
-    from utils import losses
+    from utils.training import losses
 
     for name in losses.LOSSES:
         assert command.build_parser().parse_args(["train", "--finetune", "--loss", name]).loss == name
@@ -836,7 +826,7 @@ def test_train_writes_the_network_and_the_article_s_format_and_prints_the_facts(
 @pytest.fixture(scope="module")
 def kept(network):
     """The network as it is read from its file."""
-    from utils import models
+    from utils.training import models
 
     return models.load_network(network.path)
 
@@ -844,7 +834,7 @@ def kept(network):
 def test_both_files_of_the_network_give_the_same_scores(network, kept, families):
     import keras
 
-    from utils import models
+    from utils.training import models
 
     file, paths = network.path.with_suffix(".h5"), families.paths(families.photos["path"][:4])
     old = keras.models.load_model(file, custom_objects=models.h5_objects(), compile=False)
@@ -900,7 +890,7 @@ def test_unknown_choice_for_the_network_is_told_with_those_there_are(capsys, opt
 
 
 def test_choices_for_the_network_are_those_of_the_model():
-    from utils import models
+    from utils.training import models
 
     for option, choices in (("--variant", models.VARIANTS), ("--trainable", models.TRAINABLE)):
         for choice in choices:
@@ -914,14 +904,14 @@ def test_choices_for_the_network_are_those_of_the_model():
 @pytest.fixture
 def few_donors(monkeypatch):
     """Two donors, to be quicker."""
-    from utils import explanation
+    from utils.answers import explanation
 
     make = explanation.donor_faces
     monkeypatch.setattr(explanation, "donor_faces", lambda size: make(size, 2))
 
 
 def test_kin_prints_numbers_and_draws_the_regions(run, pictures, shipped, few_donors, tmp_path):
-    from utils.kinship import Kinship
+    from utils.answers.kinship import Kinship
 
     a, b = pictures / "anna.jpg", pictures / "child.jpg"
     facts = run("kin", a, b, "--model", shipped, "--figure", tmp_path / "new" / "regions.png", "--json")
@@ -934,7 +924,7 @@ def test_kin_prints_numbers_and_draws_the_regions(run, pictures, shipped, few_do
 
 def test_kin_gives_the_verdict_and_explains_it_with_the_model_of_the_course(run, pictures, shipped, few_donors,
                                                                             monkeypatch):
-    from utils.kinship import Kinship
+    from utils.answers.kinship import Kinship
 
     monkeypatch.setattr(settings, "KINSHIP", shipped)
     a, b = pictures / "anna.jpg", pictures / "bob.jpg"
@@ -979,7 +969,7 @@ def toy_for_users(toy, tmp_path, monkeypatch):
 @pytest.fixture
 def quick_to_ship(monkeypatch):
     """Few pairs and resamples."""
-    from utils import kinship
+    from utils.answers import kinship
 
     assemble, protocol, identity = kinship.assemble, pairs.make_protocol, pairs.make_identity_protocol
     monkeypatch.setattr(kinship, "assemble", functools.partial(assemble, resamples=20))
@@ -991,7 +981,7 @@ def quick_to_ship(monkeypatch):
 
 def test_shipped_encoder_is_measured_and_can_be_evaluated_and_asked(run, clean, encoder, toy_for_users,
                                                                    quick_to_ship, few_donors, pictures, tmp_path):
-    from utils import models
+    from utils.training import models
 
     out = tmp_path / "new" / "mine.npz"
     facts = run("ship", encoder.path, "--data", clean, "--out", out, "--name", "of mine", "--json")
@@ -1018,7 +1008,7 @@ def test_shipped_encoder_is_measured_and_can_be_evaluated_and_asked(run, clean, 
 
 def test_several_encoders_are_shipped_side_by_side_and_the_size_is_said(run, clean, encoder, toy_for_users,
                                                                        quick_to_ship, tmp_path):
-    from utils import models
+    from utils.training import models
 
     out = tmp_path / "two.npz"
     printed = run("ship", encoder.path, encoder.path, "--data", clean, "--out", out, "--side-by-side")
@@ -1062,8 +1052,8 @@ def relatives(tmp_path_factory):
 
 
 def test_relations_are_scored_by_the_folds_and_at_the_threshold(run, relatives, shipped):
-    from utils import evaluation
-    from utils.kinship import Kinship, similarities
+    from utils.answers.kinship import Kinship, similarities
+    from utils.scoring import evaluation
 
     facts = run("relations", relatives.archive, "--model", shipped, "--json")
     listed, encoder = datasets.load_kinfacew(relatives.folder), Kinship.load(shipped).encoder
@@ -1093,7 +1083,7 @@ def test_relations_that_cannot_be_scored_are_one_sentence(refused, relatives, sh
 @pytest.fixture
 def quick_to_train(monkeypatch):
     """Trainings of two steps; one head of one epoch, which stands for all."""
-    from utils import ablation  # noqa: F401  (whose hints need the settings as they are)
+    from utils.training import ablation  # noqa: F401  (whose hints need the settings as they are)
 
     how = training.FinetuneSettings(pairs=4, steps=6, warmup=1, check_every=2, fold_pairs=30)
     monkeypatch.setattr(training, "FinetuneSettings", functools.partial(dataclasses.replace, how))
@@ -1109,7 +1099,7 @@ def quick_to_train(monkeypatch):
 
 def test_ablation_measures_what_is_missing_and_prints_the_table(run, refused, clean, toy, quick_to_train, tmp_path,
                                                                 monkeypatch):
-    from utils import ablation
+    from utils.training import ablation
 
     out = tmp_path / "new" / "ablation.json"
     arguments = ["ablation", "--data", clean, "--backbone", "toy", "--out", out, "--seeds", 3, "--steps", 2]

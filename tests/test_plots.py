@@ -8,7 +8,12 @@ from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from utils import audit, backbones, detection, explanation, metrics, models, plots
+from utils import plots
+from utils.answers import explanation
+from utils.data import audit
+from utils.faces import backbones, detection
+from utils.scoring import metrics
+from utils.training import models
 
 
 @pytest.fixture(autouse=True)

@@ -1,22 +1,21 @@
-"""The module that every lesson, the apps and the command line share.
+"""The module that every lesson, the apps and the command line share: a package for each topic.
 
-Data flows upward; a room imports only from floors below its own (a test holds this):
+A package imports only from those below it (a test holds this):
 
-======  ==========================================================================
-floor   rooms
-======  ==========================================================================
-6       ``__main__``: the command line
-5       ``kinship``, ``verification``: two photos in, an answer out; ``ablation``
-4       ``training``, ``evaluation``, ``calibration``, ``explanation``, ``quality``,
-        ``scenes``
-3       ``audit``, ``synthetic``, ``embeddings``, ``pairs``, ``losses``, ``models``
-2       ``backbones``, ``datasets``, ``detection``, ``eigenfaces``
-1       ``images``, ``isolation``, ``metrics``, ``weights``, ``settings``
-0       ``errors``, ``files``; ``exercises``: the check cells of the lessons
-side    ``plots``: figures that more than one lesson draws
-======  ==========================================================================
+============  ================================================================================
+package       what it is about
+============  ================================================================================
+__main__      the command line
+answers       two photos in, an answer out: the same person? related? which regions say so?
+training      networks, losses, how they are trained, and the files that keep them
+scoring       metrics, reports with intervals over families, calibrated thresholds
+data          families and their photos: real or synthetic, audited, paired, in folds
+faces         faces in photos: found, aligned, embedded; encoders and their weights
+ground        ``errors``, ``files``, ``settings``, ``images``: modules that need no package
+============  ================================================================================
 
-Importing ``utils`` takes no TensorFlow and next to no time: each room imports what it needs.
+Beside these, ``plots`` and ``exercises`` serve the lessons. Importing ``utils`` takes no TensorFlow
+and next to no time: each module imports what it needs.
 """
 
 __version__ = "0.1.0"

@@ -190,13 +190,13 @@ def _two_photos(verb: argparse.ArgumentParser) -> None:
 
 
 def _backbone(verb) -> None:
-    from .backbones import DEFAULT
+    from .faces.backbones import DEFAULT
 
     verb.add_argument("--backbone", default=DEFAULT, choices=_backbones(), help=f"default: {DEFAULT}")
 
 
 def _backbones() -> list[str]:
-    from .backbones import REGISTRY
+    from .faces.backbones import REGISTRY
 
     return list(REGISTRY)
 
@@ -220,7 +220,7 @@ def _span(text: str) -> tuple[int, int]:
 
 def families(options) -> dict:
     """Make synthetic families; the default folder is left alone when it is there."""
-    from . import datasets, synthetic
+    from .data import datasets, synthetic
 
     out = options.out or settings.families_dir()
     start = time.perf_counter()
@@ -239,8 +239,9 @@ def audit(options) -> dict:
     """Count what the data holds."""
     from tqdm import tqdm
 
-    from . import audit as room
-    from . import plots, synthetic
+    from . import plots
+    from .data import audit as room
+    from .data import synthetic
 
     dataset = synthetic.open_data(options.data)
     with tqdm(total=len(dataset.photos) + len(dataset.test_photos), desc="Scanning", unit="photo") as bar:
@@ -270,7 +271,7 @@ def embed(options) -> dict:
 
 def train(options) -> dict:
     """Train the head, the encoder or the network, and save it."""
-    from . import models
+    from .training import models
 
     fit, default = ((_train_network, DEFAULT_NETWORK) if options.network else
                     (_train_encoder, DEFAULT_ENCODER) if options.finetune else (_train_head, DEFAULT_MODEL))
@@ -284,7 +285,7 @@ def train(options) -> dict:
 
 
 def _train_head(options, out: Path):
-    from . import training
+    from .training import training
 
     dataset, backbone = _opened(options)
     how = _changed(training.HeadSettings(), epochs=options.epochs, learning_rate=options.learning_rate)
@@ -294,7 +295,7 @@ def _train_head(options, out: Path):
 
 def _train_encoder(options, out: Path):
     """A run that was killed goes on where it was: its state is kept beside the model."""
-    from . import training
+    from .training import training
 
     dataset, backbone = _opened(options)
     how = _changed(training.FinetuneSettings(), trainable=options.trainable, loss=options.loss,
@@ -305,7 +306,9 @@ def _train_encoder(options, out: Path):
 
 def _train_network(options, out: Path):
     """A run that was killed goes on where it was: its state is kept beside the model."""
-    from . import backbones, datasets, synthetic, training
+    from .data import datasets, synthetic
+    from .faces import backbones
+    from .training import training
 
     dataset = datasets.readable(synthetic.open_data(options.data))
     chosen = [backbones.get(name) for name in options.network]
@@ -324,8 +327,8 @@ def _changed(how, **options):
 
 def ablation(options) -> dict:
     """Run what is not measured yet, and print the table."""
-    from . import ablation as room
-    from . import training
+    from .training import ablation as room
+    from .training import training
 
     dataset, backbone = _opened(options)
     how = _changed(training.FinetuneSettings(), steps=options.steps, precision=options.precision)
@@ -336,7 +339,9 @@ def ablation(options) -> dict:
 
 def ship(options) -> dict:
     """Join encoders, calibrate and measure them, and write one file."""
-    from . import datasets, kinship, models, synthetic
+    from .answers import kinship
+    from .data import datasets, synthetic
+    from .training import models
 
     dataset = datasets.readable(synthetic.open_data(options.data))
     encoders = [models.load_encoder(path) for path in options.encoders]
@@ -350,8 +355,9 @@ def ship(options) -> dict:
 
 def relations(options) -> dict:
     """AUC and accuracy by relation."""
-    from . import datasets, evaluation
-    from .kinship import Kinship, similarities
+    from .answers.kinship import Kinship, similarities
+    from .data import datasets
+    from .scoring import evaluation
 
     encoder = Kinship.load(options.model).encoder
     listed = (datasets.load_rfiw(options.pairs, options.photos) if options.photos
@@ -368,7 +374,9 @@ def relations(options) -> dict:
 
 def evaluate(options) -> dict:
     """Frozen cosine and trained head on the same protocol."""
-    from . import evaluation, metrics, pairs, training
+    from .data import pairs
+    from .scoring import evaluation, metrics
+    from .training import training
 
     dataset, backbone = _opened(options)
     kind, facts, score = _trained(options, backbone)
@@ -388,7 +396,9 @@ def evaluate(options) -> dict:
 
 def submit(options) -> dict:
     """Score the test pairs and write the submission."""
-    from . import backbones, evaluation, synthetic
+    from .data import synthetic
+    from .faces import backbones
+    from .scoring import evaluation
 
     dataset = synthetic.open_data(options.data)
     _, _, score = _trained(options, backbones.get(options.backbone))
@@ -402,7 +412,7 @@ def submit(options) -> dict:
 
 def protocol(options) -> dict:
     """Draw the committed evaluation files."""
-    from . import datasets, pairs, synthetic
+    from .data import datasets, pairs, synthetic
 
     dataset = synthetic.open_data(options.data)
     train_families, test_families = datasets.split_families(dataset)
@@ -419,8 +429,8 @@ def protocol(options) -> dict:
 
 def build_eigenfaces(options) -> dict:
     """Fit and write the face model."""
-    from . import eigenfaces
-    from . import synthetic as room
+    from .data import eigenfaces
+    from .data import synthetic as room
 
     model, facts = room.build_eigenfaces(room.open_data(options.data), options.components)
     eigenfaces.save(model, options.out)
@@ -431,8 +441,9 @@ def build_eigenfaces(options) -> dict:
 
 def weights(options) -> dict:
     """Download and verify the named networks' weights; without a name, say which are here."""
-    from . import backbones, files
+    from . import files
     from .errors import WeightsError
+    from .faces import backbones
 
     chosen = [backbones.get(name) for name in options.names or _backbones()]
     rows = []
@@ -452,7 +463,8 @@ def detect(options) -> dict:
     """Faces of each photo; one that cannot be read is named, and does not stop the others."""
     from tqdm import tqdm
 
-    from . import detection, files, images
+    from . import files, images
+    from .faces import detection
 
     rows, names = [], _names(options.photos, options.out)
     for path, name in zip(tqdm(options.photos, unit="photo", desc="Detecting", disable=len(names) == 1), names,
@@ -489,7 +501,8 @@ def _names(photos: list[Path], out: Path | None) -> list[str]:
 
 def _write_faces(folder: Path, name: str, photo, found) -> list[str]:
     """The annotated photo, and each face 224×224, as JPEG."""
-    from . import detection, files, images, plots
+    from . import files, images, plots
+    from .faces import detection
 
     pictures = {f"{name}_faces.jpg": plots.faces(photo, found)}
     pictures |= {f"{name}_face{number}.jpg": detection.crop(photo, face, 224)
@@ -511,7 +524,7 @@ def _faces_line(row: dict) -> str:
 
 def verify(options) -> dict:
     """Distance, decision and what it is worth."""
-    from . import verification
+    from .answers import verification
 
     answer = verification.verify(options.a, options.b, options.backbone, options.threshold, options.faces)
     return {**answer.to_dict(), "text": "\n".join([answer.verdict, *answer.explanation])}
@@ -519,7 +532,7 @@ def verify(options) -> dict:
 
 def kin(options) -> dict:
     """Probability, decision, what it is worth and what it rests on."""
-    from .kinship import Kinship
+    from .answers.kinship import Kinship
 
     answer = Kinship.load(options.model).predict(options.a, options.b, faces=options.faces)
     if options.figure:
@@ -531,7 +544,7 @@ def kin(options) -> dict:
 
 def calibrate(options) -> dict:
     """Thresholds and error rates of a backbone's distances."""
-    from . import calibration
+    from .scoring import calibration
 
     dataset, backbone = _opened(options)
     found = calibration.calibrate(dataset, backbone)
@@ -547,8 +560,10 @@ def quality(options) -> dict:
     """Figures for the synthetic families, and for the real data beside them."""
     import pandas as pd
 
-    from . import backbones, datasets, files, images, plots, synthetic
-    from . import quality as room
+    from . import files, images, plots
+    from .data import datasets, synthetic
+    from .faces import backbones
+    from .scoring import quality as room
 
     backbone = backbones.get(options.backbone)
     made = datasets.readable(synthetic.open_data(options.data))
@@ -566,18 +581,19 @@ def quality(options) -> dict:
 
 def _opened(options):
     """The data without unreadable photos, and the backbone."""
-    from . import backbones, datasets, synthetic
+    from .data import datasets, synthetic
+    from .faces import backbones
 
     return datasets.readable(synthetic.open_data(options.data)), backbones.get(options.backbone)
 
 
 def _trained(options, backbone):
     """Kind and facts of the model that the options name, and its scores of pairs of photos by path."""
-    from . import models
-    from .embeddings import embed_photos
+    from .faces.embeddings import embed_photos
+    from .training import models
 
     if options.model.suffix == ".npz":
-        from .kinship import similarities  # it takes photos as users have them, and finds the faces
+        from .answers.kinship import similarities  # it takes photos as users have them, and finds the faces
 
         model = models.load_shipped(options.model)
         return "kinship model", model.facts, lambda a, b: model.probability(similarities(model, a, b))
@@ -591,13 +607,13 @@ def _trained(options, backbone):
 
 def _embedded(dataset, backbone):
     """The embedding of every training photo."""
-    from .embeddings import embed_photos
+    from .faces.embeddings import embed_photos
 
     return embed_photos(backbone, dataset.paths(dataset.photos["path"]))
 
 
 def _data_name(dataset) -> str:
-    from . import pairs
+    from .data import pairs
 
     return "kaggle" if pairs.is_kaggle(dataset) else "synthetic"
 

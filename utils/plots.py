@@ -10,13 +10,14 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw, ImageFont
 
-from . import images, metrics
-from .audit import Audit, same_photo_share
-from .datasets import Dataset
-from .detection import Face
+from . import images
+from .data.audit import Audit, same_photo_share
+from .data.datasets import Dataset
+from .faces.detection import Face
+from .scoring import metrics
 
 if TYPE_CHECKING:  # brings TensorFlow
-    from .explanation import Explanation
+    from .answers.explanation import Explanation
 
 KIN, STRANGER, NEUTRAL = "#c2571a", "#2a6f97", "#6c757d"
 

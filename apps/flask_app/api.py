@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import BadRequest
 
-from utils import calibration
+from utils.scoring import calibration
 
 from . import uploads
 from .service import service
@@ -23,7 +23,7 @@ def kinship() -> dict:
 @blueprint.post("/verify")
 def verify() -> dict:
     """The same person? At a ``threshold`` of the calibration, or a distance."""
-    from utils import verification
+    from utils.answers import verification
 
     given, fields = uploads.from_body(request)
     threshold = fields.get("threshold", calibration.DEFAULT)

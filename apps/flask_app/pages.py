@@ -3,7 +3,7 @@
 from flask import Blueprint, abort, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from utils import scenes
+from utils.data import scenes
 
 from . import presentation, uploads
 from .service import service

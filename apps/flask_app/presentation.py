@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from utils import detection, images, plots
-from utils.calibration import percent
+from utils import images, plots
+from utils.faces import detection
+from utils.scoring.calibration import percent
 
 from .uploads import PLACES, Upload
 
 if TYPE_CHECKING:
-    from utils.kinship import KinshipAnswer
+    from utils.answers.kinship import KinshipAnswer
 
 SIDE = 1280  # longest side of a picture in the page: what faces are searched at
 STRIP = 2  # so many times as long as wide, a photo is too long to be shown whole

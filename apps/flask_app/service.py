@@ -13,13 +13,15 @@ import numpy as np
 from flask import current_app, has_request_context, request
 from werkzeug.exceptions import ClientDisconnected, InternalServerError, ServiceUnavailable
 
-from utils import images, isolation, scenes
+from utils import images
+from utils.data import scenes
 from utils.errors import CourseError, ImageError
 
+from . import isolation
 from .uploads import Upload
 
 if TYPE_CHECKING:
-    from utils.kinship import Kinship, KinshipAnswer
+    from utils.answers.kinship import Kinship, KinshipAnswer
 
 Answer = TypeVar("Answer")
 
@@ -68,7 +70,7 @@ class Service:
 
     @functools.cached_property
     def _model(self) -> "Kinship":
-        from utils.kinship import Kinship
+        from utils.answers.kinship import Kinship
 
         model = Kinship.load(self.config["MODEL"])
         photos = scenes.two_photos()

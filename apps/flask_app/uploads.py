@@ -11,7 +11,7 @@ import numpy as np
 from flask import Request
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
-from utils.detection import Which
+from utils.faces.detection import Which
 
 PLACES = {"1": "the first photo", "2": "the second photo"}
 

@@ -41,7 +41,8 @@ import pandas as pd
 import seaborn as sns
 from PIL import Image
 
-from utils import audit, datasets, exercises, files, images, plots, settings, synthetic
+from utils import exercises, files, images, plots, settings
+from utils.data import audit, datasets, synthetic
 
 # %% [markdown]
 # ## 1. From a folder to a table

@@ -32,7 +32,9 @@ import time
 import numpy as np
 import pandas as pd
 
-from utils import backbones, datasets, exercises, images, pairs, plots, synthetic
+from utils import exercises, images, plots
+from utils.data import datasets, pairs, synthetic
+from utils.faces import backbones
 
 # %% [markdown]
 # A photo that cannot be decoded would stop the training; `datasets.readable` leaves it out, with a

@@ -36,24 +36,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from utils import (
-    backbones,
-    datasets,
-    exercises,
-    files,
-    images,
-    losses,
-    metrics,
-    models,
-    pairs,
-    plots,
-    settings,
-    synthetic,
-    training,
-)
-from utils.embeddings import embed_photos
+from utils import exercises, files, images, plots, settings
+from utils.data import datasets, pairs, synthetic
 from utils.errors import WeightsError
-from utils.metrics import cosine
+from utils.faces import backbones
+from utils.faces.embeddings import embed_photos
+from utils.scoring import metrics
+from utils.scoring.metrics import cosine
+from utils.training import losses, models, training
 
 # %%
 dataset = datasets.readable(synthetic.open_data())

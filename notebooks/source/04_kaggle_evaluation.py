@@ -35,24 +35,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from utils import (
-    ablation,
-    backbones,
-    datasets,
-    evaluation,
-    exercises,
-    explanation,
-    files,
-    kinship,
-    metrics,
-    pairs,
-    plots,
-    settings,
-    synthetic,
-    training,
-)
-from utils.embeddings import embed_photos, landmarks_in_crop
-from utils.metrics import cosine
+from utils import exercises, files, plots, settings
+from utils.answers import explanation, kinship
+from utils.data import datasets, pairs, synthetic
+from utils.faces import backbones
+from utils.faces.embeddings import embed_photos, landmarks_in_crop
+from utils.scoring import evaluation, metrics
+from utils.scoring.metrics import cosine
+from utils.training import ablation, training
 
 # %% [markdown]
 # The encoder, its embeddings and the head of lesson 03 (trained now if it is not in the cache).

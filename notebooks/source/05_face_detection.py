@@ -34,7 +34,9 @@ import pandas as pd
 from matplotlib.patches import Circle, Rectangle
 from PIL import Image, ImageFilter
 
-from utils import backbones, detection, eigenfaces, exercises, images, plots, scenes, synthetic
+from utils import exercises, images, plots
+from utils.data import eigenfaces, scenes, synthetic
+from utils.faces import backbones, detection
 
 # %% [markdown]
 # ## 1. What a detector gives

@@ -31,21 +31,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from utils import (
-    backbones,
-    calibration,
-    datasets,
-    exercises,
-    metrics,
-    pairs,
-    plots,
-    scenes,
-    synthetic,
-    verification,
-)
-from utils.embeddings import embed_photos
+from utils import exercises, plots
+from utils.answers import verification
+from utils.data import datasets, pairs, scenes, synthetic
 from utils.errors import CourseError
-from utils.metrics import normalise
+from utils.faces import backbones
+from utils.faces.embeddings import embed_photos
+from utils.scoring import calibration, metrics
+from utils.scoring.metrics import normalise
 
 # %% [markdown]
 # ## 1. Embeddings as points

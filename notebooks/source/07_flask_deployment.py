@@ -51,9 +51,11 @@ from werkzeug.test import Client
 
 import apps.flask_app
 from apps.flask_app.__main__ import make_server
-from utils import exercises, images, metrics, scenes
+from utils import exercises, images
+from utils.answers.kinship import Kinship
+from utils.data import scenes
 from utils.errors import FaceError, ImageError
-from utils.kinship import Kinship
+from utils.scoring import metrics
 
 # %% [markdown]
 # ## 1. Hello world

@@ -8,7 +8,10 @@ import pytest
 import streamlit
 from streamlit.testing.v1 import AppTest
 
-from utils import calibration, explanation, images, kinship, scenes, settings, verification
+from utils import images, settings
+from utils.answers import explanation, kinship, verification
+from utils.data import scenes
+from utils.scoring import calibration
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "streamlit_app.py"
 NO_FACE = images.to_jpeg(np.full((120, 160, 3), 200, np.uint8))

@@ -4,7 +4,9 @@ import urllib.request
 
 import pytest
 
-from utils import images, scenes, verification
+from utils import images
+from utils.answers import verification
+from utils.data import scenes
 
 WAIT = 60_000  # milliseconds
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from utils import backbones
-from utils.backbones import Backbone
-from utils.detection import Face
-from utils.kinship import Kinship
+from utils.answers.kinship import Kinship
+from utils.faces import backbones
+from utils.faces.backbones import Backbone
+from utils.faces.detection import Face
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 ON_FAMILIES = {"generator": ["--batches", "2"], "encoder": ["--faces", "2"]}  # name: options of a tiny run

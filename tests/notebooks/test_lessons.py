@@ -15,8 +15,12 @@ from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
 from apps.flask_app import create_app
-from utils import audit, calibration, detection, errors, images, metrics, models, scenes, training
-from utils.kinship import Kinship
+from utils import errors, images
+from utils.answers.kinship import Kinship
+from utils.data import audit, scenes
+from utils.faces import detection
+from utils.scoring import calibration, metrics
+from utils.training import models, training
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "source"
 LESSONS = sorted(path.stem for path in SOURCE.glob("[0-9]*.py"))

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from apps.flask_app import create_app
-from utils import explanation, images, scenes
+from utils import images
+from utils.answers import explanation
+from utils.data import scenes
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from utils import kinship, verification
+from utils.answers import kinship, verification
 
 PATHS = ["/api/v1/kinship", "/api/v1/verify"]
 

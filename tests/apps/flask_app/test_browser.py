@@ -5,7 +5,8 @@ import re
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from utils import images, scenes
+from utils import images
+from utils.data import scenes
 
 WAIT = 30_000  # milliseconds
 SIZES = {"desktop": {"viewport": {"width": 1280, "height": 900}},

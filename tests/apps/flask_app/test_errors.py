@@ -4,7 +4,7 @@ import pytest
 from werkzeug import exceptions
 
 from apps.flask_app import errors
-from utils import kinship
+from utils.answers import kinship
 
 
 def test_an_unforeseen_error_shows_nothing_of_itself(app, post, photos, monkeypatch, caplog, alert):

@@ -17,7 +17,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from utils import images, scenes
+from utils import images
+from utils.data import scenes
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 UPLOAD, KINSHIP, VERIFY = "/upload", "/api/v1/kinship", "/api/v1/verify"

@@ -17,7 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from utils import images, kinship, scenes
+from utils import images
+from utils.answers import kinship
+from utils.data import scenes
 
 ROOT = Path(__file__).resolve().parents[3]
 VISITORS = 8

@@ -8,7 +8,9 @@ from html import unescape
 import numpy as np
 import pytest
 
-from utils import images, kinship, scenes
+from utils import images
+from utils.answers import kinship
+from utils.data import scenes
 
 UNUSABLE = {
     "The first photo is empty; copy or download it again.": b"",

@@ -8,7 +8,9 @@ from numpy.testing import assert_allclose
 
 from apps.flask_app import presentation
 from apps.flask_app.uploads import Upload
-from utils import images, kinship, scenes
+from utils import images
+from utils.answers import kinship
+from utils.data import scenes
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from werkzeug.exceptions import ClientDisconnected, ServiceUnavailable
 
-from apps.flask_app import service
+from apps.flask_app import isolation, service
 from apps.flask_app.uploads import Upload
-from utils import images, isolation, kinship
+from utils import images
+from utils.answers import kinship
 from utils.errors import ImageError, ModelError
 
 

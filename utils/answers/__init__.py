@@ -1,0 +1,1 @@
+"""Two photos in, an answer out."""

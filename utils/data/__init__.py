@@ -1,0 +1,1 @@
+"""Families and their photos: real or synthetic, checked, paired."""

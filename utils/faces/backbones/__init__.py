@@ -1,0 +1,38 @@
+"""Face encoders by name: ``backbones.get("dlib-resnet")``."""
+
+import functools
+import importlib
+
+from ...errors import BackboneError
+from .base import Backbone
+
+DEFAULT = "dlib-resnet"
+
+# Name to "module:class"; a module is imported when its backbone is asked for.
+REGISTRY = {
+    "dlib-resnet": "dlib_resnet:DlibResNet",
+    "facenet": "facenet:FaceNet",
+    "facenet512": "facenet:FaceNet512",
+    "vggface-resnet50": "vggface:VGGFaceResNet50",
+    "vggface-senet50": "vggface:VGGFaceSENet50",
+    "vggface-vgg16": "vggface:VGGFaceVGG16",
+}
+
+__all__ = ["DEFAULT", "REGISTRY", "Backbone", "get"]
+
+
+def get(name: str = DEFAULT) -> Backbone:
+    """The backbone called ``name``; one shared instance for each.
+
+    Raises:
+        BackboneError: no such backbone; the message lists those there are.
+    """
+    if name not in REGISTRY:
+        raise BackboneError(f"There is no backbone {name!r}; choose one of: {', '.join(REGISTRY)}.")
+    return _shared(name)
+
+
+@functools.cache
+def _shared(name: str) -> Backbone:
+    module, cls = REGISTRY[name].split(":")
+    return getattr(importlib.import_module(f".{module}", __package__), cls)()
