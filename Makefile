@@ -9,6 +9,9 @@ PYTHONHASHSEED ?= 0
 TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONHASHSEED TF_CPP_MIN_LOG_LEVEL
 
+# For a kernel with another one beside it.
+ONE_CORE := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1
+
 INSTALL := $(PY) -m pip install --disable-pip-version-check --quiet
 # A package that appears or goes changes what the editable install must know.
 PACKAGES := $(wildcard utils/__init__.py apps/__init__.py)
@@ -26,11 +29,14 @@ course: .venv/.course ## Run every lesson in order, as HTML under build/course/
 	@$(PY) -m utils families
 	@$(PY) notebooks/build.py course
 
-test: .venv/.test ## Run the unit tests, then the lessons and solutions under nbval
-	$(PY) -m utils families
+test: .venv/.test ## Check style and types, run the unit tests, then lessons and solutions under nbval
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m utils families
 	$(PY) -m pytest tests -n 2 --dist loadfile
-	$(PY) -m pytest --nbval-lax notebooks/*.ipynb notebooks/solutions/*.ipynb
+	$(PY) notebooks/build.py join
+	$(ONE_CORE) $(PY) -m pytest --nbval-lax build/joined/*.ipynb -n 2 --dist loadfile
 
 lab: .venv/.course ## Open the lessons in JupyterLab
 	$(PY) -m utils families
@@ -59,7 +65,7 @@ lock: ## Pin the requirements anew (needs uv; UPGRADE=--upgrade for newer versio
 	mv environment.yml.new environment.yml
 
 clean: ## Remove what was generated; the environment in .venv stays
-	rm -rf build data/families data/cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build data/families data/cache .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:

@@ -7,6 +7,7 @@ from a photo is kept where another visitor's session could see it. Only the netw
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,10 +16,14 @@ from PIL import Image
 
 from utils import images, plots
 from utils.answers import kinship, verification
+from utils.answers.explanation import Regions
 from utils.data import scenes
 from utils.errors import CourseError
-from utils.faces import backbones, detection, embeddings
+from utils.faces import alignment, backbones, detection
 from utils.scoring import calibration
+from utils.scoring.calibration import Rates, percent
+
+Value = TypeVar("Value")
 
 TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
 KEPT = 2  # results of each kind that a session keeps; a photo may take 190 MB
@@ -28,14 +33,16 @@ def main() -> None:
     """One page of the select box."""
     st.set_page_config("Faces", ":material/face:", layout="wide")
     st.title("Faces: found, cut out, compared")
-    page = st.selectbox("What shall be done?", list(PAGES))
+    page = st.selectbox("What do you want to do?", list(PAGES))
     try:
         models()
         PAGES[page]()
     except CourseError as error:
         st.error(str(error), icon=":material/error:")
-    st.caption("Photos stay in the memory of this session and are gone when the page is closed. Use photos of "
-               "people who agree to it. An answer is no proof of who somebody is.")
+    st.caption(
+        "Photos stay in the memory of this session and are gone when the page is closed. Use "
+        "photos of people who agree to it. An answer is not a proof of who somebody is."
+    )
 
 
 @st.cache_resource(show_spinner="Loading the networks…")
@@ -63,8 +70,13 @@ def kinship_model() -> kinship.Kinship:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A photo, RGB uint8, and a name that no other photo of this session has."""
+class SessionPhoto:
+    """A photo of this session.
+
+    Attributes:
+        key: a name that no other photo of the session has.
+        photo: RGB uint8.
+    """
 
     key: str
     photo: np.ndarray
@@ -75,50 +87,89 @@ class Chosen:
             return once("faces", self.key, lambda: detection.detect(self.photo))
 
 
-def uploaded(label: str, key: str) -> Chosen | None:
-    """What the visitor uploaded here. Raises ImageError."""
+Pair = tuple[SessionPhoto, SessionPhoto]
+
+
+def uploaded(label: str, key: str) -> SessionPhoto | None:
+    """What the visitor uploaded here.
+
+    Args:
+        label: what stands above the field.
+        key: name of the field.
+
+    Raises:
+        ImageError: the file cannot be used.
+    """
     file = st.file_uploader(label, TYPES, key=key)
     if file is None:
         return None
-    return Chosen(file.file_id, once("photo", file.file_id, lambda: images.read(file.getvalue(), file.name)))
+    photo = once("photo", file.file_id, lambda: images.read(file.getvalue(), file.name))
+    return SessionPhoto(file.file_id, photo)
 
 
-def uploaded_or_example(label: str, key: str) -> Chosen | None:
-    """What the visitor uploaded, else the family wall once they asked for it."""
+def uploaded_or_example(label: str, key: str) -> SessionPhoto | None:
+    """What the visitor uploaded, else the family wall once they asked for it.
+
+    Args:
+        label: what stands above the field.
+        key: name of the field.
+    """
     photo = uploaded(label, key)
-    if photo is None and st.button("No photo at hand? Take an example", key=f"{key} example"):
+    if photo is not None:
+        return photo
+    if st.button("No photo at hand? Take an example", key=f"{key} example"):
         st.session_state["wall"] = True
-    return Chosen("wall", wall()) if photo is None and "wall" in st.session_state else photo
+    return SessionPhoto("wall", wall()) if "wall" in st.session_state else None
 
 
-def once(what: str, key: object, compute: Callable[[], object]) -> object:
+def once(kind: str, key: object, compute: Callable[[], Value]) -> Value:
     """``compute()``, once for this key in this session: every click runs the whole page again.
 
-    The last few results are kept, so that a session's memory stays bounded.
+    The last results are kept, so that a session's memory stays bounded.
+
+    Args:
+        kind: what is computed.
+        key: what it is computed for.
+        compute: gives the result.
     """
-    kept = st.session_state.setdefault(f"once {what}", {})
-    if key not in kept:
-        kept[key] = compute()
-        for old in list(kept)[:-KEPT]:
-            del kept[old]
-    return kept[key]
+    results = st.session_state.setdefault(f"once {kind}", {})
+    if key not in results:
+        results[key] = compute()
+        for old in list(results)[:-KEPT]:
+            del results[old]
+    return results[key]
 
 
 def show(photo: np.ndarray, caption: str, side: int = 1280) -> None:
-    """A photo, not larger than its column nor than ``side`` pixels."""
+    """A photo, not larger than its column.
+
+    Args:
+        photo: RGB uint8.
+        caption: what stands below it.
+        side: the most pixels each way.
+    """
     picture = Image.fromarray(photo)
     picture.thumbnail((side, side))
     st.image(picture, caption, output_format="JPEG")
 
 
-def searched(label: str, key: str) -> tuple[Chosen, list[detection.Face]] | None:
-    """The photo of a page and its faces; None as long as none is chosen. Raises FaceError: no face."""
-    chosen = uploaded_or_example(label, key)
-    if chosen is None:
+def photo_with_faces(label: str, key: str) -> tuple[np.ndarray, list[detection.Face]] | None:
+    """The photo of a page and its faces; None as long as there is no photo.
+
+    Args:
+        label: what stands above the field.
+        key: name of the field.
+
+    Raises:
+        ImageError: the photo cannot be used.
+        FaceError: there is no face in it.
+    """
+    source = uploaded_or_example(label, key)
+    if source is None:
         return None
-    faces = chosen.faces()
+    faces = source.faces()
     detection.largest(faces, "this photo")
-    return chosen, faces
+    return source.photo, faces
 
 
 @st.cache_data(show_spinner=False)
@@ -138,76 +189,152 @@ def two_photos(example: str) -> tuple[np.ndarray, np.ndarray]:
 
 def face_detection() -> None:
     """The photo, and the photo with boxes, landmarks and confidences."""
-    if (given := searched("A photo with one face or many", "detection")) is None:
+    source = photo_with_faces("A photo with one face or many", "detection")
+    if source is None:
         return
-    chosen, faces = given
-    least = st.slider("Show faces with a confidence of at least", 0.8, 1.0, 0.9, 0.01,
-                      help="MTCNN itself gives none below 0.8.")
-    found = [face for face in faces if face.confidence >= least]
+    photo, faces = source
+    # faces that MTCNN is not sure of can be hidden
+    least = st.slider(
+        "Show faces with a confidence of at least",
+        0.8,
+        1.0,
+        0.9,
+        0.01,
+        help="MTCNN itself gives none below 0.8.",
+    )
+    confident = [face for face in faces if face.confidence >= least]
+
+    # the photo, and beside it the same with the faces marked
     left, right = st.columns(2)
     with left:
-        show(chosen.photo, f"{chosen.photo.shape[1]}×{chosen.photo.shape[0]} pixels")
+        show(photo, f"{photo.shape[1]}×{photo.shape[0]} pixels")
     with right:
-        show(plots.faces(chosen.photo, found), f"{len(found)} of {len(faces)} faces: number and confidence")
-    st.dataframe([{"face": number, "confidence": round(face.confidence, 4), "width": round(face.box[2]),
-                   "height": round(face.box[3])} for number, face in enumerate(found, start=1)],
-                 hide_index=True, width="content")
+        caption = f"{len(confident)} of {len(faces)} faces: number and confidence"
+        show(plots.faces(photo, confident), caption)
+
+    # one row a face
+    rows = [
+        {
+            "face": number,
+            "confidence": round(face.confidence, 4),
+            "width": round(face.box[2]),
+            "height": round(face.box[3]),
+        }
+        for number, face in enumerate(confident, start=1)
+    ]
+    st.dataframe(rows, hide_index=True, width="content")
 
 
 def face_detection_2() -> None:
     """Each face by itself: cut out with a margin, and aligned for the network."""
-    if (given := searched("A photo whose faces shall be cut out", "faces")) is None:
+    source = photo_with_faces("A photo from which the faces are cut out", "faces")
+    if source is None:
         return
-    chosen, faces = given
-    show(plots.faces(chosen.photo, faces), "faces by size, the largest first")
+    photo, faces = source
+    show(plots.faces(photo, faces), "faces by size, the largest first")
     st.subheader("Cut out with a margin, and aligned")
-    st.write("Aligned, the eyes and the mouth of every face lie at the same pixels: so a network sees it.")
-    network, columns = backbones.get(), st.columns(3)
+    st.write(
+        "In aligned faces, the eyes and the mouth lie at the same pixels: this is what a network "
+        "takes."
+    )
+
+    # three faces a row
+    network = backbones.get()
+    columns = st.columns(3)
     for number, face in enumerate(faces):
-        pair = [detection.crop(chosen.photo, face, network.input_size),
-                embeddings.align(network, chosen.photo, face)]
+        cut_out = alignment.crop(photo, face, network.input_size)
+        aligned = alignment.align_face(network, photo, face)
         with columns[number % 3]:
-            show(np.hstack(pair), f"face {number + 1}: cut out, aligned")
-
-
-def two_sides() -> tuple[str, list[Chosen] | None]:
-    """Which example is shown, and the two photos; None as long as one lacks or has no face."""
-    example = st.radio("Which photos?", ["my own", *scenes.EXAMPLES], horizontal=True)
-    photos = two_photos(example) if example in scenes.EXAMPLES else (None, None)
-    chosen = []
-    for name, photo, column in zip(("first", "second"), photos, st.columns(2), strict=True):
-        with column:
-            chosen.append(one_side(name, photo if photo is None else Chosen(f"{example} {name}", photo)))
-    return example, None if None in chosen else chosen
+            show(np.hstack([cut_out, aligned.crop]), f"face {number + 1}: cut out, aligned")
 
 
 def face_verification() -> None:
     """Two photos, a verdict, and what it is worth."""
-    example, chosen = two_sides()
-    policy = st.selectbox("Threshold", calibration.POLICIES, help="A smaller distance accepts fewer pairs.",
-                          format_func=lambda name: f"{name}: {calibration.POLICIES[name]}")
-    if chosen:
-        with st.spinner("Comparing…"):
-            answer = once("answer", (policy, *(side.key for side in chosen)),
-                          lambda: verification.verify(*(side.photo for side in chosen), threshold=policy))
-        show_answer(answer)
-        tell_truth(example)
+    example, pair = two_sides()
+    policy = st.selectbox(
+        "Threshold",
+        calibration.POLICIES,
+        help="A smaller distance accepts fewer pairs.",
+        format_func=lambda name: f"{name}: {calibration.POLICIES[name]}",
+    )
+    if pair is None:
+        return
+
+    # another policy is another answer
+    first, second = pair
+    with st.spinner("Comparing…"):
+        answer = once(
+            "answer",
+            (policy, first.key, second.key),
+            lambda: verification.verify(first.photo, second.photo, threshold=policy),
+        )
+    show_answer(answer)
+    tell_truth(example)
 
 
 def kinship_page() -> None:
     """Two photos, a probability, what it is worth, and which regions carry it."""
-    example, chosen = two_sides()
-    if chosen:
-        model = kinship_model()
-        with st.spinner("Comparing…"):
-            answer = once("kinship", tuple(side.key for side in chosen),
-                          lambda: model.predict(*(side.photo for side in chosen)))
-        show_kinship(answer)
-        tell_truth(example)
-        if example in scenes.EXAMPLES:
-            st.caption("The faces of the examples are drawn by a computer. The model learnt from photographs, "
-                       "and takes drawn strangers for kin more often than real ones. The error rates are those on "
-                       "real families.")
+    example, pair = two_sides()
+    if pair is None:
+        return
+
+    # the model is loaded for the first pair, not for whoever looks at the page
+    first, second = pair
+    model = kinship_model()
+    with st.spinner("Comparing…"):
+        answer = once(
+            "kinship",
+            (first.key, second.key),
+            lambda: model.predict(first.photo, second.photo),
+        )
+    show_kinship(answer)
+    tell_truth(example)
+    if example in scenes.EXAMPLES:
+        st.caption(
+            "The faces of the examples are drawn by a computer. The model learnt from "
+            "photographs, and takes drawn strangers for kin more often than real ones. The error "
+            "rates are those on real families."
+        )
+
+
+def two_sides() -> tuple[str, Pair | None]:
+    """Which example is shown, and the photos; None as long as one is missing or has no face."""
+    example = st.radio("Which photos?", ["my own", *scenes.EXAMPLES], horizontal=True)
+    # an example brings both photos, else each side has a field for one
+    sides: list[SessionPhoto | None] = [None, None]
+    if example in scenes.EXAMPLES:
+        first, second = two_photos(example)
+        sides = [
+            SessionPhoto(f"{example} first", first),
+            SessionPhoto(f"{example} second", second),
+        ]
+    left, right = st.columns(2)
+    with left:
+        one = one_side("first", sides[0])
+    with right:
+        two = one_side("second", sides[1])
+    return example, None if one is None or two is None else (one, two)
+
+
+def one_side(name: str, example: SessionPhoto | None) -> SessionPhoto | None:
+    """One of the two photos with the face that is compared, or what is wrong with it.
+
+    Args:
+        name: "first" or "second".
+        example: what is shown; None: what the visitor uploads.
+    """
+    try:
+        side = example or uploaded(f"The {name} photo", name)
+        if side is None:
+            return None
+        faces = side.faces()
+        several = f": {len(faces)} faces, the largest is compared" if len(faces) > 1 else ""
+        show(plots.faces(side.photo, faces[:1]), f"the {name} photo{several}", side=420)
+        detection.largest(faces, f"the {name} photo")
+    except CourseError as error:
+        st.error(str(error), icon=":material/error:")
+        return None
+    return side
 
 
 def tell_truth(example: str) -> None:
@@ -216,64 +343,94 @@ def tell_truth(example: str) -> None:
         st.info(f"In truth the example shows {example}.")
 
 
-def one_side(name: str, example: Chosen | None) -> Chosen | None:
-    """One of the two photos with the face that is compared, or what is wrong with it."""
-    try:
-        chosen = example or uploaded(f"The {name} photo", name)
-        if chosen is None:
-            return None
-        faces = chosen.faces()
-        several = f": {len(faces)} faces, the largest is compared" if len(faces) > 1 else ""
-        show(plots.faces(chosen.photo, faces[:1]), f"the {name} photo{several}", side=420)
-        detection.largest(faces, f"the {name} photo")
-    except CourseError as error:
-        st.error(str(error), icon=":material/error:")
-        return None
-    return chosen
-
-
 def show_answer(answer: verification.Verification) -> None:
-    """Verdict, figures, error rates, explanation, and what the network saw."""
+    """Verdict, numbers, error rates, explanation, and what the network saw."""
+    # the decision, and what it is worth in numbers
     (st.success if answer.same_person else st.warning)(answer.verdict)
-    figures = st.columns(4)
-    figures[0].metric("Distance", f"{answer.distance:.4f}")
-    figures[1].metric("Threshold", f"{answer.threshold:.4f}")
-    figures[2].metric("One person, not two strangers", f"{100 * answer.probability:.1f} %")
-    figures[3].metric("One person, not two relatives", f"{100 * answer.probability_in_family:.1f} %")
+    numbers = {
+        "Distance": f"{answer.distance:.4f}",
+        "Threshold": f"{answer.threshold:.4f}",
+        "One person, not two strangers": share(answer.probability),
+        "One person, not two relatives": share(answer.probability_in_family),
+    }
+    show_metrics(numbers)
+
+    # what it rests on, and what it means
     left, right = st.columns([1, 2])
     with left:
-        show(np.hstack(answer.crops), "the two faces, aligned: what the network compared")
+        crops = np.hstack(list(answer.comparison.crops))
+        show(crops, "the two faces, aligned: what the network compared")
     with right:
         for sentence in answer.explanation:
             st.write(sentence)
-        rates = {"photo pairs of one person, rejected": answer.rates.false_reject,
-                 "pairs of two strangers, accepted": answer.rates.strangers_accepted,
-                 "pairs of two relatives, accepted": answer.rates.relatives_accepted}
-        st.table({"wrong at this threshold": list(rates),
-                  "share": [f"{100 * rate.value:.1f} %" for rate in rates.values()],
-                  "95 % interval": [f"{100 * rate.low:.1f} % to {100 * rate.high:.1f} %"
-                                    for rate in rates.values()]})
+        if answer.rates is not None:
+            show_rates(answer.rates)
+
+
+def share(value: float | None) -> str:
+    """A probability for people; None is one that nobody knows."""
+    return "unknown" if value is None else percent(value)
+
+
+def show_metrics(values: dict[str, str]) -> None:
+    """Numbers side by side, each under its label."""
+    for column, (label, value) in zip(st.columns(len(values)), values.items(), strict=True):
+        column.metric(label, value)
+
+
+def show_rates(rates: Rates) -> None:
+    """How often a decision at this threshold is wrong, with intervals."""
+    intervals = {
+        "photo pairs of one person, rejected": rates.false_reject,
+        "pairs of two strangers, accepted": rates.strangers_accepted,
+        "pairs of two relatives, accepted": rates.relatives_accepted,
+    }
+    shares = [percent(rate.value) for rate in intervals.values()]
+    bounds = [f"{percent(rate.low)} to {percent(rate.high)}" for rate in intervals.values()]
+    st.table(
+        {"wrong at this threshold": list(intervals), "share": shares, "95 % interval": bounds}
+    )
 
 
 def show_kinship(answer: kinship.KinshipAnswer) -> None:
-    """Verdict, figures, regions, error rates and explanation."""
+    """Verdict, numbers, regions, error rates and explanation."""
+    # the decision, and what it is worth in numbers
     (st.success if answer.related else st.warning)(answer.verdict)
-    figures = st.columns(4)
-    figures[0].metric("Probability of kinship", f"{100 * answer.probability:.1f} %")
-    figures[1].metric("Threshold", f"{100 * answer.threshold:.1f} %")
-    figures[2].metric("Relatives rejected at it", f"{100 * answer.kin_rejected.value:.1f} %")
-    figures[3].metric("Strangers accepted at it", f"{100 * answer.strangers_accepted.value:.1f} %")
+    numbers = {
+        "Probability of kinship": percent(answer.probability),
+        "Threshold": percent(answer.threshold),
+        "Relatives rejected at it": percent(answer.kin_rejected.value),
+        "Strangers accepted at it": percent(answer.strangers_accepted.value),
+    }
+    show_metrics(numbers)
     st.progress(answer.probability)
-    st.subheader("Whose nose is it?")
-    figure = plots.regions(answer.crops, answer.regions)
-    st.pyplot(figure, width="content")
-    plt.close(figure)  # or pyplot keeps the faces, for all sessions, as long as the server runs
-    st.caption("Each region was exchanged for that of people who do not exist: orange ones speak for kinship, "
-               "blue ones against it. The lines are twice the standard error.")
+
+    # what it rests on, and what it means
+    if answer.regions is not None:
+        show_regions(answer.comparison.crops, answer.regions)
     for sentence in answer.explanation:
         st.write(sentence)
-    st.caption(f"{answer.model}, version {answer.version}, {answer.seconds['total']:.1f} s. It must not be used "
-               "to decide about anybody's family, residence or inheritance.")
+    st.caption(
+        f"{answer.model}, version {answer.version}, {answer.seconds['total']:.1f} s. It must not "
+        "be used to decide about anybody's family, residence or inheritance."
+    )
+
+
+def show_regions(crops: np.ndarray, regions: Regions) -> None:
+    """The two faces coloured by what each region carries, and the same as bars.
+
+    Args:
+        crops: uint8 RGB ``(2, size, size, 3)``.
+        regions: what they carry.
+    """
+    st.subheader("Whose nose is it?")
+    figure = plots.regions(crops, regions)
+    st.pyplot(figure, width="content")
+    plt.close(figure)  # or pyplot keeps the faces, for all sessions, as long as the server runs
+    st.caption(
+        "Each region was exchanged for that of people who do not exist: orange ones speak for "
+        "kinship, blue ones against it. The lines are twice the standard error."
+    )
 
 
 PAGES = {

@@ -1,7 +1,7 @@
-"""The published Flask app, as small as it can be, on the course's model: what `serving` measures against.
+"""The published Flask app, as small as it can be, on the course's model, for `serving` to compare.
 
-It keeps every photo in a shared folder, under the name that the client gave, and scores the first two
-files that it finds there. Never let anybody else use it.
+It keeps every photo in a shared folder, under the name that the client gave, and scores the first
+two files that it finds there. Never let anybody else use it.
 """
 
 import os
@@ -23,9 +23,10 @@ def upload() -> str:
     for field in ("file1", "file2"):
         file = request.files[field]
         file.save(os.path.join(folder, file.filename))
+    # whoever's photos come first in the alphabet
     first, second = sorted(os.listdir(folder))[:2]
-    answer = model.predict(os.path.join(folder, first), os.path.join(folder, second), explain=False)
-    return f"{answer.probability:.4f}"
+    paths = os.path.join(folder, first), os.path.join(folder, second)
+    return f"{model.predict(*paths, explain=False).probability:.4f}"
 
 
 @app.get("/readyz")

@@ -1,21 +1,25 @@
-"""Many visitors at once: the course's Flask app and the published one, on the same model, one after the other.
+"""Many visitors at once: the course's Flask app and the published one, on the same model.
 
-Each request brings two photos of its own, drawn by a computer. Which answer belongs to them is known
-beforehand, so that answers to somebody else's photos are counted. Beside them stands what the server
-chose not to do: whether requests that arrive together should be computed as a batch, measured against
-computing them side by side in threads.
+Each request brings two photos of its own, drawn by a computer. Which answer belongs to them is
+known beforehand, so that answers to somebody else's photos are counted; the two servers run one
+after the other. Beside them stands what the server chose not to do: whether requests that arrive
+together should be computed as a batch, measured against computing them side by side in threads.
 """
 
+import argparse
 import contextlib
+import functools
 import io
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,25 +30,26 @@ from PIL import Image
 
 from utils import images
 from utils.answers.kinship import Kinship
-from utils.data import scenes
-from utils.faces import detection, embeddings
+from utils.data import protocols, scenes
+from utils.faces import alignment, detection
 
 ROOT = Path(__file__).resolve().parents[1]
-SERVERS = {  # name: arguments of Python without the port, path, how the probability is found in an answer
-    "course": (["-m", "apps.flask_app", "--port"], "/api/v1/kinship", lambda answer: answer.json()["probability"]),
-    "article": (["benchmarks/article_app.py"], "/upload", lambda answer: float(answer.text)),
-}
-PORT = 5057
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KIN_APP_RATE_LIMIT": "1000000 per minute"}
 SAME = 2e-4  # answers are printed with four decimals
+THREADS, BATCHES = (1, 2, 4), (4, 8)
+GROUND = (180, 190, 185)  # RGB, around the photos of many sizes
 
-Pair = tuple[bytes, bytes]
+Pair = tuple[bytes, bytes]  # two photos, JPEG
 
 
 def draw_pairs(count: int) -> list[Pair]:
     """As many pairs of photos, JPEG, no two alike."""
-    kinds = [scenes.KINDS[number % len(scenes.KINDS)] for number in range(count)]
-    return [tuple(map(images.to_jpeg, scenes.two_photos(kind, seed))) for seed, kind in enumerate(kinds)]
+    pairs = []
+    for seed in range(count):
+        kind = protocols.PAIR_KINDS[seed % len(protocols.PAIR_KINDS)]
+        first, second = scenes.two_photos(kind, seed)
+        pairs.append((images.to_jpeg(first), images.to_jpeg(second)))
+    return pairs
 
 
 def answers_of(model: Kinship, pairs: list[Pair]) -> list[float]:
@@ -55,22 +60,65 @@ def answers_of(model: Kinship, pairs: list[Pair]) -> list[float]:
 # --- servers under load -------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Server:
+    """How a server is started and asked.
+
+    Attributes:
+        arguments: of Python, without the port, which comes last.
+        path: where a pair is posted.
+        probability: finds the probability in an answer.
+    """
+
+    arguments: list[str]
+    path: str
+    probability: Callable[[requests.Response], float]
+
+
+def _probability_in_json(answer: requests.Response) -> float:
+    return answer.json()["probability"]
+
+
+def _probability_as_text(answer: requests.Response) -> float:
+    return float(answer.text)
+
+
+SERVERS = {
+    "course": Server(["-m", "apps.flask_app", "--port"], "/api/v1/kinship", _probability_in_json),
+    "article": Server(["benchmarks/article_app.py"], "/upload", _probability_as_text),
+}
+
+
 @contextlib.contextmanager
 def served(name: str) -> Iterator[tuple[str, psutil.Process]]:
     """A server in a process of its own: its address, and the process."""
-    address = f"http://127.0.0.1:{PORT}"
-    with subprocess.Popen([sys.executable, *SERVERS[name][0], str(PORT)], cwd=ROOT, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL, env=ENVIRONMENT) as server:
+    port = _free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, *SERVERS[name].arguments, str(port)]
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdout=nowhere, stderr=nowhere
+    ) as server:
         try:
-            _wait_for(address)
+            _wait_for(address, server)
             yield address, psutil.Process(server.pid)
         finally:
             server.terminate()
 
 
-def _wait_for(address: str, seconds: float = 120) -> None:
+def _free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _wait_for(address: str, server: subprocess.Popen, seconds: float = 300) -> None:
+    """Return when the server is ready; RuntimeError: it ended, TimeoutError: it takes too long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
+        if server.poll() is not None:
+            raise RuntimeError(f"the server of {address} ended with status {server.returncode}")
         with contextlib.suppress(requests.ConnectionError):
             if requests.get(f"{address}/readyz", timeout=10).ok:
                 return
@@ -79,40 +127,68 @@ def _wait_for(address: str, seconds: float = 120) -> None:
 
 
 def load(name: str, pairs: list[Pair], expected: list[float], clients: int) -> dict:
-    """Post all pairs from this many clients at once, and see whose answers came back.
+    """Post all pairs from several clients at once, and see whose answers came back.
+
+    Args:
+        name: one of ``SERVERS``.
+        pairs: photos, one pair a request.
+        expected: the probability of each pair.
+        clients: how many ask at once.
 
     Returns:
-        requests, wrong (answers to other photos), failed (5xx and broken connections), seconds in all and a
-        second's requests, percentiles of the seconds of a request, and megabytes at the most.
+        requests, wrong (answers to other photos), failed (5xx and broken connections), seconds in
+        all and requests a second, percentiles of the seconds of a request, and megabytes at the
+        most.
     """
-    _, path, probability_in = SERVERS[name]
-    with served(name) as (address, process), requests.Session() as warm:
-        warm.post(address + path, files=_files(pairs[0]), timeout=600)
+    with served(name) as (address, process):
+        address += SERVERS[name].path
+        requests.post(address, files=_files(pairs[0]), timeout=600)  # warms up
         memory = _Memory(process)
-
-        def ask(number: int) -> tuple[float, str]:
-            start = time.perf_counter()
-            try:
-                answer = requests.post(address + path, files=_files(pairs[number]), timeout=600)
-                right = answer.ok and abs(probability_in(answer) - expected[number]) <= SAME
-                outcome = "failed" if answer.status_code >= 500 else "right" if right else "wrong"
-            except requests.RequestException:
-                outcome = "failed"
-            return time.perf_counter() - start, outcome
-
+        # one request a pair; the clients share them out among themselves
+        ask = functools.partial(_ask, name, address)
         start = time.perf_counter()
         with ThreadPoolExecutor(clients) as pool:
-            seconds, outcomes = zip(*pool.map(ask, range(len(pairs))), strict=True)
+            seconds, outcomes = zip(*pool.map(ask, pairs, expected), strict=True)
         total = time.perf_counter() - start
         most = memory.stop()
-    return {"requests": len(pairs), "wrong": outcomes.count("wrong"), "failed": outcomes.count("failed"),
-            "seconds": total, "a_second": len(pairs) / total, "p50": statistics.median(seconds),
-            "p95": float(np.percentile(seconds, 95)), "megabytes": most}
+    return {
+        "requests": len(pairs),
+        "wrong": outcomes.count("wrong"),
+        "failed": outcomes.count("failed"),
+        "seconds": total,
+        "a_second": len(pairs) / total,
+        "p50": statistics.median(seconds),
+        "p95": float(np.percentile(seconds, 95)),
+        "megabytes": most,
+    }
+
+
+def _ask(name: str, address: str, pair: Pair, expected: float) -> tuple[float, str]:
+    """Post a pair: seconds until the answer, and whether it is right, wrong or failed."""
+    start = time.perf_counter()
+    try:
+        answer = requests.post(address, files=_files(pair), timeout=600)
+        outcome = _outcome(name, answer, expected)
+    except requests.RequestException:
+        outcome = "failed"
+    return time.perf_counter() - start, outcome
+
+
+def _outcome(name: str, answer: requests.Response, expected: float) -> str:
+    """Failed: the server's fault. Wrong: refused, or the answer to other photos."""
+    if answer.status_code >= 500:
+        return "failed"
+    right = answer.ok and abs(SERVERS[name].probability(answer) - expected) <= SAME
+    return "right" if right else "wrong"
 
 
 def _files(pair: Pair) -> dict:
     """What phones send: everybody's photos have the same names."""
-    return {f"file{number}": (f"IMG_000{number}.jpg", io.BytesIO(photo)) for number, photo in enumerate(pair, 1)}
+    first, second = pair
+    return {
+        "file1": ("IMG_0001.jpg", io.BytesIO(first)),
+        "file2": ("IMG_0002.jpg", io.BytesIO(second)),
+    }
 
 
 class _Memory:
@@ -124,10 +200,13 @@ class _Memory:
         self._thread.start()
 
     def _watch(self, process: psutil.Process) -> None:
-        while not self._ended.wait(0.1):
+        while True:
             with contextlib.suppress(psutil.NoSuchProcess):
-                every = (process, *process.children(recursive=True))
-                self._most = max(self._most, sum(each.memory_info().rss for each in every) / 1e6)
+                family = (process, *process.children(recursive=True))
+                held = sum(member.memory_info().rss for member in family)
+                self._most = max(self._most, held / 1e6)
+            if self._ended.wait(0.1):
+                return
 
     def stop(self) -> float:
         """Megabytes."""
@@ -140,83 +219,151 @@ class _Memory:
 
 
 def photos_of(pairs: list[Pair], mixed: bool) -> list[np.ndarray]:
-    """The photos one after the other; ``mixed``: on grounds of many sizes, as visitors' photos are."""
-    rng, photos = np.random.default_rng(0), [images.read(photo) for pair in pairs for photo in pair]
-    return [_on_ground(photo, *rng.integers(500, 1600, 2)) for photo in photos] if mixed else photos
+    """The photos one after the other.
+
+    Args:
+        pairs: JPEG, all of one size.
+        mixed: whether to put them on grounds of many sizes, as visitors' photos are.
+
+    Returns:
+        uint8 RGB ``(height, width, 3)`` each, two for each pair.
+    """
+    rng = np.random.default_rng(0)
+    photos = [images.read(photo) for pair in pairs for photo in pair]
+    if not mixed:
+        return photos
+    return [_on_ground(photo, *rng.integers(500, 1600, 2).tolist()) for photo in photos]
 
 
 def _on_ground(photo: np.ndarray, width: int, height: int) -> np.ndarray:
-    ground, side = Image.new("RGB", (int(width), int(height)), (180, 190, 185)), min(width, height) // 2
-    ground.paste(Image.fromarray(photo).resize((side, side)), ((width - side) // 2, (height - side) // 3))
+    """The photo, half as large as the shorter side of a picture of one colour, on that picture."""
+    ground = Image.new("RGB", (width, height), GROUND)
+    side = min(width, height) // 2
+    corner = ((width - side) // 2, (height - side) // 3)
+    ground.paste(Image.fromarray(photo).resize((side, side)), corner)
     return np.asarray(ground)
 
 
 def in_threads(model: Kinship, photos: list[np.ndarray], threads: int) -> Iterator[None]:
     """Answer all pairs, so many at a time, each by itself."""
+    answer = functools.partial(model.predict, explain=False)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda a, b: model.predict(a, b, explain=False), photos[::2], photos[1::2]))
+        list(pool.map(answer, photos[::2], photos[1::2]))
     yield
 
 
 def in_batches(model: Kinship, photos: list[np.ndarray], size: int) -> Iterator[None]:
-    """The parts of an answer that a batch could share: finding, aligning and embedding the faces."""
+    """The parts of an answer that a batch could share: find, align and embed the faces."""
     for start in range(0, len(photos), 2 * size):
-        part = photos[start:start + 2 * size]
-        faces = [found[0] if found else None for found in detection.detect_many(part)]
+        part = photos[start : start + 2 * size]
+        faces = detection.detect_many(part)
         for network in (model.encoder, model.encoder.backbone):
-            network.embed(np.stack([embeddings.align(network, photo, face)
-                                    for photo, face in zip(part, faces, strict=True) if face]))
+            crops = []
+            for photo, ranked in zip(part, faces, strict=True):
+                if ranked:  # the largest comes first
+                    crops.append(alignment.align_face(network, photo, ranked[0]).crop)
+            network.embed(np.stack(crops))
     yield
 
 
-def batching(model: Kinship, pairs: list[Pair], repeats: int) -> dict:
-    """Milliseconds a pair, by kind of photos and way."""
-    def ways(photos: list[np.ndarray]) -> dict[str, Callable[[], Iterator[None]]]:
-        threads = {f"{n} at a time": lambda n=n: in_threads(model, photos, n) for n in (1, 2, 4)}
-        return {**threads, **{f"batches of {n}": lambda n=n: in_batches(model, photos, n) for n in (4, 8)}}
+def batching(
+    model: Kinship,
+    pairs: list[Pair],
+    repeats: int,
+    threads: Sequence[int] = THREADS,
+    batches: Sequence[int] = BATCHES,
+) -> dict[str, dict[str, float]]:
+    """Milliseconds a pair, by kind of photos and way.
 
-    found = {}
+    Args:
+        model: what answers.
+        pairs: to answer for.
+        repeats: repetitions, of which the median counts.
+        threads: numbers of pairs that are answered at a time.
+        batches: sizes of batches.
+    """
+    results = {}
     for name, mixed in (("224×224", False), ("many sizes", True)):
-        timings = side_by_side.interleaved(ways(photos_of(pairs, mixed)), len(pairs), repeats)
-        found[name] = {way: 1000 * timing.wall for way, timing in timings.items()}
-    return found
+        photos = photos_of(pairs, mixed)
+        # by name: pairs side by side in threads, then pairs in batches
+        ways: dict[str, Callable[[], Iterator[None]]] = {}
+        for number in threads:
+            ways[f"{number} at a time"] = functools.partial(in_threads, model, photos, number)
+        for size in batches:
+            ways[f"batches of {size}"] = functools.partial(in_batches, model, photos, size)
+        timings = side_by_side.interleaved(ways, len(pairs), repeats)
+        results[name] = {way: 1000 * timing.wall for way, timing in timings.items()}
+    return results
 
 
 # --- together -----------------------------------------------------------------------------------
 
 
-def run(options) -> dict:
+def run(options: argparse.Namespace) -> dict:
     """Both measurements; ``text`` is their tables."""
     model, pairs = Kinship.load(), draw_pairs(options.requests)
     expected = answers_of(model, pairs)
-    loads = {name: load(name, pairs, expected, options.clients) for name in SERVERS}
-    found = {"clients": options.clients, "load": loads,
-             "batching": batching(model, pairs[:options.batch_pairs], options.repeats)}
-    return {**found, "text": _text(found, options)}
-
-
-def _text(found: dict, options) -> str:
-    rows = {name: [str(part["wrong"]), str(part["failed"]), f"{part['p50']:.2f}", f"{part['p95']:.2f}",
-                   f"{part['a_second']:.1f}", f"{part['megabytes']:.0f}"] for name, part in found["load"].items()}
-    columns = ["wrong", "failed", "p50 s", "p95 s", "a second", "MB"]
-    batches = {way: [f"{found['batching'][kind][way]:.0f}" for kind in found["batching"]]
-               for way in next(iter(found["batching"].values()))}
-    return "\n".join([
+    # the servers one after the other, then the ways to compute in this process
+    result = {
+        "clients": options.clients,
+        "load": {name: load(name, pairs, expected, options.clients) for name in SERVERS},
+        "batching": batching(model, pairs[: options.batch_pairs], options.repeats),
+    }
+    lines = [
         f"{options.requests} requests with photos of their own, {options.clients} clients at once",
-        side_by_side.table(columns, rows), "",
-        f"milliseconds a pair, {options.batch_pairs} pairs, median of {options.repeats} interleaved repetitions",
-        side_by_side.table(list(found["batching"]), batches)])
+        load_table(result["load"]),
+        "",
+        f"milliseconds a pair, {options.batch_pairs} pairs, "
+        f"median of {options.repeats} interleaved repetitions",
+        batching_table(result["batching"]),
+    ]
+    return {**result, "text": "\n".join(lines)}
 
 
-def build_parser():
+def load_table(loads: dict[str, dict]) -> str:
+    """One row a server."""
+    rows = {}
+    for name, figures in loads.items():
+        rows[name] = [
+            str(figures["wrong"]),
+            str(figures["failed"]),
+            f"{figures['p50']:.2f}",
+            f"{figures['p95']:.2f}",
+            f"{figures['a_second']:.1f}",
+            f"{figures['megabytes']:.0f}",
+        ]
+    return side_by_side.table(["wrong", "failed", "p50 s", "p95 s", "a second", "MB"], rows)
+
+
+def batching_table(milliseconds: dict[str, dict[str, float]]) -> str:
+    """One row a way, one column a kind of photos."""
+    first, *_ = milliseconds.values()
+    rows = {}
+    for way in first:
+        rows[way] = [f"{ways[way]:.0f}" for ways in milliseconds.values()]
+    return side_by_side.table(list(milliseconds), rows)
+
+
+def build_parser() -> argparse.ArgumentParser:
     """The options of this benchmark."""
     parser = side_by_side.parser(__doc__, "serving.py --requests 640 --clients 32", 3, data=False)
-    parser.add_argument("--requests", type=side_by_side.count, default=640, metavar="N",
-                        help="requests to each server (default: 640)")
-    parser.add_argument("--clients", type=side_by_side.count, default=32, metavar="N",
-                        help="at once (default: 32)")
-    parser.add_argument("--batch-pairs", type=side_by_side.count, default=32, metavar="N",
-                        help="pairs for the comparison with batches (default: 32)")
+    parser.add_argument(
+        "--requests",
+        type=side_by_side.count,
+        default=640,
+        metavar="N",
+        help="requests to each server (default: 640)",
+    )
+    parser.add_argument(
+        "--clients", type=side_by_side.count, default=32, metavar="N", help="at once (default: 32)"
+    )
+    parser.add_argument(
+        "--batch-pairs",
+        type=side_by_side.count,
+        default=32,
+        metavar="N",
+        help="pairs for the comparison with batches (default: 32)",
+    )
     return parser
 
 

@@ -6,6 +6,7 @@ Everything else is made from it:
     generate   notebooks/NN_name.ipynb and its solved twin under notebooks/solutions/
     course     HTML pages of the lessons, executed in order
     check      do the committed notebooks agree with their sources?
+    join       build/joined/NN_name.ipynb: what nbval runs, a lesson and then its solutions
     colab      does the setup cell fetch the course where it is not installed?
 
 Conventions of a source
@@ -16,8 +17,8 @@ Conventions of a source
   code of the `# STUB: ...` lines just above instead, or `...  # your code here`.
 - Code cells that open with `# SOLUTION CHECK` and Markdown cells that open with
   `<!-- SOLUTION -->` stand in the solved twin only.
-- A code cell with `# REAL PHOTO` in it draws a real person: the committed notebooks do not keep its
-  picture. The HTML pages, made on the reader's own machine, do.
+- A code cell with `# REAL PHOTO` in it draws a real person: the committed notebooks do not keep
+  its picture. The HTML pages, made on the reader's own machine, do.
 - One output line of the lesson starts with `Key result:`.
 """
 
@@ -33,6 +34,7 @@ import tempfile
 import time
 import tomllib
 import venv
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,22 +88,25 @@ class Course:
         project = tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))
         return project["project"]["urls"]["Repository"].rstrip("/")
 
-    def lessons(self, wanted: list[str] | tuple = ()) -> list[str]:
-        """Names of the lessons in order; `wanted` holds names or their numbers."""
+    def lessons(self, selection: Sequence[str] = ()) -> list[str]:
+        """Names of the lessons in order; `selection` holds names or their numbers."""
         names = sorted(path.stem for path in self.source.glob("[0-9][0-9]_*.py"))
-        unknown = [want for want in wanted if not any(is_called(name, want) for name in names)]
-        if unknown:
-            raise BuildError(f"no lesson is called {unknown[0]}; there are: {', '.join(names)}")
-        return [name for name in names if not wanted or any(is_called(name, w) for w in wanted)]
+        selected = set()
+        for word in selection:
+            matches = [name for name in names if is_called(name, word)]
+            if not matches:
+                raise BuildError(f"no lesson is called {word}; there are: {', '.join(names)}")
+            selected.update(matches)
+        return sorted(selected) if selection else names
 
     def notebook(self, lesson: str, solved: bool) -> Path:
         folder = self.notebooks / "solutions" if solved else self.notebooks
         return folder / f"{lesson}.ipynb"
 
 
-def is_called(lesson: str, want: str) -> bool:
+def is_called(lesson: str, word: str) -> bool:
     """`01`, `01_data_audit` and `notebooks/source/01_data_audit.py` all name the lesson."""
-    stem = Path(want).stem
+    stem = Path(word).stem
     return stem == lesson or stem == lesson[:2]
 
 
@@ -110,7 +115,9 @@ def is_called(lesson: str, want: str) -> bool:
 
 def split_exercise(source: str, solved: bool) -> str:
     """The text of a code cell as the solved twin shows it, or as students get it."""
-    kept, stubs, inside = [], [], False
+    lines: list[str] = []
+    stubs: list[str] = []
+    inside = False  # a solution
     for line in source.splitlines():
         text = line.strip()
         indent = line[: len(line) - len(line.lstrip())]
@@ -119,17 +126,17 @@ def split_exercise(source: str, solved: bool) -> str:
                 raise BuildError(f"`{text}` has no partner")
             inside = text == BEGIN
             if inside and not solved:
-                kept += stubs or [indent + DEFAULT_STUB]
+                lines += stubs or [indent + DEFAULT_STUB]
             stubs = []
         elif text.startswith(STUB) and not inside:
             stubs.append(indent + text.removeprefix(STUB).removeprefix(" "))
         elif stubs:
             raise BuildError(f"`{STUB}` stands without `{BEGIN}` after it")
         elif solved or not inside:
-            kept.append(line)
+            lines.append(line)
     if inside or stubs:
         raise BuildError(f"`{BEGIN if inside else STUB}` has no partner")
-    return "\n".join(kept)
+    return "\n".join(lines)
 
 
 def badge(repository: str, path: str) -> str:
@@ -170,6 +177,8 @@ def compose(course: Course, lesson: str, solved: bool) -> NotebookNode:
     path = course.source / f"{lesson}.py"
     parsed = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
     cells = [cell for cell in parsed.cells if solved or not is_solved_only(cell)]
+
+    # the text of each cell; an author's mistake is reported with the cell's number
     if not cells or cells[0].cell_type != "markdown":
         raise BuildError(f"{lesson}: the first cell must be Markdown that opens with `# Title`")
     for number, cell in enumerate(cells, start=1):
@@ -180,6 +189,7 @@ def compose(course: Course, lesson: str, solved: bool) -> NotebookNode:
                 cell.source = with_badge(cell.source, badge(course.repository, target))
         except BuildError as error:
             raise BuildError(f"{lesson}: cell {number}: {error}") from error
+        # ids and metadata that are the same every time
         cell.id = f"c{number:03d}"
         cell.metadata = {key: cell.metadata[key] for key in ("tags",) if key in cell.metadata}
     return nbformat.from_dict(
@@ -200,7 +210,9 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 # Running
 
 
-def execute(notebook: NotebookNode, folder: Path, lesson: str, kernel_dirs=()) -> None:
+def execute(
+    notebook: NotebookNode, folder: Path, lesson: str, kernel_dirs: Sequence[Path] = ()
+) -> None:
     """Run every cell in `folder` by this interpreter; the outputs land in the notebook.
 
     `kernel_dirs` may hold a `python3` kernel to use instead. With none, Jupyter falls back on
@@ -244,9 +256,12 @@ def without_real_photos(notebook: NotebookNode) -> NotebookNode:
     """Drop what cells that show a real person drew."""
     for cell in code_cells(notebook):
         if REAL_PHOTO in cell.source:
-            cell.outputs = [output for output in cell.outputs
-                            if not any(kind.startswith("image/") for kind in output.get("data", {}))]
+            cell.outputs = [output for output in cell.outputs if not is_picture(output)]
     return notebook
+
+
+def is_picture(output: NotebookNode) -> bool:
+    return any(kind.startswith("image/") for kind in output.get("data", {}))
 
 
 def normalise(notebook: NotebookNode) -> NotebookNode:
@@ -264,17 +279,17 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
 
 def tidy_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Drop standard error and widgets, and join neighbouring pieces of standard output."""
-    kept: list[NotebookNode] = []
+    tidy: list[NotebookNode] = []
     for output in outputs:
         if output.get("name") == "stderr" or WIDGET in output.get("data", {}):
             continue
-        if output.output_type == "stream" and kept and kept[-1].output_type == "stream":
-            kept[-1].text += output.text
+        if output.output_type == "stream" and tidy and tidy[-1].output_type == "stream":
+            tidy[-1].text += output.text
         else:
-            kept.append(output)
-    for output in kept:
+            tidy.append(output)
+    for output in tidy:
         tidy_text(output)
-    return kept
+    return tidy
 
 
 def tidy_text(output: NotebookNode) -> None:
@@ -290,7 +305,7 @@ def masked(text: str) -> str:
     return re.sub(r"\bat 0x[0-9a-fA-F]{6,}", "at 0x...", text)
 
 
-def output_texts(notebook: NotebookNode):
+def output_texts(notebook: NotebookNode) -> Iterator[str]:
     """Every piece of output that is text; pictures in base64 are not."""
     for cell in code_cells(notebook):
         for output in cell.outputs:
@@ -303,10 +318,10 @@ def output_texts(notebook: NotebookNode):
 
 def key_result(notebook: NotebookNode, lesson: str) -> str:
     """The rest of the last output line that starts with `Key result:`."""
-    found = [match for text in output_texts(notebook) for match in KEY_RESULT.findall(text)]
-    if not found:
+    results = [match for text in output_texts(notebook) for match in KEY_RESULT.findall(text)]
+    if not results:
         raise BuildError(f"{lesson}: no output line starts with `Key result:`")
-    return found[-1].strip()
+    return results[-1].strip()
 
 
 def leaked_path(notebook: NotebookNode, private: list[Path]) -> str | None:
@@ -343,16 +358,17 @@ def serialise(course: Course, notebook: NotebookNode, name: str) -> str:
     return text
 
 
-def generate(course: Course, wanted: list[str] | tuple = ()) -> None:
+def generate(course: Course, selection: Sequence[str] = ()) -> None:
     """Write both notebooks of each lesson, executed and normalised."""
     if os.environ.pop("KIN_DATA", None):
         print("KIN_DATA is set aside: committed notebooks show the synthetic families only.")
-    for lesson in course.lessons(wanted):
+    for lesson in course.lessons(selection):
         for solved in (False, True):
             path = course.notebook(lesson, solved)
             name = path.relative_to(course.root).as_posix()
             print(f"{name} ... ", end="", flush=True)
             start = time.perf_counter()
+            # run it where it will lie; only a notebook that ran to its end is written
             path.parent.mkdir(parents=True, exist_ok=True)
             notebook = compose(course, lesson, solved)
             execute(notebook, path.parent, path.stem)
@@ -361,10 +377,10 @@ def generate(course: Course, wanted: list[str] | tuple = ()) -> None:
             print(f"{time.perf_counter() - start:.1f} s, {len(text) / 1000:.0f} kB")
 
 
-def run_course(course: Course, wanted: list[str] | tuple, out: Path) -> None:
+def run_course(course: Course, selection: Sequence[str], out: Path) -> None:
     """Execute the lessons in order, write them as HTML, and sum them up in a table."""
-    rows = []
-    for lesson in course.lessons(wanted):
+    rows = []  # (lesson, seconds, key result)
+    for lesson in course.lessons(selection):
         print(f"{lesson} ... ", end="", flush=True)
         start = time.perf_counter()
         notebook = compose(course, lesson, solved=False)
@@ -409,31 +425,41 @@ def summary(rows: list[tuple[str, float, str]]) -> str:
 
 def problems(course: Course) -> list[str]:
     """One sentence for each committed notebook that is not what its source gives."""
-    expected = {course.notebook(name, solved): (name, solved)
-                for name in course.lessons() for solved in (False, True)}
-    found = [*course.notebooks.glob("*.ipynb"), *course.notebooks.glob("solutions/*.ipynb")]
-    reasons = {path: "it has no source" for path in found if path not in expected}
+    # where each notebook should lie, and what makes it
+    expected = {
+        course.notebook(name, solved): (name, solved)
+        for name in course.lessons()
+        for solved in (False, True)
+    }
+
+    # those that are left over, then those that differ
+    committed = [*course.notebooks.glob("*.ipynb"), *course.notebooks.glob("solutions/*.ipynb")]
+    reasons = {path: "it has no source" for path in committed if path not in expected}
     for path, (lesson, solved) in expected.items():
         reason = difference(compose(course, lesson, solved), path)
         if reason:
             reasons[path] = reason
-    return [f"{path.relative_to(course.root).as_posix()}: {reasons[path]}"
-            for path in sorted(reasons)]
+    return [
+        f"{path.relative_to(course.root).as_posix()}: {reasons[path]}" for path in sorted(reasons)
+    ]
 
 
 def difference(expected: NotebookNode, path: Path) -> str | None:
     """Why the notebook at `path` is not an executed copy of the expected one, or None."""
     if not path.is_file():
         return "it is missing"
-    found = nbformat.read(path, as_version=4)
-    if found.metadata != expected.metadata:
+    notebook = nbformat.read(path, as_version=4)
+    if notebook.metadata != expected.metadata:
         return "its metadata differ from what the source gives"
-    if len(found.cells) != len(expected.cells):
-        return f"it has {len(found.cells)} cells, and the source gives {len(expected.cells)}"
-    for number, (one, other) in enumerate(zip(found.cells, expected.cells, strict=True), start=1):
-        if skeleton(one) != skeleton(other):
-            return f"cell {number} (`{first_line(one.source)}`) differs from what the source gives"
-    return execution_fault(found)
+    if len(notebook.cells) != len(expected.cells):
+        return f"it has {len(notebook.cells)} cells, and the source gives {len(expected.cells)}"
+    # cell by cell, outputs aside
+    cells = zip(notebook.cells, expected.cells, strict=True)
+    for number, (cell, from_source) in enumerate(cells, start=1):
+        if skeleton(cell) != skeleton(from_source):
+            where = f"cell {number} (`{first_line(cell.source)}`)"
+            return f"{where} differs from what the source gives"
+    return execution_fault(notebook)
 
 
 def skeleton(cell: NotebookNode) -> dict:
@@ -453,13 +479,43 @@ def execution_fault(notebook: NotebookNode) -> str | None:
 
 def check(course: Course) -> None:
     """Fail when a committed notebook is not what its source gives."""
-    found = problems(course)
-    if found:
-        raise BuildError("\n".join([*found, "Run `make notebooks` to make them anew."]))
+    sentences = problems(course)
+    if sentences:
+        raise BuildError("\n".join([*sentences, "Run `make notebooks` to make them anew."]))
     print(f"{2 * len(course.lessons())} notebooks agree with their sources.")
 
 
-def colab(course: Course, wanted: list[str] | tuple = ()) -> None:
+def join(course: Course) -> None:
+    """Write a notebook for each lesson that holds both committed ones, for nbval to run.
+
+    What the two share runs once: first comes the whole notebook as students get it, and then the
+    solved twin from where it differs.
+    """
+    check(course)
+    folder = course.root / "build" / "joined"
+    for old in folder.glob("*.ipynb"):
+        old.unlink()
+    for lesson in course.lessons():
+        paths = [course.notebook(lesson, solved) for solved in (False, True)]
+        student, twin = (nbformat.read(path, as_version=4) for path in paths)
+        student.cells += solved_end(student, twin)
+        write_atomically(folder / f"{lesson}.ipynb", nbformat.writes(student))
+
+
+def solved_end(student: NotebookNode, twin: NotebookNode) -> list[NotebookNode]:
+    """The code cells of the solved twin, from the first one that differs from the student's."""
+    solved = code_cells(twin)
+    shared = 0
+    for cell, solved_cell in zip(code_cells(student), solved, strict=False):
+        if cell.source != solved_cell.source:
+            break
+        shared += 1
+    for number, cell in enumerate(solved[shared:], start=1):
+        cell.id = f"s{number:03d}"  # every cell of a notebook has an id of its own
+    return solved[shared:]
+
+
+def colab(course: Course, selection: Sequence[str] = ()) -> None:
     """Run each lesson's setup cell where only its notebook is, as on Colab.
 
     Each lesson gets an empty folder and a new environment, which sees this interpreter's
@@ -468,7 +524,7 @@ def colab(course: Course, wanted: list[str] | tuple = ()) -> None:
     """
     os.environ.setdefault("KIN_REPO", course.root.as_uri())
     os.environ.pop("PYTHONPATH", None)
-    for lesson in course.lessons(wanted):
+    for lesson in course.lessons(selection):
         print(f"{lesson} ... ", end="", flush=True)
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
@@ -478,6 +534,7 @@ def colab(course: Course, wanted: list[str] | tuple = ()) -> None:
 
 def setup_elsewhere(course: Course, lesson: str, folder: Path) -> Path:
     """Run the setup cell in an empty place; return the clone's `utils`, relative to there."""
+    # nothing but the notebook, as Colab opens it
     desk = folder / "content"
     desk.mkdir()
     committed = course.notebook(lesson, solved=False)
@@ -486,6 +543,8 @@ def setup_elsewhere(course: Course, lesson: str, folder: Path) -> Path:
     cells = [cell for cell in code_cells(notebook) if cell.source == setup_text(course)]
     if not cells:
         raise BuildError(f"{lesson}: it has no setup cell")
+
+    # its setup cell, and one that says where the course is then
     probe = new_code_cell("import utils\nprint(utils.__file__)")
     notebook.cells = [cells[0], probe]
     execute(notebook, desk, lesson, [kernel_without_course(folder)])
@@ -500,10 +559,14 @@ def kernel_without_course(folder: Path) -> Path:
     environment = folder / "environment"
     venv.create(environment, with_pip=True, symlinks=True)
     python = environment / "bin" / "python"
+
+    # it sees the packages of this interpreter
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
     packages = subprocess.check_output([python, "-c", ask], text=True).strip()
     here = subprocess.check_output([sys.executable, "-c", ask], text=True)
     (Path(packages) / "packages_of_the_course.pth").write_text(here)
+
+    # the kernel that Jupyter starts there
     spec = {
         "argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": "Python 3",
@@ -529,25 +592,33 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+    # a line for each verb, and its options
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, summary_line in (
         ("generate", "write the notebooks and their solved twins, executed"),
         ("course", "execute the lessons in order and write them as HTML"),
         ("check", "name each notebook that differs from what its source gives"),
+        ("join", "write what nbval runs: each lesson, and its solutions behind it"),
         ("colab", "run each setup cell where the course is not installed"),
     ):
         sub = verbs.add_parser(verb, help=summary_line, description=summary_line)
-        if verb != "check":
+        if verb not in ("check", "join"):
             sub.add_argument("lesson", nargs="*", help="name or number; all when none is given")
         if verb == "course":
-            sub.add_argument("--out", type=Path, default=ROOT / "build" / "course",
-                             help="folder of the HTML pages (default: build/course)")
+            sub.add_argument(
+                "--out",
+                type=Path,
+                default=ROOT / "build" / "course",
+                help="folder of the HTML pages (default: build/course)",
+            )
     return top
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """Run one command; return its exit status."""
     options = parser().parse_args(arguments)
+    # for the kernels: the order of sets is the same each time, and TensorFlow is quiet
     os.environ.setdefault("PYTHONHASHSEED", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     course = Course(root)
@@ -558,6 +629,8 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
             run_course(course, options.lesson, options.out)
         elif options.verb == "check":
             check(course)
+        elif options.verb == "join":
+            join(course)
         else:
             colab(course, options.lesson)
     except BuildError as error:

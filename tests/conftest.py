@@ -1,6 +1,6 @@
 """What many tests share: small synthetic families, a cache of their own, the encoder built once.
 
-The course is imported where it is used: the process that hands the tests to workers has no need of
+The course is imported where it is used: the process that hands the tests to workers does not need
 TensorFlow, and starts them some seconds sooner.
 """
 
@@ -10,17 +10,20 @@ import os
 import numpy as np
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side: a core each, before TensorFlow is imported
+# workers side by side take a core each; this must be said before TensorFlow is imported
+if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS="1")
 
-gc.disable()  # what is imported stays: to search it for garbage takes a fifth of the time of the import
+# what is imported stays: searching it for garbage takes a fifth of the time of the import
+gc.disable()
 
 
 def pytest_collection_finish():
-    """Leave what was imported out of garbage collection, which took 8 % of the time of all tests."""
+    """Leave what was imported out of garbage collection, which took 8 % of the tests' time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000)  # and search seldom: a network is made of thousands of objects
+    # search seldom: a network is made of thousands of objects
+    gc.set_threshold(20_000)
     gc.enable()
 
 
@@ -36,7 +39,7 @@ def own_environment(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def families_root(tmp_path_factory):
-    """A folder of 24 synthetic families with one to three photos a person. Copy it to change it."""
+    """A folder of 24 synthetic families, one to three photos a person. Copy it to change it."""
     from utils.data import synthetic
 
     root = tmp_path_factory.mktemp("data") / "families"
@@ -71,16 +74,26 @@ def family_embeddings(families, backbone):
 
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory, backbone):
-    """A file like the shipped kinship model: the default encoder with other weights in its last layer."""
+    """A file like the shipped kinship model: the default encoder, its last layer changed."""
     from utils.training import models
 
     model = backbone.build()
     *others, last = model.get_weights()
     model.set_weights([*others, last * np.linspace(0.5, 1.5, 128)])
-    rates = {name: {"value": value, "low": round(value - 0.05, 4), "high": round(value + 0.04, 4)}
-             for name, value in (("kin_rejected", 0.2345), ("strangers_accepted", 0.1512))}
-    facts = {"name": "hand-made", "version": "9.9", "encoder": backbone.name, "fingerprint": backbone.fingerprint,
-             "preprocessing": backbone.preprocessing, "logistic": [-36.2, 40.0], "threshold": 0.5, "rates": rates}
+    rates = {
+        "kin_rejected": {"value": 0.2345, "low": 0.1845, "high": 0.2745},
+        "strangers_accepted": {"value": 0.1512, "low": 0.1012, "high": 0.1912},
+    }
+    facts = {
+        "name": "hand-made",
+        "version": "9.9",
+        "encoder": backbone.name,
+        "fingerprint": backbone.fingerprint,
+        "preprocessing": backbone.preprocessing,
+        "logistic": [-36.2, 40.0],
+        "threshold": 0.5,
+        "rates": rates,
+    }
     path = tmp_path_factory.mktemp("shipped") / "kinship.npz"
-    models.save_shipped([models.KinshipEncoder(model, facts, backbone)], facts, path)
+    models.save_shipped([models.Encoder(model, facts, backbone)], facts, path)
     return path

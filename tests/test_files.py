@@ -76,5 +76,21 @@ def test_unserialisable_json_does_not_touch_the_old_file(tmp_path):
 def test_sha256_is_that_of_the_content(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     (tmp_path / "empty").touch()
-    assert files.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    checksum = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.sha256(tmp_path / "abc") == checksum
     assert files.sha256(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+
+
+def test_version_of_a_file_changes_with_its_content_and_only_then(tmp_path):
+    path, versions = tmp_path / "net.dat", []
+    for content, changed in ((b"first", 1e9), (b"other", 1e9 + 1)):  # seconds since 1970
+        path.write_bytes(content)
+        os.utime(path, (changed, changed))
+        versions.append(files.version(path))
+        assert files.version(path) == versions[-1]
+    assert versions[0] != versions[1]
+
+
+def test_version_of_a_file_that_may_still_change_is_never_given_again(tmp_path):
+    (tmp_path / "new").touch()
+    assert files.version(tmp_path / "new") != files.version(tmp_path / "new")

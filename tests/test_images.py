@@ -1,10 +1,11 @@
-"""Whatever a user hands over becomes upright RGB uint8, or one ImageError that says why."""
+"""Whatever a user hands over becomes upright RGB uint8, or one ImageError that says why.
+
+The files that are refused, and what is said of each, are in ``faces/test_odd_images.py``.
+"""
 
 import io
 import re
-import struct
 import threading
-import zlib
 
 import numpy as np
 import pytest
@@ -32,14 +33,6 @@ def encode(image, fmt="PNG", **options):
     return buffer.getvalue()
 
 
-def png_header(width, height):
-    """A PNG of a few bytes that claims this size."""
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    size = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + size + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
 # --- what is read -------------------------------------------------------------------------------
 
 
@@ -51,8 +44,11 @@ def test_path_text_bytes_and_file_object_give_the_same_pixels(tmp_path):
             assert_array_equal(images.read(source), smooth())
 
 
-@pytest.mark.parametrize("source", [b"", io.BytesIO(b""), np.zeros((5, 5, 3), np.uint8)],
-                         ids=["bytes", "file object", "array"])
+@pytest.mark.parametrize(
+    "source",
+    [b"", io.BytesIO(b""), np.zeros((5, 5, 3), np.uint8)],
+    ids=["bytes", "file object", "array"],
+)
 def test_photo_without_a_path_is_called_what_the_caller_says(source):
     with pytest.raises(ImageError, match="^your passport photo (is empty|has 5×5 pixels)"):
         images.read(source, "your passport photo")
@@ -143,9 +139,14 @@ def test_animation_gives_its_first_frame():
 
 
 STORED = {  # how an upright picture lies in the file, for each EXIF orientation
-    1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud,
-    5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, 1),
-    7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: lambda a: np.rot90(a, -1),
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
 }
 
 
@@ -157,51 +158,20 @@ def test_photo_of_a_turned_phone_is_upright(orientation):
     assert_array_equal(images.decode(content), smooth())
 
 
-def test_photo_with_damaged_exif_is_still_read():
-    content = encode(smooth(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05garbage")
-    with pytest.warns(UserWarning, match="EXIF|Truncated"):
-        assert images.decode(content).shape == (60, 80, 3)
+@pytest.mark.parametrize(("fmt", "name"), [("JPEG", "a.png"), ("PNG", "a.jpg"), ("BMP", "photo")])
+def test_ending_of_the_name_does_not_matter(tmp_path, fmt, name):
+    (tmp_path / name).write_bytes(encode(smooth(), fmt))
+    assert_array_equal(images.read(tmp_path / name), images.decode(encode(smooth(), fmt)))
 
 
 # --- what is refused ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fmt", ["JPEG", "PNG"])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
-def test_truncated_photo_is_refused_at_any_length(fmt, share):
-    content = encode(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8), fmt)
-    with pytest.raises(ImageError, match=r"^half\.img is (truncated or damaged; copy or download it again"
-                                         r"|not an image that can be read)"):
-        images.decode(content[:int(len(content) * share)], "half.img")
-
-
 def test_empty_file_is_refused_by_name(tmp_path):
     (tmp_path / "a.jpg").touch()
-    with pytest.raises(ImageError, match=re.escape(f"{tmp_path / 'a.jpg'} is empty; copy or download it again.")):
+    message = re.escape(f"{tmp_path / 'a.jpg'} is empty; copy or download it again.")
+    with pytest.raises(ImageError, match=message):
         images.read(tmp_path / "a.jpg")
-
-
-def test_text_called_jpg_is_refused_by_name(tmp_path):
-    (tmp_path / "a.jpg").write_text("I am no photo. " * 100)
-    with pytest.raises(ImageError, match=r"a\.jpg is not an image that can be read; use JPEG or PNG"):
-        images.read(tmp_path / "a.jpg")
-
-
-@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"avif", b"qt  ", b"isom"])
-def test_photo_of_a_phone_in_its_own_format_is_told_apart_from_garbage(brand):
-    with pytest.raises(ImageError, match=r"^a\.heic is HEIC, AVIF or a video, which cannot be read; save it as"):
-        images.decode(b"\0\0\0\x18ftyp" + brand + bytes(400), "a.heic")
-
-
-def test_formats_that_other_programs_would_render_are_refused():
-    with pytest.raises(ImageError, match="the photo is not an image that can be read; use JPEG or PNG"):
-        images.read(encode(smooth(), "EPS"))
-
-
-@pytest.mark.parametrize("size", [(9_000, 9_000), (50_000, 50_000), (2**31 - 1, 2**31 - 1)])
-def test_header_that_claims_a_huge_picture_is_refused_before_decoding(size):
-    with pytest.raises(ImageError, match=r"bomb\.png has .*pixels; the limit is 64 million\. Save it smaller"):
-        images.decode(png_header(*size), "bomb.png")
 
 
 def test_file_above_the_limit_is_refused_by_name(tmp_path):
@@ -211,21 +181,14 @@ def test_file_above_the_limit_is_refused_by_name(tmp_path):
         images.read(tmp_path / "large.jpg")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (19, 400), (400, 19)])
-def test_picture_too_small_for_a_face_is_refused(size):
-    with pytest.raises(ImageError, match=rf"tiny\.png has {size[0]}×{size[1]} pixels; at least 20 each way"):
-        images.decode(encode(Image.new("RGB", size)), "tiny.png")
-
-
 def test_smallest_picture_is_accepted():
     assert images.decode(encode(Image.new("RGB", (20, 20)))).shape == (20, 20, 3)
 
 
 def test_missing_file_and_folder_are_refused_by_name(tmp_path):
-    with pytest.raises(ImageError, match=re.escape(f"{tmp_path / 'no.jpg'} does not exist; check the path.")):
-        images.read(tmp_path / "no.jpg")
-    with pytest.raises(ImageError, match=re.escape(f"{tmp_path} cannot be opened; check the path.")):
-        images.read(tmp_path)
+    for path, problem in ((tmp_path / "no.jpg", "does not exist"), (tmp_path, "cannot be opened")):
+        with pytest.raises(ImageError, match=re.escape(f"{path} {problem}; check the path.")):
+            images.read(path)
 
 
 def test_path_with_a_null_character_is_refused():
@@ -242,11 +205,19 @@ def test_file_object_of_text_or_read_to_its_end_is_refused():
         images.read(spent)
 
 
-@pytest.mark.parametrize("array", [np.zeros((60, 60, 3), np.float32), np.zeros((60, 60), np.uint8),
-                                   np.zeros((60, 60, 4), np.uint8), np.zeros((1, 60, 60, 3), np.uint8)],
-                         ids=["float", "grey", "alpha", "batch"])
-def test_array_that_is_no_rgb_photo_is_refused_with_its_shape(array):
-    with pytest.raises(ImageError, match=re.escape(f"{array.dtype} {array.shape}, is no photo; give RGB uint8")):
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((60, 60, 3), np.float32),
+        np.zeros((60, 60), np.uint8),
+        np.zeros((60, 60, 4), np.uint8),
+        np.zeros((1, 60, 60, 3), np.uint8),
+    ],
+    ids=["float", "grey", "alpha", "batch"],
+)
+def test_array_that_is_not_an_rgb_photo_is_refused_with_its_shape(array):
+    message = re.escape(f"{array.dtype} {array.shape}, is not a photo; give RGB uint8")
+    with pytest.raises(ImageError, match=message):
         images.read(array)
 
 
@@ -263,7 +234,7 @@ def test_arbitrary_bytes_give_an_image_error_and_nothing_else(content):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"]), st.data())
 def test_altered_file_gives_an_rgb_photo_or_an_image_error(fmt, data):
     content = bytearray(encode(smooth(), fmt))
@@ -284,7 +255,8 @@ def test_altered_file_gives_an_rgb_photo_or_an_image_error(fmt, data):
 def folder(tmp_path):
     """Twelve photos of different sizes."""
     for number in range(12):
-        (tmp_path / f"{number:02d}.png").write_bytes(encode(smooth(40 + number, 90 - number, number)))
+        photo = smooth(40 + number, 90 - number, seed=number)
+        (tmp_path / f"{number:02d}.png").write_bytes(encode(photo))
     return tmp_path
 
 
@@ -330,8 +302,8 @@ def test_read_sizes_gives_what_reading_each_size_gives(folder):
     paths, counted = sorted(folder.glob("*.png")), []
     out = {size: np.zeros((12, size, size, 3), np.uint8) for size in (48, 20, 64)}
     assert images.read_sizes(paths, out, counted.append) is out and counted == [1] * 12
-    for size, found in out.items():
-        assert_array_equal(found, images.read_many(paths, size))
+    for size, photos in out.items():
+        assert_array_equal(photos, images.read_many(paths, size))
 
 
 def test_read_sizes_reads_each_photo_once(folder, monkeypatch):
@@ -347,7 +319,7 @@ def test_read_sizes_reads_each_photo_once(folder, monkeypatch):
 
 def test_read_sizes_of_nothing_leaves_empty_arrays():
     out = {size: np.empty((0, size, size, 3), np.uint8) for size in (32, 48)}
-    assert [len(found) for found in images.read_sizes([], out).values()] == [0, 0]
+    assert [len(photos) for photos in images.read_sizes([], out).values()] == [0, 0]
 
 
 def test_read_sizes_names_the_broken_photo(folder):
@@ -373,5 +345,7 @@ def test_a_lower_limit_of_pixels_may_be_set(source):
     photo = np.zeros((30, 40, 3), np.uint8)
     given = photo if source == "array" else images.to_jpeg(photo)
     assert images.read(given, max_pixels=1200).shape == (30, 40, 3)
-    with pytest.raises(ImageError, match="^me.jpg has 40×30 pixels; the limit is 0 million. Save it smaller.$"):
+    with pytest.raises(
+        ImageError, match="^me.jpg has 40×30 pixels; the limit is 0 million. Save it smaller.$"
+    ):
         images.read(given, "me.jpg", max_pixels=1199)

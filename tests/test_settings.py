@@ -7,17 +7,25 @@ import pytest
 from utils import settings
 
 
-@pytest.mark.parametrize("variable, folder", [("KIN_CACHE", settings.cache_dir),
-                                              ("KIN_WEIGHTS", settings.weights_dir)])
-def test_folder_is_where_the_environment_says_at_every_call(monkeypatch, tmp_path, variable, folder):
+@pytest.mark.parametrize(
+    "variable, folder", [("KIN_CACHE", settings.cache_dir), ("KIN_WEIGHTS", settings.weights_dir)]
+)
+def test_folder_is_where_the_environment_says_at_every_call(
+    monkeypatch, tmp_path, variable, folder
+):
     for name in ("one", "two"):
         monkeypatch.setenv(variable, str(tmp_path / name))
         assert folder() == tmp_path / name
 
 
-@pytest.mark.parametrize("variable, folder, default", [
-    ("KIN_CACHE", settings.cache_dir, settings.DATA / "cache"),
-    ("KIN_WEIGHTS", settings.weights_dir, settings.ROOT / "models/downloads")], ids=["KIN_CACHE", "KIN_WEIGHTS"])
+@pytest.mark.parametrize(
+    "variable, folder, default",
+    [
+        ("KIN_CACHE", settings.cache_dir, settings.DATA / "cache"),
+        ("KIN_WEIGHTS", settings.weights_dir, settings.ROOT / "models/downloads"),
+    ],
+    ids=["KIN_CACHE", "KIN_WEIGHTS"],
+)
 def test_folder_is_inside_the_course_by_default(monkeypatch, variable, folder, default):
     monkeypatch.delenv(variable)
     assert folder() == default

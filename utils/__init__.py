@@ -2,20 +2,20 @@
 
 A package imports only from those below it (a test holds this):
 
-============  ================================================================================
+============  ===============================================================================
 package       what it is about
-============  ================================================================================
-__main__      the command line
+============  ===============================================================================
+commands      the command line: one file a topic, each verb beside the function that runs it
 answers       two photos in, an answer out: the same person? related? which regions say so?
 training      networks, losses, how they are trained, and the files that keep them
 scoring       metrics, reports with intervals over families, calibrated thresholds
 data          families and their photos: real or synthetic, audited, paired, in folds
 faces         faces in photos: found, aligned, embedded; encoders and their weights
 ground        ``errors``, ``files``, ``settings``, ``images``: modules that need no package
-============  ================================================================================
+============  ===============================================================================
 
-Beside these, ``plots`` and ``exercises`` serve the lessons. Importing ``utils`` takes no TensorFlow
-and next to no time: each module imports what it needs.
+Beside these, ``plots`` and ``exercises`` serve the lessons. Importing ``utils`` takes no
+TensorFlow and next to no time: each module imports what it needs.
 """
 
 __version__ = "0.1.0"

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+NUMBERS = (int, float, np.number, np.ndarray)  # compared to six digits; all else must be equal
+
 
 def check(*cases: tuple[object, object, str]) -> None:
     """Print a verdict on an exercise.
@@ -24,14 +26,17 @@ def verdict(*cases: tuple[object, object, str]) -> str:
 
 
 def _same(answer: object, expected: object) -> bool:
-    if isinstance(expected, (int, float, np.ndarray, np.number)) and not isinstance(expected, bool):
-        try:
-            return bool(np.allclose(np.asarray(answer, float), expected, rtol=1e-6))
-        except (TypeError, ValueError):
-            return False
-    return bool(answer == expected)
+    """Whether an answer is right: numbers nearly so, all else exactly."""
+    # bool comes first: Python counts True and False as numbers
+    if isinstance(expected, bool) or not isinstance(expected, NUMBERS):
+        return bool(answer == expected)
+    try:
+        return bool(np.allclose(np.asarray(answer, float), expected, rtol=1e-6))
+    except (TypeError, ValueError):
+        return False
 
 
 def _short(value: object, limit: int = 60) -> str:
+    """A value in one line of at most ``limit`` characters."""
     text = " ".join(repr(value).split())
-    return text if len(text) <= limit else text[:limit - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"

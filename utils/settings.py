@@ -21,7 +21,7 @@ SEED = 2026
 
 
 def cache_dir() -> Path:
-    """Folder for everything that can be made again."""
+    """Folder for everything that can be computed again."""
     return Path(os.environ.get("KIN_CACHE") or DATA / "cache").expanduser()
 
 
@@ -31,9 +31,9 @@ def weights_dir() -> Path:
 
 
 def data_source() -> Path | None:
-    """The real data that ``KIN_DATA`` names, or None: the course then runs on synthetic families."""
-    named = os.environ.get("KIN_DATA")
-    return Path(named).expanduser() if named else None
+    """The real data that ``KIN_DATA`` names. None: the course runs on synthetic families."""
+    source = os.environ.get("KIN_DATA")
+    return Path(source).expanduser() if source else None
 
 
 def families_dir() -> Path:

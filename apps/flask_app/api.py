@@ -8,28 +8,34 @@ from utils.scoring import calibration
 from . import uploads
 from .service import service
 
+# What a form or JSON may say for yes and no.
+FLAGS = {"true": True, "1": True, "on": True, "false": False, "0": False, "": False}
+
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 
 
 @blueprint.post("/kinship")
 def kinship() -> dict:
     """Are they related? With ``explain``, also what each region of the faces carries."""
-    given, fields = uploads.from_body(request)
+    # regions take a second, so programs ask for them
+    photos, fields = uploads.from_body(request)
     explain = _flag(fields.get("explain", False))
-    answer = service().ask(given, lambda a, b, faces: service().model().predict(a, b, explain, faces))
+    answer = service().ask(
+        photos, lambda a, b, faces: service().model().predict(a, b, explain, faces)
+    )
     return answer.to_dict()
 
 
 @blueprint.post("/verify")
 def verify() -> dict:
     """The same person? At a ``threshold`` of the calibration, or a distance."""
-    from utils.answers import verification
+    from utils.answers import verification  # with TensorFlow, so not before it is needed
 
-    given, fields = uploads.from_body(request)
-    threshold = fields.get("threshold", calibration.DEFAULT)
-    if isinstance(threshold, bool) or not isinstance(threshold, (str, int, float)):
-        raise BadRequest("The threshold is a name or a number.")
-    answer = service().ask(given, lambda a, b, faces: verification.verify(a, b, threshold=threshold, faces=faces))
+    photos, fields = uploads.from_body(request)
+    threshold = _threshold(fields.get("threshold", calibration.DEFAULT))
+    answer = service().ask(
+        photos, lambda a, b, faces: verification.verify(a, b, threshold=threshold, faces=faces)
+    )
     return answer.to_dict()
 
 
@@ -41,8 +47,13 @@ def description() -> Response:
 
 
 def _flag(value: object) -> bool:
-    named = {"true": True, "1": True, "on": True, "false": False, "0": False, "": False}
     try:
-        return named[str(value).lower()]
+        return FLAGS[str(value).lower()]
     except KeyError as error:
         raise BadRequest("explain is true or false.") from error
+
+
+def _threshold(value: object) -> str | float:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise BadRequest("The threshold is a name or a number.")
+    return value

@@ -1,4 +1,7 @@
-"""What is answered when something is wrong: one sentence, as a page or as problem details (RFC 9457)."""
+"""What is answered when something is wrong: one sentence, as a page or as problem details.
+
+Problem details are JSON for programs (RFC 9457).
+"""
 
 import http
 
@@ -10,7 +13,8 @@ from utils.errors import CalibrationError, CourseError, FaceError, ImageError
 
 from . import presentation
 
-VISITORS = (ImageError, FaceError, CalibrationError)  # what a visitor can mend
+VISITOR_ERRORS = (ImageError, FaceError, CalibrationError)  # what a visitor can correct
+PASSED_HEADERS = ("Retry-After", "Allow")  # of Werkzeug's answer to an error
 
 SENTENCES = {
     400: "The request cannot be understood.",
@@ -20,6 +24,7 @@ SENTENCES = {
     429: "You have asked very often; wait a minute.",
     500: "Something went wrong here, and it is not your fault. Try again.",
 }
+OWN_SENTENCES = (404, 405, 413, 429)  # always ours, whatever a library says
 
 
 def register(app: Flask) -> None:
@@ -36,49 +41,68 @@ def wants_json() -> bool:
 
 
 def sentence(error: HTTPException) -> str:
-    """What is wrong, in one sentence: ours, else one for its status."""
-    if error.description != type(error).description and error.code not in (404, 405, 413, 429):
+    """What is wrong, in one sentence: the error's own if we wrote it, else one for its status."""
+    status = error.code or 500
+    is_ours = error.description != type(error).description
+    if error.description and is_ours and status not in OWN_SENTENCES:
         return error.description
+    # MB, which one of the sentences names
     limit = (current_app.config["MAX_CONTENT_LENGTH"] or 0) // 2**20
-    return SENTENCES.get(error.code, f"{http.HTTPStatus(error.code).phrase}.").format(limit=limit)
+    text = SENTENCES.get(status, f"{http.HTTPStatus(status).phrase}.")
+    return text.format(limit=limit)
+
+
+def answer(status: int, detail: str, error: str) -> Response:
+    """The sentence as a page, or as problem details.
+
+    Args:
+        status: of HTTP.
+        detail: what is wrong, in one sentence.
+        error: name of the error, for programs.
+    """
+    if wants_json():
+        problem = {
+            "type": "about:blank",
+            "title": http.HTTPStatus(status).phrase,
+            "status": status,
+            "detail": detail,
+            "error": error,
+            "request": g.get("request_id"),
+        }
+        return Response(json.dumps(problem), status, content_type="application/problem+json")
+    # photos that could be decoded stay in the form
+    pictures = presentation.places(g.get("uploads", ()))
+    page = render_template("index.html", problem=detail, pictures=pictures)
+    return Response(page, status, content_type="text/html; charset=utf-8")
 
 
 def _http_error(error: HTTPException) -> Response:
-    response = answer(error.code, sentence(error), type(error).__name__)
-    kept = ("Retry-After", "Allow")
-    response.headers.extend((name, value) for name, value in error.get_headers() if name in kept)
+    response = answer(error.code or 500, sentence(error), type(error).__name__)
+    # the rest of Werkzeug's headers describe its own page
+    headers = dict(error.get_headers())
+    response.headers.extend({name: headers[name] for name in PASSED_HEADERS if name in headers})
     if isinstance(error, RateLimitExceeded) and error.limit:
-        response.headers["Retry-After"] = error.limit.limit.get_expiry()
+        response.headers["Retry-After"] = str(error.limit.limit.get_expiry())
     return response
 
 
 def _wrong_host(error: SecurityError) -> Response:
-    """Asked under a name that is not this server's: there is no page, because it would have no address."""
-    return Response("This server is not known by that name.", error.code, content_type="text/plain; charset=utf-8")
+    """The request names another server. There is no page: its links would have no address."""
+    return Response(
+        "This server is not known by that name.",
+        error.code,
+        content_type="text/plain; charset=utf-8",
+    )
 
 
 def _course_error(error: CourseError) -> Response:
-    if not isinstance(error, VISITORS):
+    # a model that is missing, say, is not the visitor's fault
+    if not isinstance(error, VISITOR_ERRORS):
         return _unforeseen(error)
-    return answer(422, capital(str(error)), type(error).__name__)
+    text = str(error)
+    return answer(422, text[:1].upper() + text[1:], type(error).__name__)
 
 
 def _unforeseen(error: Exception) -> Response:
     current_app.logger.error("request %s failed", g.get("request_id"), exc_info=error)
     return answer(500, SENTENCES[500], "InternalServerError")
-
-
-def capital(text: str) -> str:
-    """With a capital letter at the beginning."""
-    return text[:1].upper() + text[1:]
-
-
-def answer(status: int, detail: str, error: str) -> Response:
-    """The sentence as a page, or as problem details with the name of the error."""
-    title = http.HTTPStatus(status).phrase
-    if wants_json():
-        problem = {"type": "about:blank", "title": title, "status": status, "detail": detail, "error": error,
-                   "request": g.get("request_id")}
-        return Response(json.dumps(problem), status, content_type="application/problem+json")
-    page = render_template("index.html", problem=detail, pictures=presentation.kept(g.get("given", ())))
-    return Response(page, status, content_type="text/html; charset=utf-8")

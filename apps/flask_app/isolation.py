@@ -1,4 +1,7 @@
-"""Call functions in processes of their own, so that one that hangs, crashes or eats memory harms nobody else."""
+"""Call functions in processes of their own.
+
+One that hangs, crashes or eats memory then harms nobody else.
+"""
 
 import math
 import multiprocessing
@@ -10,7 +13,7 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from utils.errors import CourseError
 
@@ -20,18 +23,19 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30
 
 
-class TookTooLong(CourseError):
+class CallTimeoutError(CourseError):
     """A call did not end in time; its process was ended."""
 
 
-class Crashed(CourseError):
+class WorkerCrashedError(CourseError):
     """A call took its process down."""
 
 
 class Workers:
-    """Processes that wait for calls. Any number of threads may use them; each call has a process for itself.
+    """Processes that wait for calls. Any number of threads may use them.
 
-    They start with their first call, and anew after one that was ended.
+    Each call has a process for itself. A process starts with its first call, and a new one takes
+    its place after it was ended.
 
     Args:
         count: how many calls are worked on side by side; others wait.
@@ -39,22 +43,32 @@ class Workers:
     """
 
     def __init__(self, count: int, max_bytes: int | None = None):
-        self._idle: queue.LifoQueue = queue.LifoQueue()
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for _ in range(count):
             self._idle.put(_Worker(max_bytes))
 
-    def call(self, seconds: float, function: Callable[..., Result], *arguments, **options) -> Result:
-        """``function(*arguments, **options)``, which must be importable, within this many seconds.
+    def call(
+        self, seconds: float, function: Callable[..., Result], *arguments, **options
+    ) -> Result:
+        """``function(*arguments, **options)`` in another process.
+
+        Args:
+            seconds: how long it may take.
+            function: what can be imported by its name.
+            *arguments: its arguments; they are sent to the process, as the answer is sent back.
+            **options: its named arguments.
 
         Raises:
-            TookTooLong: it did not end in time. Crashed: its process ended. Whatever the function raises.
+            CallTimeoutError: it did not end in time.
+            WorkerCrashedError: its process ended.
+            Exception: whatever the function raises.
         """
         worker = self._idle.get()
         try:
-            done, value = worker.call(seconds, (function, arguments, options))
+            succeeded, value = worker.call(seconds, (function, arguments, options))
         finally:
             self._idle.put(worker)
-        if not done:
+        if not succeeded:
             raise value
         return value
 
@@ -64,47 +78,67 @@ class _Worker:
 
     def __init__(self, max_bytes: int | None):
         self._max_bytes = max_bytes
-        self._process = self._pipe = None
+        self._process: subprocess.Popen | None = None
+        self._pipe: Connection | None = None
 
-    def call(self, seconds: float, task: tuple) -> tuple:
-        if self._process is None or self._process.poll() is not None:
-            self._start()
-        process, late = self._process, threading.Event()
-        timer = threading.Timer(seconds, lambda: (late.set(), process.kill()))
+    def call(self, seconds: float, task: tuple) -> tuple[bool, Any]:
+        """Whether the task succeeded, and what it returned or raised."""
+        process, pipe = self._running()
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, end)
         timer.start()
         try:
-            self._pipe.send((seconds, *task))
-            return self._pipe.recv()
+            pipe.send((seconds, *task))
+            return pipe.recv()
         except BaseException as error:
-            self._end()  # whatever it may still answer would be taken for the answer to the next call
+            # what it may still answer would be taken for the answer to the next call
+            self._end(process)
             if late.is_set():
-                raise TookTooLong(f"It took more than {seconds:g} seconds.") from error
+                raise CallTimeoutError(f"It took more than {seconds:g} seconds.") from error
             if isinstance(error, (OSError, EOFError)):
-                raise Crashed("The process ended.") from error
+                raise WorkerCrashedError("The process ended.") from error
             raise
         finally:
             timer.cancel()
 
-    def _start(self) -> None:
-        # multiprocessing.Process would first run the caller's script in the new process, and importing
-        # this module by its name the whole app; so this file is run by its path.
-        self._pipe, other = multiprocessing.Pipe()
+    def _running(self) -> tuple[subprocess.Popen, Connection]:
+        """The process and the pipe, started if there is none."""
+        if self._process is None or self._pipe is None or self._process.poll() is not None:
+            self._process, self._pipe = self._start()
+        return self._process, self._pipe
+
+    def _start(self) -> tuple[subprocess.Popen, Connection]:
+        # multiprocessing.Process would first run the caller's script in the new process, and
+        # importing this module by its name the whole app; so this file is run by its path
+        pipe, far_end = multiprocessing.Pipe()
         serve = f"runpy.run_path({__file__!r})['_serve']"
-        code = f"import runpy; {serve}({other.fileno()}, {self._max_bytes})"
-        self._process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.DEVNULL,
-                                         pass_fds=[other.fileno()])
-        other.close()
+        code = f"import runpy; {serve}({far_end.fileno()}, {self._max_bytes})"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[far_end.fileno()],
+        )
+        far_end.close()
+
+        # it says when it is ready
         try:
-            started = self._pipe.poll(START_SECONDS) and self._pipe.recv()
+            started = pipe.poll(START_SECONDS) and pipe.recv()
         except (EOFError, OSError):
             started = False
         if not started:
-            self._end()
-            raise Crashed("The process did not start.")
+            self._end(process)
+            raise WorkerCrashedError("The process did not start.")
+        return process, pipe
 
-    def _end(self) -> None:
-        self._process.kill()
-        self._process.wait()
+    def _end(self, process: subprocess.Popen) -> None:
+        process.kill()
+        process.wait()
         self._process = None
 
 
@@ -113,7 +147,8 @@ def _serve(descriptor: int, max_bytes: int | None) -> None:
 
     A call that takes too long is ended here as well, in case nobody is left who would do it.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other process, which then ends this one
+    # Ctrl-C is for the other process, which then ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if max_bytes and sys.platform == "linux":
         import resource
 

@@ -15,15 +15,17 @@ blueprint = Blueprint("pages", __name__)
 @blueprint.get("/home")
 def home() -> str:
     """The form for two photos."""
-    return render_template("index.html", pictures=presentation.kept(()))
+    return render_template("index.html", pictures=presentation.places(()))
 
 
 @blueprint.post("/upload")
 def upload() -> str:
     """The answer for the photos ``file1`` and ``file2``."""
-    g.given = uploads.from_form(request)  # what can be decoded stays in the form if something is wrong
-    answer = service().ask(g.given, lambda a, b, faces: service().model().predict(a, b, faces=faces))
-    return render_template("result.html", **presentation.result(answer, [each.photo for each in g.given]))
+    given = uploads.from_form(request)
+    g.uploads = given  # for the form, if something is wrong
+    answer = service().ask(given, lambda a, b, faces: service().model().predict(a, b, faces=faces))
+    photos = [upload.photo for upload in given if upload.photo is not None]  # decoded by now
+    return render_template("result.html", **presentation.result(answer, photos))
 
 
 @blueprint.get("/upload")
@@ -38,7 +40,7 @@ def example(name: str) -> str:
     title = name.replace("-", " ")
     if title not in scenes.EXAMPLES:
         abort(404)
-    photos, answer = service().example(title)
+    answer, photos = service().example(title)
     return render_template("result.html", truth=title, **presentation.result(answer, photos))
 
 

@@ -1,6 +1,7 @@
 """From an answer to what the pages draw: pictures as data URLs, boxes, a gauge, bars and words."""
 
 import base64
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,34 +11,55 @@ import numpy as np
 from PIL import Image
 
 from utils import images, plots
-from utils.faces import detection
+from utils.faces import alignment
 from utils.scoring.calibration import percent
 
 from .uploads import PLACES, Upload
 
 if TYPE_CHECKING:
+    from utils.answers.comparison import FaceInPhoto
+    from utils.answers.explanation import Regions
     from utils.answers.kinship import KinshipAnswer
 
 SIDE = 1280  # longest side of a picture in the page: what faces are searched at
 STRIP = 2  # so many times as long as wide, a photo is too long to be shown whole
-THUMBNAILS, THUMBNAIL = 24, 96  # faces to choose from in a photo, the largest; pixels
+THUMBNAILS = 24  # faces to choose from in a photo, the largest
+THUMBNAIL = 96  # pixels
+BAR = 98  # length of the longest bar, in a box that is 200 wide
 
 # Likelihood in words, from the lowest probability at which each is used: the scale of the
 # Intergovernmental Panel on Climate Change (Mastrandrea et al., 2010).
-WORDS = [(0.99, "virtually certain"), (0.90, "very likely"), (0.66, "likely"), (0.33, "about as likely as not"),
-         (0.10, "unlikely"), (0.01, "very unlikely"), (0.0, "exceptionally unlikely")]
+WORDS = [
+    (0.99, "virtually certain"),
+    (0.90, "very likely"),
+    (0.66, "likely"),
+    (0.33, "about as likely as not"),
+    (0.10, "unlikely"),
+    (0.01, "very unlikely"),
+    (0.0, "exceptionally unlikely"),
+]
 
 
 @dataclass(frozen=True)
 class Box:
-    """A face in a picture, in pixels of it; ``thumbnail`` is a data URL."""
+    """A face in a picture.
+
+    Attributes:
+        number: 1 is the largest face.
+        x: of the left border, in pixels of the picture.
+        y: of the upper border.
+        width: in pixels.
+        height: in pixels.
+        is_compared: whether this is the face that was compared.
+        thumbnail: a data URL; empty where there is nothing to choose.
+    """
 
     number: int
     x: float
     y: float
     width: float
     height: float
-    chosen: bool
+    is_compared: bool
     thumbnail: str
 
     @property
@@ -48,7 +70,17 @@ class Box:
 
 @dataclass(frozen=True)
 class Picture:
-    """A photo in a page: its JPEG in base64, its size in pixels, and its faces."""
+    """A photo in a page.
+
+    Attributes:
+        field: number of its field in the form.
+        name: what the page calls it.
+        jpeg: its content in base64; empty where there is none yet.
+        width: in pixels.
+        height: in pixels.
+        boxes: the faces that are drawn.
+        face_count: how many faces the photo has.
+    """
 
     field: str
     name: str
@@ -56,7 +88,7 @@ class Picture:
     width: int = 0
     height: int = 0
     boxes: Sequence[Box] = ()
-    found: int = 0
+    face_count: int = 0
 
     @property
     def url(self) -> str:
@@ -65,34 +97,64 @@ class Picture:
 
     @property
     def view(self) -> tuple[float, float, float, float]:
-        """What is shown of it, (x, y, width, height): all, but of a long strip the part with the chosen face."""
-        chosen = next((box for box in self.boxes if box.chosen), None)
+        """The part that is shown: x, y, width, height.
+
+        That is the whole picture, but of a long strip the part around the compared face.
+        """
+        compared = [box for box in self.boxes if box.is_compared]
         short, long = sorted((self.width, self.height))
-        if chosen is None or long <= STRIP * short:
+        if not compared or long <= STRIP * short:
             return 0, 0, self.width, self.height
-        width, height = (min(side, max(STRIP * short, 3 * max(chosen.width, chosen.height)))
-                         for side in (self.width, self.height))
-        x, y = (float(np.clip(start + size / 2 - part / 2, 0, side - part)) for start, size, part, side in
-                ((chosen.x, chosen.width, width, self.width), (chosen.y, chosen.height, height, self.height)))
-        return round(x, 1), round(y, 1), width, height
+        # enough around the face to see whose it is
+        box = compared[0]
+        least = max(STRIP * short, 3 * max(box.width, box.height))
+        x, width = _window(box.x, box.width, self.width, least)
+        y, height = _window(box.y, box.height, self.height, least)
+        return x, y, width, height
 
 
-def kept(given: Sequence[Upload]) -> list[Picture]:
-    """The places for two photos, with those that were decoded already."""
-    photos = [each.photo for each in given] or [None, None]
-    return [Picture(field, name) if photo is None else _picture(field, name, photo)
-            for (field, name), photo in zip(PLACES.items(), photos, strict=True)]
+def _window(start: float, size: float, side: int, least: float) -> tuple[float, float]:
+    """Where a window around a face begins along one side of a picture, and its length."""
+    length = min(side, least)
+    begin = float(np.clip(start + size / 2 - length / 2, 0, side - length))
+    return round(begin, 1), length
+
+
+def places(uploads: Sequence[Upload]) -> list[Picture]:
+    """The places for two photos in a form, with the photos that are decoded already."""
+    photos = [upload.photo for upload in uploads] or [None, None]
+    pictures = []
+    for (field, name), photo in zip(PLACES.items(), photos, strict=True):
+        pictures.append(Picture(field, name) if photo is None else _picture(field, name, photo))
+    return pictures
 
 
 def result(answer: "KinshipAnswer", photos: Sequence[np.ndarray]) -> dict:
-    """What the page of an answer shows."""
-    pictures = [_picture(field, name, photo, faces, chosen)
-                for (field, name), photo, faces, chosen in
-                zip(PLACES.items(), photos, answer.all_faces, answer.faces, strict=True)]
-    coloured = [_jpeg(crop) for crop in plots.region_pictures(answer.crops, answer.regions)]
-    return {"answer": answer, "percent": percent, "pictures": pictures, "words": in_words(answer.probability),
-            "gauge": gauge(answer), "coloured": [f"data:image/jpeg;base64,{jpeg}" for jpeg in coloured],
-            "bars": bars(answer)}
+    """What the page of an answer shows.
+
+    Args:
+        answer: one with regions.
+        photos: the two photos that it is about, uint8 RGB; an answer itself keeps none.
+    """
+    if answer.regions is None:
+        raise ValueError("The page shows regions; ask for an answer that explains.")
+    # the photos with their faces, and the faces with their regions
+    comparison = answer.comparison
+    crops = plots.region_pictures(comparison.crops, answer.regions)
+    sides = (comparison.first, comparison.second)
+    pictures = [
+        _picture_with_faces(field, name, photo, side)
+        for (field, name), photo, side in zip(PLACES.items(), photos, sides, strict=True)
+    ]
+    return {
+        "answer": answer,
+        "percent": percent,
+        "pictures": pictures,
+        "words": in_words(answer.probability),
+        "gauge": gauge(answer.probability, answer.threshold),
+        "coloured": [_data_url(crop) for crop in crops],
+        "bars": bars(answer.regions),
+    }
 
 
 def in_words(probability: float) -> str:
@@ -100,43 +162,83 @@ def in_words(probability: float) -> str:
     return next(word for least, word in WORDS if probability >= least)
 
 
-def _picture(field: str, name: str, photo: np.ndarray, faces: Sequence[detection.Face] = (),
-             chosen: detection.Face | None = None) -> Picture:
-    scale = min(1.0, SIDE / max(photo.shape[:2]))
-    size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
-    small = photo if scale == 1 else np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
-    several = len(faces) > 1
-    boxes = [Box(number, *(round(value * scale, 1) for value in face.box), face is chosen,
-                 f"data:image/jpeg;base64,{_jpeg(detection.crop(photo, face, THUMBNAIL))}" if several else "")
-             for number, face in enumerate(faces, start=1) if number <= THUMBNAILS or face is chosen]
-    return Picture(field, name, _jpeg(small), *size, boxes, len(faces))
+def _picture(field: str, name: str, photo: np.ndarray) -> Picture:
+    """A photo, no larger than pages show it."""
+    # JPEG and base64 make a photo larger, so it is shrunk to what a page can show
+    height, width = photo.shape[:2]
+    scale = _scale(photo)
+    if scale < 1:
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        shrunk = Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS)
+        photo = np.asarray(shrunk)
+    return Picture(field, name, _base64(photo), width, height)
 
 
-def _jpeg(picture: np.ndarray) -> str:
+def _picture_with_faces(field: str, name: str, photo: np.ndarray, side: "FaceInPhoto") -> Picture:
+    """A photo with its largest faces, and the compared one in any case."""
+    # the boxes, in pixels of the picture in the page
+    boxes, scale = [], _scale(photo)
+    for number, face in enumerate(side.faces, start=1):
+        is_compared = number == side.number
+        if number > THUMBNAILS and not is_compared:
+            continue
+        thumbnail = ""
+        if len(side.faces) > 1:
+            thumbnail = _data_url(alignment.crop(photo, face, THUMBNAIL))
+        x, y, width, height = (round(value * scale, 1) for value in face.box)
+        boxes.append(Box(number, x, y, width, height, is_compared, thumbnail))
+    picture = _picture(field, name, photo)
+    return dataclasses.replace(picture, boxes=boxes, face_count=len(side.faces))
+
+
+def _scale(photo: np.ndarray) -> float:
+    """How much smaller a photo is in the page."""
+    return min(1.0, SIDE / max(photo.shape[:2]))
+
+
+def _base64(picture: np.ndarray) -> str:
     return base64.b64encode(images.to_jpeg(picture)).decode()
+
+
+def _data_url(picture: np.ndarray) -> str:
+    return f"data:image/jpeg;base64,{_base64(picture)}"
 
 
 # --- drawings -----------------------------------------------------------------------------------
 
 
-def gauge(answer: "KinshipAnswer") -> dict:
-    """Points of a half circle from 0 % on the left to 100 % on the right, in a box of 240 × 130."""
-    def at(share: float, radius: float) -> str:
-        angle = math.pi * (1 - share)
-        return f"{120 + radius * math.cos(angle):.2f} {120 - radius * math.sin(angle):.2f}"
-
-    def arc(start: float, end: float) -> str:
-        return f"M {at(start, 100)} A 100 100 0 0 1 {at(end, 100)}"
-
-    return {"below": arc(0, answer.threshold), "above": arc(answer.threshold, 1),
-            "threshold": f"M {at(answer.threshold, 86)} L {at(answer.threshold, 114)}",
-            "needle": f"M 120 120 L {at(answer.probability, 78)}"}
+def gauge(probability: float, threshold: float) -> dict[str, str]:
+    """Paths of a half circle from 0 % on the left to 100 % on the right, in a box of 240 × 130."""
+    return {
+        "below": _arc(0, threshold),
+        "above": _arc(threshold, 1),
+        "threshold": f"M {_point(threshold, 86)} L {_point(threshold, 114)}",
+        "needle": f"M 120 120 L {_point(probability, 78)}",
+    }
 
 
-def bars(answer: "KinshipAnswer") -> list[dict]:
+def _point(share: float, radius: float) -> str:
+    angle = math.pi * (1 - share)  # from the right, against the clock
+    return f"{120 + radius * math.cos(angle):.2f} {120 - radius * math.sin(angle):.2f}"
+
+
+def _arc(start: float, end: float) -> str:
+    return f"M {_point(start, 100)} A 100 100 0 0 1 {_point(end, 100)}"
+
+
+def bars(regions: "Regions") -> list[dict]:
     """What each region carries: a bar from the middle of a box 200 wide, and the number."""
-    largest = max(0.25, *(abs(value) for value in answer.regions.carried.values()))
-    return [{"region": region, "value": f"{value:+.2f}", "error": f"{2 * answer.regions.spread[region]:.2f}",
-             "x": round(100 + min(0.0, value) / largest * 98, 1), "width": round(abs(value) / largest * 98, 1),
-             "side": "for" if value > 0 else "against"}
-            for region, value in answer.regions.carried.items()]
+    # what is next to nothing gets a short bar, even if it is the largest
+    sizes = [abs(value) for value in regions.carried.values()]
+    largest = max(0.25, *sizes)
+    return [
+        {
+            "region": region,
+            "value": f"{value:+.2f}",
+            "error": f"{2 * regions.spread[region]:.2f}",
+            "x": round(100 + min(0.0, value) / largest * BAR, 1),
+            "width": round(abs(value) / largest * BAR, 1),
+            "side": "for" if value > 0 else "against",
+        }
+        for region, value in regions.carried.items()
+    ]

@@ -1,4 +1,7 @@
-"""What protects visitors and the server: headers, other sites kept out, a rate limit, logs without people."""
+"""What protects visitors and the server.
+
+Headers, no forms of other sites, a rate limit, and logs without people.
+"""
 
 import ipaddress
 import json
@@ -12,8 +15,8 @@ from flask_limiter import Limiter
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-                               "img-src 'self' data: blob:; form-action 'self'; base-uri 'none'; "
-                               "frame-ancestors 'none'",
+    "img-src 'self' data: blob:; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
@@ -22,7 +25,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}  # others are free text
+# Others are free text, which has no place in a log.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
 log = logging.getLogger("kinship.requests")
 
@@ -34,8 +38,13 @@ def register(app: Flask) -> None:
     app.after_request(_add_headers)
     app.after_request(_write_log)
     logging.getLogger("flask-limiter").disabled = True  # it would write down who asked too often
-    Limiter(_client, app=app, storage_uri="memory://", application_limits_exempt_when=_costs_nothing,
-            application_limits=[lambda: current_app.config["RATE_LIMIT"]])
+    Limiter(
+        _client,
+        app=app,
+        storage_uri="memory://",
+        application_limits_exempt_when=_costs_nothing,
+        application_limits=[lambda: current_app.config["RATE_LIMIT"]],
+    )
 
 
 def _costs_nothing() -> bool:
@@ -48,11 +57,14 @@ def _client() -> str:
         address = ipaddress.ip_address(request.remote_addr or "")
     except ValueError:
         return "unknown"
-    return str(ipaddress.ip_network((address, 64), strict=False) if address.version == 6 else address)
+    if address.version == 6:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
 
 
 def _begin() -> None:
-    g.started, g.request_id = time.perf_counter(), uuid.uuid4().hex
+    g.started = time.perf_counter()
+    g.request_id = uuid.uuid4().hex
 
 
 def _refuse_other_sites() -> None:
@@ -63,11 +75,16 @@ def _refuse_other_sites() -> None:
     """
     if request.method != "POST":
         return
+    # older browsers send the origin alone, programs send nothing
     origin = request.headers.get("Origin")
-    own = origin in (None, f"http://{request.host}", f"https://{request.host}")
-    site = request.headers.get("Sec-Fetch-Site", "same-origin" if own else "cross-site")
+    is_own = origin in (None, f"http://{request.host}", f"https://{request.host}")
+    site = request.headers.get("Sec-Fetch-Site", "same-origin" if is_own else "cross-site")
     if site not in ("same-origin", "none"):
-        abort(403, "This form was sent by another site; open this page itself and choose the photos here.")
+        abort(
+            403,
+            "This form was sent by another site; open this page itself and choose the photos "
+            "here.",
+        )
 
 
 def _add_headers(response: Response) -> Response:
@@ -82,10 +99,20 @@ def _add_headers(response: Response) -> Response:
 
 def _write_log(response: Response) -> Response:
     """A line of JSON: what was asked and how it went; nothing of who asked and what they sent."""
-    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "request": g.get("request_id"),
-            "method": request.method if request.method in METHODS else None,
-            "route": request.url_rule and request.url_rule.rule,
-            "status": response.status_code, "bytes": request.content_length or 0,
-            "milliseconds": round(1000 * (time.perf_counter() - g.started)) if "started" in g else None}
+    # a request that is refused very early was never begun
+    milliseconds = None
+    if "started" in g:
+        milliseconds = round(1000 * (time.perf_counter() - g.started))
+
+    # the route and not the address, which is free text
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "request": g.get("request_id"),
+        "method": request.method if request.method in METHODS else None,
+        "route": request.url_rule and request.url_rule.rule,
+        "status": response.status_code,
+        "bytes": request.content_length or 0,
+        "milliseconds": milliseconds,
+    }
     log.info("%s", json.dumps(line))
     return response

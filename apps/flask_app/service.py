@@ -1,4 +1,7 @@
-"""The model that answers, and turns at it: some requests compute, some wait, the others come back later."""
+"""The model that answers, and turns at it.
+
+Some requests compute, some wait, the others are told to come back later.
+"""
 
 import functools
 import gc
@@ -17,7 +20,7 @@ from utils import images
 from utils.data import scenes
 from utils.errors import CourseError, ImageError
 
-from . import isolation
+from .isolation import CallTimeoutError, WorkerCrashedError, Workers
 from .uploads import Upload
 
 if TYPE_CHECKING:
@@ -39,113 +42,162 @@ def service() -> "Service":
 class Service:
     """Answers questions about two photos; any number of threads may ask.
 
-    The model is loaded once. Photos are decoded in processes of their own: one that takes too long or
-    crashes its decoder takes nothing else with it.
+    The model is loaded once. Photos are decoded in processes of their own: one that takes too long
+    or crashes its decoder takes nothing else with it.
+
+    Attributes:
+        ready: set when the model is loaded and warm.
+        failed: set when it could not be loaded.
+        draining: true at the end: new questions are refused.
+
+    Args:
+        config: the settings of the app.
     """
 
     def __init__(self, config: Mapping):
         self.config = config
-        self.draining = False  # set at the end: who asks now is sent away
-        self.ready, self.failed = threading.Event(), threading.Event()
+        self.draining = False
+        self.ready = threading.Event()
+        self.failed = threading.Event()
         self._loading = threading.Lock()
         self._places = threading.BoundedSemaphore(config["AT_ONCE"] + config["WAITING"])
         self._turns = threading.BoundedSemaphore(config["AT_ONCE"])
-        self._examples: dict = {}
+        self._examples: dict[str, tuple[KinshipAnswer, list[np.ndarray]]] = {}
 
     def start(self) -> None:
         """Load the model in the background; what is wrong with it goes to the log."""
-        def load():
-            try:
-                self.model()
-            except CourseError as error:
-                log.error("The model could not be loaded. %s", error)
-                self.failed.set()
+        threading.Thread(target=self._load_or_fail, name="loading", daemon=True).start()
 
-        threading.Thread(target=load, name="loading", daemon=True).start()
+    def _load_or_fail(self) -> None:
+        try:
+            self.model()
+        except CourseError as error:
+            log.error("The model could not be loaded. %s", error)
+            self.failed.set()
 
     def model(self) -> "Kinship":
-        """The model, loaded and warm. Raises ModelError."""
+        """The model, loaded and warm.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
         with self._loading:
             return self._model
 
     @functools.cached_property
     def _model(self) -> "Kinship":
-        from utils.answers.kinship import Kinship
+        from utils.answers.kinship import Kinship  # with TensorFlow, so not before it is needed
 
+        # a first question starts a decoder and compiles what is compiled at the first use
         model = Kinship.load(self.config["MODEL"])
-        photos = scenes.two_photos()
-        self.decode(images.to_jpeg(photos[0]), "a photo")
-        model.predict(*photos)  # compiles what is compiled at the first use
+        first, second = scenes.two_photos()
+        self.decode(images.to_jpeg(first), "a photo")
+        model.predict(first, second)
+
+        # what is loaded stays; searching it for garbage takes a quarter of a second at a time
         gc.collect()
-        gc.freeze()  # what is loaded stays; searching it for garbage takes a quarter of a second at a time
+        gc.freeze()
         self.ready.set()
         return model
 
-    def ask(self, given: Sequence[Upload], question: Callable[..., Answer]) -> Answer:
-        """``question(photo, photo, faces=…)`` when its turn comes; the pixels are kept in ``given``.
+    def ask(self, uploads: Sequence[Upload], question: Callable[..., Answer]) -> Answer:
+        """``question(photo, photo, faces=…)`` when its turn comes.
+
+        Args:
+            uploads: two photos; their pixels are written into them.
+            question: gives the answer.
 
         Raises:
-            ImageError: a photo cannot be used. ServiceUnavailable: too much to do. What the question raises.
+            ImageError: a photo cannot be used.
+            ServiceUnavailable: too much to do.
+            Exception: whatever the question raises.
         """
         with self._turn():
-            self._decode_all(given)
-            return question(*(each.photo for each in given), faces=[each.face for each in given])
+            self._decode_all(uploads)
+            photos = [upload.photo for upload in uploads]  # uint8 RGB, each of its own size
+            return question(*photos, faces=[upload.face for upload in uploads])
 
-    def _decode_all(self, given: Sequence[Upload]) -> None:
-        """Decode both photos also if the first cannot be used: then the second need not be sent again."""
+    def _decode_all(self, uploads: Sequence[Upload]) -> None:
+        """Decode both photos also if the first cannot be used.
+
+        Then the second is in the form already, and need not be sent again.
+        """
         problems = []
-        for each in given:
+        for upload in uploads:
             try:
-                each.photo = self.decode(each.content, each.name)
+                upload.photo = self.decode(upload.content, upload.name)
             except ImageError as error:
                 problems.append(error)
-                if isinstance(error.__cause__, isolation.TookTooLong):
-                    break
+                if isinstance(error.__cause__, CallTimeoutError):
+                    break  # enough time was spent on this request
         if problems:
             raise problems[0]
 
-    def example(self, name: str) -> tuple[list[np.ndarray], "KinshipAnswer"]:
-        """The two photos of one of :data:`scenes.EXAMPLES`, and the answer, which is computed once."""
+    def example(self, name: str) -> "tuple[KinshipAnswer, list[np.ndarray]]":
+        """The answer for one of :data:`scenes.EXAMPLES`, computed once, and its two photos."""
         if name not in self._examples:
             with self._turn():
-                photos = list(scenes.two_photos(*scenes.EXAMPLES[name]))
-                self._examples[name] = photos, self.model().predict(*photos)
+                first, second = scenes.two_photos(*scenes.EXAMPLES[name])
+                self._examples[name] = self.model().predict(first, second), [first, second]
         return self._examples[name]
 
     def decode(self, content: bytes, name: str) -> np.ndarray:
-        """:func:`images.read` in another process, within the configured pixels and seconds. Raises ImageError."""
-        seconds = self.config["DECODE_SECONDS"]
+        """:func:`images.read` in another process, within the configured pixels and seconds.
 
-        def read() -> np.ndarray:
-            return decoders().call(seconds, images.read, content, name, max_pixels=self.config["MAX_PIXELS"])
+        Args:
+            content: bytes of an image file.
+            name: what messages call the photo.
 
+        Raises:
+            ImageError: it cannot be read, takes too long, or crashes its decoder.
+        """
         try:
-            try:
-                return read()
-            except isolation.Crashed:  # perhaps the process was ended by somebody else
-                return read()
-        except isolation.TookTooLong as error:
-            raise ImageError(f"{name} took more than {seconds:g} seconds to decode; save it anew as a plain "
-                             "JPEG.") from error
-        except isolation.Crashed as error:
-            raise ImageError(f"{name} could not be decoded; save it anew as a plain JPEG.") from error
+            return self._decode_twice(content, name)
+        except CallTimeoutError as error:
+            raise ImageError(
+                f"{name} took more than {self.config['DECODE_SECONDS']:g} seconds to decode; "
+                "save it anew as a plain JPEG."
+            ) from error
+        except WorkerCrashedError as error:
+            raise ImageError(
+                f"{name} could not be decoded; save it anew as a plain JPEG."
+            ) from error
+
+    def _decode_twice(self, content: bytes, name: str) -> np.ndarray:
+        """Try once more if the process ended: somebody else may have ended it."""
+        read = functools.partial(
+            decoders().call,
+            self.config["DECODE_SECONDS"],
+            images.read,
+            content,
+            name,
+            max_pixels=self.config["MAX_PIXELS"],
+        )
+        try:
+            return read()
+        except WorkerCrashedError:
+            return read()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Wait for a turn. Raises ServiceUnavailable: too many wait already, or nothing is loaded yet."""
-        if self.failed.is_set():
-            raise InternalServerError("The model could not be loaded; the server's log says why.")
-        if self.config["WARM"] and not self.ready.is_set():
-            raise _come_back("The model is still being loaded")
-        if self.draining:
-            raise _come_back("The server is being restarted")
+        """Wait for a turn.
+
+        Raises:
+            InternalServerError: the model could not be loaded.
+            ServiceUnavailable: too many wait already, or nothing is loaded yet.
+            ClientDisconnected: who asked has left.
+        """
+        self._refuse_early()
+
+        # a place to wait at, then a turn to compute
         if not self._places.acquire(blocking=False):
             raise _come_back("Too many people ask at the moment")
         try:
             if not self._turns.acquire(timeout=self.config["WAIT_SECONDS"]):
                 raise _come_back("Too many people ask at the moment")
             try:
-                if has_request_context() and request.environ.get("waitress.client_disconnected", bool)():
+                # nobody reads an answer to a closed connection
+                if _client_has_left():
                     raise ClientDisconnected
                 yield
             finally:
@@ -153,20 +205,37 @@ class Service:
         finally:
             self._places.release()
 
+    def _refuse_early(self) -> None:
+        """Refuse what cannot be answered now, however long it waits."""
+        if self.failed.is_set():
+            raise InternalServerError("The model could not be loaded; the server's log says why.")
+        if self.config["WARM"] and not self.ready.is_set():
+            raise _come_back("The model is still being loaded")
+        if self.draining:
+            raise _come_back("The server is being restarted")
+
+
+def _client_has_left() -> bool:
+    """Whether the connection of this request is closed, as far as the server says it."""
+    if not has_request_context():
+        return False
+    is_disconnected = request.environ.get("waitress.client_disconnected")
+    return is_disconnected is not None and is_disconnected()
+
 
 def _come_back(reason: str) -> ServiceUnavailable:
     return ServiceUnavailable(f"{reason}; try again in a few seconds.", retry_after=RETRY_SECONDS)
 
 
 @functools.cache
-def _started_decoders() -> isolation.Workers:
-    return isolation.Workers(multiprocessing.cpu_count(), DECODER_BYTES)
+def _started_decoders() -> Workers:
+    return Workers(multiprocessing.cpu_count(), DECODER_BYTES)
 
 
 _starting = threading.Lock()
 
 
-def decoders() -> isolation.Workers:
-    """The processes that turn bytes into pixels: one set, whatever the number of applications here."""
+def decoders() -> Workers:
+    """The processes that turn bytes into pixels: one set, whatever the number of applications."""
     with _starting:
         return _started_decoders()

@@ -1,13 +1,24 @@
-"""Are the settings of the app such that it can run with them?"""
+"""Whether the app can run with its settings."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import limits
 
 from utils.errors import CourseError
 
-LEAST = {"AT_ONCE": 1, "WAITING": 0, "WAIT_SECONDS": 0.01, "MAX_CONTENT_LENGTH": 1, "MAX_FORM_MEMORY_SIZE": 1,
-         "MAX_FORM_PARTS": 1, "MAX_PIXELS": 1, "DECODE_SECONDS": 0.01, "PROXIES": 0}
+# The smallest value of every setting that is a number.
+LEAST = {
+    "AT_ONCE": 1,
+    "WAITING": 0,
+    "WAIT_SECONDS": 0.01,
+    "MAX_CONTENT_LENGTH": 1,
+    "MAX_FORM_MEMORY_SIZE": 1,
+    "MAX_FORM_PARTS": 1,
+    "MAX_PIXELS": 1,
+    "DECODE_SECONDS": 0.01,
+    "PROXIES": 0,
+}
 WHOLE = set(LEAST) - {"WAIT_SECONDS", "DECODE_SECONDS"}
 
 
@@ -16,18 +27,40 @@ class SettingsError(CourseError):
 
 
 def check(config: Mapping) -> None:
-    """Raises SettingsError, naming the setting and what it should be."""
-    for name, least in LEAST.items():
-        value, kind = config[name], int if name in WHOLE else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kind) or value < least:
-            whole = "whole " if name in WHOLE else ""
-            raise SettingsError(f"KIN_APP_{name} is {value!r:.40}; give a {whole}number from {least} up.")
+    """Look at every setting before anybody is served.
+
+    Raises:
+        SettingsError: names the setting, and says what it should be.
+    """
+    # numbers
+    for name in LEAST:
+        _check_number(name, config[name])
+    # what has a syntax of its own
     try:
         limits.parse_many(config["RATE_LIMIT"])
     except (ValueError, TypeError, AttributeError) as error:
-        raise SettingsError(f"KIN_APP_RATE_LIMIT is {config['RATE_LIMIT']!r:.40}; give something like "
-                            "20 per minute.") from error
+        raise SettingsError(
+            f"KIN_APP_RATE_LIMIT is {config['RATE_LIMIT']!r:.40}; give something like "
+            "20 per minute."
+        ) from error
+    # a list
     hosts = config["TRUSTED_HOSTS"]
-    if hosts is not None and not (isinstance(hosts, list) and all(isinstance(host, str) for host in hosts)):
-        raise SettingsError(f"KIN_APP_TRUSTED_HOSTS is {hosts!r:.40}; give a list of names in JSON, such as "
-                            '["kinship.example.org", "127.0.0.1"].')
+    if hosts is not None and not _are_names(hosts):
+        raise SettingsError(
+            f"KIN_APP_TRUSTED_HOSTS is {hosts!r:.40}; give a list of names in JSON, such as "
+            '["kinship.example.org", "127.0.0.1"].'
+        )
+
+
+def _check_number(name: str, value: Any) -> None:
+    """A number that is large enough; True and False are none."""
+    kind, whole = (int, "whole ") if name in WHOLE else ((int, float), "")
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number or value < LEAST[name]:
+        raise SettingsError(
+            f"KIN_APP_{name} is {value!r:.40}; give a {whole}number from {LEAST[name]} up."
+        )
+
+
+def _are_names(hosts: object) -> bool:
+    return isinstance(hosts, list) and all(isinstance(host, str) for host in hosts)

@@ -4,7 +4,7 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,10 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from utils.faces.detection import Which
 
 PLACES = {"1": "the first photo", "2": "the second photo"}
+# Limits of the numbers that may stand for a face.
+MAX_DIGITS = 30
+MAX_NUMBER = 1e6
+MAX_COORDINATE = 1e9
 
 
 class InMemoryRequest(Request):
@@ -25,7 +29,14 @@ class InMemoryRequest(Request):
 
 @dataclass
 class Upload:
-    """The bytes of one photo, what messages call it, which of its faces is meant, and its pixels once decoded."""
+    """One photo of a request.
+
+    Attributes:
+        content: its bytes.
+        name: what messages call it.
+        face: which of its faces is meant.
+        photo: its pixels, RGB uint8, once they are decoded.
+    """
 
     content: bytes
     name: str
@@ -36,77 +47,116 @@ class Upload:
 def from_form(request: Request) -> list[Upload]:
     """The photos ``file1`` and ``file2``, with the faces ``face1`` and ``face2``.
 
-    Where there is no file, a photo that the page kept is taken: ``kept1`` with ``kept_face1``, and so on.
+    Where there is no file, a photo that the page kept is taken: ``kept1`` with ``kept_face1``, and
+    so on.
 
     Raises:
-        BadRequest: a photo lacks, or a face is neither a number nor a point.
+        BadRequest: a photo is missing, or a face is neither a number nor a point.
     """
-    found = [_from_form(request, number, name) for number, name in PLACES.items()]
-    return _both(found, "choose", "Choose")
-
-
-def _from_form(request: Request, number: str, name: str) -> Upload | None:
-    file = request.files.get(f"file{number}")
-    if file is not None and (file.filename or file.stream.seek(0, io.SEEK_END)):
-        file.stream.seek(0)
-        return Upload(file.read(), name, _face(request.form.get(f"face{number}"), name))
-    kept = request.form.get(f"kept{number}")
-    return kept and Upload(_from_base64(kept, name), name, _face(request.form.get(f"kept_face{number}"), name))
+    uploads = [_from_form(request, number, name) for number, name in PLACES.items()]
+    return _both(uploads, "choose")
 
 
 def from_body(request: Request) -> tuple[list[Upload], Mapping]:
     """The two photos of an API request, and its other fields: a form, or JSON with base64.
 
     Raises:
-        UnsupportedMediaType: neither of both. BadRequest: as :func:`from_form`, or no JSON object.
+        UnsupportedMediaType: neither a form nor JSON.
+        BadRequest: as :func:`from_form`, or the JSON is not an object.
     """
+    # the same form as the page's
     if request.mimetype == "multipart/form-data":
         return from_form(request), request.form
     if request.mimetype != "application/json":
-        raise UnsupportedMediaType("Send multipart/form-data with the files file1 and file2, or application/json "
-                                   "with the fields file1 and file2 in base64.")
+        raise UnsupportedMediaType(
+            "Send multipart/form-data with the files file1 and file2, or application/json "
+            "with the fields file1 and file2 in base64."
+        )
+    # an object whose fields are named as those of the form
     try:
         fields = json.loads(request.get_data(cache=False))
     except (ValueError, RecursionError) as error:
-        raise BadRequest("The body is no JSON that can be read.") from error
+        raise BadRequest("The body is not JSON that can be read.") from error
     if not isinstance(fields, dict):
-        raise BadRequest("The JSON is no object; send the fields file1 and file2, in base64.")
-    found = [fields.get(f"file{number}") and
-             Upload(_from_base64(fields[f"file{number}"], name), name, _face(fields.get(f"face{number}"), name))
-             for number, name in PLACES.items()]
-    return _both(found, "send", "Send"), fields
+        raise BadRequest("The JSON is not an object; send the fields file1 and file2, in base64.")
+    uploads = [_from_json(fields, number, name) for number, name in PLACES.items()]
+    return _both(uploads, "send"), fields
 
 
-def _both(found: list[Upload | None], verb: str, capital: str) -> list[Upload]:
-    missing = [name for upload, name in zip(found, PLACES.values(), strict=True) if not upload]
-    if len(missing) == 2:
+def _from_form(request: Request, number: str, name: str) -> Upload | None:
+    # a file of no bytes counts if it has a name: the visitor chose it
+    file = request.files.get(f"file{number}")
+    if file is not None and (file.filename or file.stream.seek(0, io.SEEK_END)):
+        file.stream.seek(0)
+        return Upload(file.read(), name, _face(request.form.get(f"face{number}"), name))
+    kept = request.form.get(f"kept{number}")
+    if not kept:
+        return None
+    face = _face(request.form.get(f"kept_face{number}"), name)
+    return Upload(_from_base64(kept, name), name, face)
+
+
+def _from_json(fields: Mapping, number: str, name: str) -> Upload | None:
+    text = fields.get(f"file{number}")
+    if not text:
+        return None
+    return Upload(_from_base64(text, name), name, _face(fields.get(f"face{number}"), name))
+
+
+def _both(uploads: Sequence[Upload | None], verb: str) -> list[Upload]:
+    """Both photos; ``verb`` is what to do where one is missing."""
+    present = [upload for upload in uploads if upload is not None]
+    if not present:
         raise BadRequest(f"There are no photos; {verb} two.")
-    if missing:
-        raise BadRequest(f"{capital} {missing[0]} as well; two are compared.")
-    return found
+    # one of them: say which
+    for upload, name in zip(uploads, PLACES.values(), strict=True):
+        if upload is None:
+            raise BadRequest(f"{verb.capitalize()} {name} as well; two are compared.")
+    return present
 
 
 def _from_base64(text: object, name: str) -> bytes:
     """Decode base64, also as a data URL."""
     if isinstance(text, str):
+        # a data URL ends in the base64
+        encoded = text.rpartition(",")[2] if text.startswith("data:") else text
         try:
-            return base64.b64decode(text.rpartition(",")[2] if text.startswith("data:") else text, validate=True)
+            return base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
             pass
-    raise BadRequest(f"{name[0].upper()}{name[1:]} is no base64.")
+    raise BadRequest(f"{name[0].upper()}{name[1:]} is not base64.")
 
 
 def _face(value: object, name: str) -> Which:
-    """A number such as 2, or a point such as "412,300" or [412, 300]."""
+    """A number such as 2, or a point such as "412,300" or [412, 300]; nothing is 1."""
     try:
-        parts = str(value).split(",") if isinstance(value, (str, int)) else list(value or ["1"])
-        if any(len(str(part)) > 30 for part in parts):
-            raise ValueError("too long")
-        numbers = [float(part) for part in parts]
-        if len(numbers) == 1 and abs(numbers[0]) < 1e6:
-            return int(str(parts[0]))
-        if len(numbers) == 2 and all(abs(number) < 1e9 for number in numbers):
-            return numbers[0], numbers[1]
+        face = _parse_face(value)
     except (ValueError, TypeError):
-        pass
-    raise BadRequest(f"Which face of {name}? Give its number, 1 for the largest, or a point: x,y in pixels.")
+        face = None
+    if face is None:
+        raise BadRequest(
+            f"Which face of {name}? Give its number, 1 for the largest, or a point: x,y in pixels."
+        )
+    return face
+
+
+def _parse_face(value: object) -> Which | None:
+    """The number or point; None or an error of Python's if it is neither."""
+    if isinstance(value, (str, int)):
+        parts = str(value).split(",")
+    elif not value:
+        return 1
+    elif isinstance(value, list):
+        parts = value
+    else:
+        return None
+
+    # numbers of thousands of digits take long to read, and no photo is that large
+    if any(len(str(part)) > MAX_DIGITS for part in parts):
+        return None
+    numbers = [float(part) for part in parts]
+    if len(numbers) == 1 and abs(numbers[0]) < MAX_NUMBER:
+        return int(str(parts[0]))
+    if len(numbers) == 2 and all(abs(number) < MAX_COORDINATE for number in numbers):
+        return numbers[0], numbers[1]
+    return None

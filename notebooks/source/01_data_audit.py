@@ -42,7 +42,7 @@ import seaborn as sns
 from PIL import Image
 
 from utils import exercises, files, images, plots, settings
-from utils.data import audit, datasets, synthetic
+from utils.data import audit, datasets, open_data, protocols, synthetic
 
 # %% [markdown]
 # ## 1. From a folder to a table
@@ -51,7 +51,7 @@ from utils.data import audit, datasets, synthetic
 # photograph 9, and it belongs to member 1 of family 123.
 
 # %%
-dataset = synthetic.open_data()
+dataset = open_data(readable=False)
 sorted(path.name for path in dataset.root.glob("*") if path.stem[:5] in ("train", "test", "sampl"))
 
 # %% [markdown]
@@ -283,11 +283,11 @@ by_substring = [path for path in unlucky if "F09" in path]
 print(f"{len(by_substring)} of {len(unlucky)} photos held out: nothing is left to train on")
 
 # %% [markdown]
-# `datasets.split_families` looks at the family's name and at nothing else. Then we check that no
+# `protocols.split_families` looks at the family's name and at nothing else. Then we check that no
 # family, no person and no identical photo lies on both sides.
 
 # %%
-train_families, test_families = datasets.split_families(dataset)
+train_families, test_families = protocols.split_families(dataset)
 kept, held = dataset.of_families(train_families), dataset.of_families(test_families)
 print(f"{len(train_families)} families to train on; {len(test_families)} held out, "
       f"with {len(held.kin)} kin pairs and {len(held.photos)} photos")
@@ -302,7 +302,7 @@ assert not in_training & in_test
 # %% [markdown]
 # ## 9. The whole audit
 #
-# All of this, and the test photos, in one call (on the command line: `python -m utils audit`).
+# All of this, and the test photos, in one call (on the command line: `kincourse audit`).
 
 # %%
 found = audit.audit(dataset)

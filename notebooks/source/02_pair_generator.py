@@ -33,16 +33,16 @@ import numpy as np
 import pandas as pd
 
 from utils import exercises, images, plots
-from utils.data import datasets, pairs, synthetic
+from utils.data import datasets, open_data, pairs, protocols, synthetic
 from utils.faces import backbones
 
 # %% [markdown]
-# A photo that cannot be decoded would stop the training; `datasets.readable` leaves it out, with a
-# warning. The held-out families are used for no training and no choice.
+# A photo that cannot be decoded would stop the training; `open_data` leaves it out, with a warning.
+# The held-out families are used for no training and no choice.
 
 # %%
-everything = datasets.readable(synthetic.open_data())
-train_families, test_families = datasets.split_families(everything)
+everything = open_data()
+train_families, test_families = protocols.split_families(everything)
 dataset = everything.of_families(train_families)
 print(f"{len(dataset.photos)} photos, {len(dataset.kin)} kin pairs in {len(train_families)} families")
 
@@ -217,7 +217,7 @@ assert batch.labels.sum() == 8
 # into one array on disk that is mapped into memory.
 
 # %%
-pixels = datasets.decoded(dataset, backbone.input_size)
+pixels = datasets.decoded(dataset, [backbone.input_size])[0]
 print(pixels.shape, pixels.dtype, f"{pixels.nbytes / 2**20:.0f} MB")  # (photos, 150, 150, 3) uint8
 
 # %% [markdown]
@@ -225,7 +225,7 @@ print(pixels.shape, pixels.dtype, f"{pixels.nbytes / 2**20:.0f} MB")  # (photos,
 # decoding, done once, is not counted below.)
 
 # %%
-ready = pairs.pipeline(pixels, sampler, steps=400, preprocess=backbone.preprocess)
+ready = pairs.pipeline([pixels], sampler, steps=400, preprocess=[backbone.preprocess])
 ready.element_spec
 
 # %%
@@ -242,7 +242,7 @@ print(f"published {published_speed:.0f}, ours {our_speed:.0f} pairs a second")
 
 # %%
 encoders = [backbones.get("facenet"), backbones.get("vggface-resnet50")]  # needs no weights yet
-views = datasets.decoded_sizes(dataset, [encoder.input_size for encoder in encoders])
+views = datasets.decoded(dataset, [encoder.input_size for encoder in encoders])
 print([view.shape for view in views])
 
 # %%
@@ -281,7 +281,8 @@ changed = pairs.augment(one, seed=(0, 0)).numpy()  # float32, 0-255
 plots.photos(list(changed.astype(np.uint8)), columns=8);
 
 # %%
-augmented = pairs.pipeline(pixels, sampler, steps=200, preprocess=backbone.preprocess, augmented=True)
+augmented = pairs.pipeline([pixels], sampler, steps=200, preprocess=[backbone.preprocess],
+                           augmentation_strength=1.0)
 print(f"{pairs_per_second(iter(augmented), count=100):.0f} pairs a second with augmentation")
 
 # %% [markdown]
@@ -347,7 +348,7 @@ print(f"±{spread(100):.3f} with 100 pairs, ±{spread(2000):.3f} with 2,000")
 # families), and here one is drawn in the same way from the synthetic ones.
 
 # %%
-protocol = pairs.protocol_for(everything)
+protocol = protocols.protocol_for(everything)
 protocol.groupby("is_related").agg(pairs=("same_photo", "size"), same_photo=("same_photo", "sum"))
 
 # %% [markdown]
@@ -355,7 +356,7 @@ protocol.groupby("is_related").agg(pairs=("same_photo", "size"), same_photo=("sa
 # family lies in exactly one fold, and folds have about equally many kin pairs.
 
 # %%
-folds = pairs.folds_for(everything)
+folds = protocols.folds_for(everything)
 kin_of_family = everything.kin["family"].value_counts()
 by_fold = folds.assign(kin=folds["family"].map(kin_of_family).fillna(0).astype(int)).groupby("fold")
 by_fold.agg(families=("family", "size"), kin_pairs=("kin", "sum"))

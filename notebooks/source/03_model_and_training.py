@@ -37,17 +37,19 @@ import numpy as np
 import pandas as pd
 
 from utils import exercises, files, images, plots, settings
-from utils.data import datasets, pairs, synthetic
+from utils.data import datasets, open_data, pairs, protocols
 from utils.errors import WeightsError
 from utils.faces import backbones
 from utils.faces.embeddings import embed_photos
 from utils.scoring import metrics
 from utils.scoring.metrics import cosine
-from utils.training import losses, models, training
+from utils.training import losses, models, networks, pair_network
+from utils.training.encoder import FinetuneSettings, fit_encoder
+from utils.training.head import EmbeddingPairs, fit_head
 
 # %%
-dataset = datasets.readable(synthetic.open_data())
-folds = pairs.folds_for(dataset)  # five folds of the families that are not held out
+dataset = open_data()
+folds = protocols.folds_for(dataset)  # five folds of the families that are not held out
 folds.groupby("fold").size().rename("families").to_frame().T
 
 # %% [markdown]
@@ -105,8 +107,8 @@ embeddings.shape  # (photos, 128)
 # are for training; the held-out `F09` families wait for lesson 04.
 
 # %%
-watched = training.fold_protocol(dataset, folds, fold=0, pairs_each=3000)
-rows_a, rows_b = pairs.photo_rows(watched, dataset)  # of each pair, in the table of photos
+watched = protocols.fold_protocol(dataset, folds, fold=0, pairs_each=3000)
+rows_a, rows_b = protocols.photo_rows(watched, dataset)  # of each pair, in the table of photos
 a, b = embeddings[rows_a], embeddings[rows_b]  # (pairs, 128) each
 labels = watched["is_related"].to_numpy()
 print(len(labels), "pairs, half of them kin")
@@ -139,10 +141,10 @@ print(pair_features(a, b).shape)
 assert (pair_features(a, b) == pair_features(b, a)).all()
 
 # %% [markdown]
-# `models.kinship_head` is the same in Keras, with dense layers behind it.
+# `networks.kinship_head` is the same in Keras, with dense layers behind it.
 
 # %%
-head = models.kinship_head(embedding_size=128, units=(64,))
+head = networks.kinship_head(embedding_size=128, units=(64,))
 pd.DataFrame([(layer.name, layer.output.shape[1:], layer.count_params()) for layer in head.layers],
              columns=["layer", "output", "weights"]).set_index("layer").tail(7)
 
@@ -254,10 +256,10 @@ class Truth(keras.callbacks.Callback):
 
 # %%
 few = list(folds.loc[folds["fold"] != 0, "family"])[:16]
-batches = training.EmbeddingPairs(dataset, embeddings, few, steps=100, batch_size=64, seed=1)
+batches = EmbeddingPairs(dataset, embeddings, few, steps=100, batch_size=64, seed=1)
 hundred = np.random.default_rng(0).permutation(len(labels))[:100]
 keras.utils.set_random_seed(1)
-overfitting = models.kinship_head(128, units=(256, 64), dropout=0, feature_dropout=0)
+overfitting = networks.kinship_head(128, units=(256, 64), dropout=0, feature_dropout=0)
 overfitting.compile(keras.optimizers.Adam(1e-4), "binary_crossentropy",
                     metrics=[StreamingAUC(name="auc")])
 
@@ -289,12 +291,12 @@ print(f"reported at the end: {curves['val_auc'][-1]:.3f}; the model that was kep
 # %% [markdown]
 # ## 7. Training it properly
 #
-# `training.fit_head` draws about 15,000 fresh pairs an epoch from the families of four folds,
+# `fit_head` draws about 15,000 fresh pairs an epoch from the families of four folds,
 # computes the AUC over all pairs of the fifth with ranks (exact, and anew each time), keeps the best
 # weights, and stops when six epochs brought nothing better.
 
 # %%
-head, history = training.fit_head(dataset, embeddings, backbone, fold=0, verbose=0)
+head, history = fit_head(dataset, embeddings, backbone, fold=0, verbose=0)
 best = int(np.argmax(history["val_auc"]))
 print(f"stopped after {len(history['loss'])} epochs; the best was number {best + 1}, "
       f"with AUC {history['val_auc'][best]:.3f}")
@@ -324,12 +326,12 @@ plots.score_histogram(labels, scores, head.facts["threshold"], xlabel="probabili
 # %%
 path = settings.cache_dir() / "lessons" / "head.keras"
 head.save(path)
-loaded = models.load(path, backbone)
+loaded = models.load_head(path, backbone)
 assert np.array_equal(loaded.score(a[:100], b[:100]), head.score(a[:100], b[:100]))
 {name: loaded.facts[name] for name in ("backbone", "families", "pairs", "val_auc", "threshold")}
 
 # %% [markdown]
-# `python -m utils train` does what this section did, from the command line.
+# `kincourse train head` does what this section did, from the command line.
 
 # %% [markdown]
 # ## 9. The article's model: two encoders, four inputs
@@ -364,7 +366,7 @@ pd.DataFrame(rows, columns=["encoder", "pixels", "embedding", "first pixel", "ra
 # numbers still answers; section 10 shows what such answers are worth.
 #
 # The weights of FaceNet and VGGFace (about 90 MB each) are downloads:
-# `python -m utils weights facenet vggface-resnet50`. Where they are absent, as in the notebook that
+# `kincourse weights facenet vggface-resnet50`. Where they are absent, as in the notebook that
 # you find in the repository, **this section runs the same code on `dlib-resnet` alone**.
 
 # %%
@@ -383,7 +385,7 @@ figure.tight_layout()
 # two towers (each used for both photos), features of the pair, dense layers, one probability.
 
 # %%
-whole = models.pair_network([backbones.get(name) for name in wanted], "article", weights=None)
+whole = networks.pair_network([backbones.get(name) for name in wanted], "article", weights=None)
 plots.pair_network(whole);
 
 # %% [markdown]
@@ -412,8 +414,8 @@ pd.DataFrame({kind: {"mean size, kin": np.abs(value[labels == 1]).mean(),
 swapped = article_features(b, a)
 print("change with the order:", [kind for kind in features
                                  if not np.allclose(features[kind], swapped[kind])])
-for variant in models.VARIANTS:
-    head2 = models.pair_head({"dlib_resnet": 128}, variant)  # untrained
+for variant in networks.VARIANTS:
+    head2 = networks.pair_head({"dlib_resnet": 128}, variant)  # untrained
     gap = np.abs(np.asarray(head2([a, b])) - np.asarray(head2([b, a]))).max()
     print(f"{variant}: largest change of the answer when the photos change places {gap:.4f}")
 
@@ -423,25 +425,25 @@ for variant in models.VARIANTS:
 
 # %%
 counts = {}
-for which in models.TRAINABLE:
+for which in networks.TRAINABLE:
     for name in wanted:
-        models.set_trainable(whole.get_layer(backbones.get(name).layer_name), which)
-    counts[which] = models.parameters(whole)
+        networks.set_trainable(whole.get_layer(backbones.get(name).layer_name), which)
+    counts[which] = networks.parameters(whole)
 pd.DataFrame(counts).T.map("{:,}".format)
 
 # %% [markdown]
 # Training 49 million parameters on 16 pairs takes 7 GB if all the pairs are in memory at once.
-# `training.PairTrainer` holds two pairs at a time and sums their gradients, which gives the same step
-# in half the memory. With the towers fixed (`trainable="none"`) there is a faster way to the same
+# `pair_network.PairTrainer` holds two pairs at a time and sums their gradients, which gives the same
+# step in half the memory. With the towers fixed (`trainable="none"`) there is a faster way to the same
 # result: every photo goes through each tower once, and only the layers above are trained. This is what
 # runs here; **one switch** trains the towers too.
 
 # %%
 TRAIN_TOWERS = False  # True: everything trains, as in the article. For a GPU
-fixed = training.NetworkSettings(trainable="none", learning_rate=1e-3, batch_size=64, steps=100,
-                                 epochs=4)
-how = training.NetworkSettings() if TRAIN_TOWERS else fixed
-network, record = training.fit_network(dataset, towers, how=how, verbose=0)
+fixed = pair_network.NetworkSettings(trainable="none", learning_rate=1e-3, batch_size=64, steps=100,
+                                     epochs=4)
+run = pair_network.NetworkSettings() if TRAIN_TOWERS else fixed
+network, record = pair_network.fit_network(dataset, towers, settings=run, verbose=0)
 facts = network.facts
 print(f"{' + '.join(chosen)}: AUC {facts['val_auc']:.3f} on fold 0 after {facts['pairs']:,} pairs; "
       f"{facts['parameters']['trainable']:,} parameters trained")
@@ -450,7 +452,7 @@ print(f"{' + '.join(chosen)}: AUC {facts['val_auc']:.3f} on fold 0 after {facts[
 plots.history({"training": record["loss"], "fold 0": record["val_loss"]}, "log loss");
 
 # %% [markdown]
-# On the command line the same is `python -m utils train --network NAME [NAME]`. It keeps its state
+# On the command line the same is `kincourse train network --backbones NAME [NAME]`. It keeps its state
 # after every epoch: killed and started again, it goes on where it was, bit by bit as if it had never
 # stopped.
 #
@@ -460,9 +462,9 @@ plots.history({"training": record["loss"], "fold 0": record["val_loss"]}, "log l
 #
 # ```
 # %env KIN_DATA=/content/recognizing-faces-in-the-wild.zip
-# !cd kinship-course && python -m utils weights facenet vggface-resnet50
-# !cd kinship-course && python -m utils train --network facenet vggface-resnet50
-# !cd kinship-course && python -m utils evaluate --model models/facenet_vgg.keras
+# !cd kinship-course && kincourse weights facenet vggface-resnet50
+# !cd kinship-course && kincourse train network --backbones facenet vggface-resnet50
+# !cd kinship-course && kincourse evaluate --model models/facenet_vgg.keras
 # ```
 #
 # What to expect, **not measured here** (no GPU, and the weights could not be fetched): minutes for
@@ -536,7 +538,8 @@ axis.legend();
 # **Five: the answer depends on the order.** We train the variant `article` as we trained `symmetric`.
 
 # %%
-article, _ = training.fit_network(dataset, [backbone], how=replace(fixed, variant="article"), verbose=0)
+ordered = replace(fixed, variant="article")
+article, _ = pair_network.fit_network(dataset, [backbone], settings=ordered, verbose=0)
 one_way, other_way = (article.score_embeddings([x], [y]) for x, y in ((a, b), (b, a)))
 flips = (one_way > article.facts["threshold"]) != (other_way > article.facts["threshold"])
 change = np.abs(one_way - other_way)
@@ -603,14 +606,14 @@ assert np.isclose(contrastive(of_batch), loss(of_batch, np.tile(batch.labels, 2)
 print(f"the frozen encoder: {contrastive(of_batch):.2f}; guessing: {np.log(31):.2f}")
 
 # %% [markdown]
-# `training.fit_encoder` takes small steps (Adam, a learning rate of 3e-5 after a warm-up, then falling
+# `fit_encoder` takes small steps (Adam, a learning rate of 3e-5 after a warm-up, then falling
 # along a cosine) and changes the photos a little by chance. What it keeps is a moving average of the
 # weights, which is steadier than any single step's. Here are a few steps of 16 pairs, to see it work;
 # a training takes 400, of 64 pairs each.
 
 # %%
-how = training.FinetuneSettings(steps=36, warmup=6, check_every=12, pairs=16)
-tuned, curve = training.fit_encoder(dataset, backbone, fold=0, how=how, verbose=0)
+short = FinetuneSettings(steps=36, warmup=6, check_every=12, pairs=16)
+tuned, curve = fit_encoder(dataset, backbone, fold=0, settings=short, verbose=0)
 plots.history({"fold 0": curve["val_auc"]}, "AUC", "dozens of steps")
 plt.axhline(metrics.roc_auc(labels, frozen), color="grey", linestyle=":", label="frozen")
 plt.xticks([1, 2, 3])
@@ -618,7 +621,7 @@ plt.legend();
 
 # %% [markdown]
 # On the real data all 400 steps take about eleven minutes on one CPU core. Their curve,
-# from the file that `python -m utils train --finetune --json` printed:
+# from the file that `kincourse train encoder --json` printed:
 
 # %%
 real = files.read_json(settings.RESULTS / "kaggle_finetune.json")
@@ -714,7 +717,7 @@ if mine is None:
     exercises.check((None, None, ""))
 else:
     others = list(folds.loc[folds["fold"] != 0, "family"])
-    steps = training.EmbeddingPairs(dataset, embeddings, others, steps=100, batch_size=256, seed=0)
+    steps = EmbeddingPairs(dataset, embeddings, others, steps=100, batch_size=256, seed=0)
     mine.compile(keras.optimizers.Adam(0.05), "binary_crossentropy")
     mine.fit(steps, epochs=3, shuffle=False, verbose=0)
     auc = metrics.roc_auc(labels, np.asarray(mine([a, b]))[:, 0])

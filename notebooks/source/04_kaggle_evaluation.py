@@ -37,21 +37,22 @@ import pandas as pd
 
 from utils import exercises, files, plots, settings
 from utils.answers import explanation, kinship
-from utils.data import datasets, pairs, synthetic
+from utils.data import open_data, protocols, synthetic
 from utils.faces import backbones
-from utils.faces.embeddings import embed_photos, landmarks_in_crop
+from utils.faces.embeddings import embed_photos
 from utils.scoring import evaluation, metrics
 from utils.scoring.metrics import cosine
-from utils.training import ablation, training
+from utils.training import ablation
+from utils.training.head import cached_head
 
 # %% [markdown]
 # The encoder, its embeddings and the head of lesson 03 (trained now if it is not in the cache).
 
 # %%
-dataset = datasets.readable(synthetic.open_data())
+dataset = open_data()
 backbone = backbones.get()
 embeddings = embed_photos(backbone, dataset.paths(dataset.photos["path"]))
-head = training.cached_head(dataset, embeddings, backbone)
+head = cached_head(dataset, embeddings, backbone)
 {name: head.facts[name] for name in ("backbone", "data", "families", "val_auc", "threshold")}
 
 # %% [markdown]
@@ -60,11 +61,11 @@ head = training.cached_head(dataset, embeddings, backbone)
 # Nothing in lessons 02 and 03 was trained or chosen on the `F09` families. Their protocol is fixed.
 
 # %%
-protocol = pairs.protocol_for(dataset)
+protocol = protocols.protocol_for(dataset)
 protocol.groupby("is_related").agg(pairs=("same_photo", "size"), same_photo=("same_photo", "sum"))
 
 # %%
-a, b = (embeddings[rows] for rows in pairs.photo_rows(protocol, dataset))  # (pairs, 128) each
+a, b = (embeddings[rows] for rows in protocols.photo_rows(protocol, dataset))  # (pairs, 128) each
 labels = protocol["is_related"].to_numpy()
 frozen, trained = cosine(a, b), head.score(a, b)  # (pairs,) each
 
@@ -127,7 +128,7 @@ print(f"over pairs:    {high - low:.3f} wide, [{low:.3f}, {high:.3f}]")
 # strangers counts as often as the product of its two families.
 
 # %%
-interval = metrics.auc_interval(labels, trained, *pairs.pair_families(protocol))
+interval = metrics.auc_interval(labels, trained, *protocols.pair_families(protocol))
 low, high = interval.low, interval.high
 print(f"over families: {high - low:.3f} wide, [{low:.3f}, {high:.3f}]")
 
@@ -138,7 +139,7 @@ print(f"over families: {high - low:.3f} wide, [{low:.3f}, {high:.3f}]")
 # If the interval of the difference holds 0, the pairs cannot tell which one is better.
 
 # %%
-gain = metrics.auc_gain(labels, trained, frozen, *pairs.pair_families(protocol))
+gain = metrics.auc_gain(labels, trained, frozen, *protocols.pair_families(protocol))
 print(f"trained head minus frozen cosine: {gain}")
 
 # %% [markdown]
@@ -149,7 +150,7 @@ print(f"trained head minus frozen cosine: {gain}")
 # area under the precision–recall curve; the *calibration error* is explained in section 6.
 
 # %%
-threshold = training.cosine_threshold(dataset, embeddings)
+threshold = evaluation.cosine_threshold(dataset, embeddings)
 reports = [evaluation.evaluate("frozen cosine", protocol, frozen, threshold),
            evaluation.evaluate("trained head", protocol, trained, head.facts["threshold"],
                                probabilities=True)]
@@ -157,7 +158,7 @@ evaluation.table(reports).T
 
 # %% [markdown]
 # And on the real data: the same code, encoder and settings, the 6,000 pairs of
-# `data/protocols/f09_pairs.csv`. These figures are read from the file that `python -m utils evaluate`
+# `data/protocols/f09_pairs.csv`. These figures are read from the file that `kincourse evaluate`
 # wrote.
 
 # %%
@@ -236,7 +237,7 @@ plots.pair_gallery(dataset, worst, captions, columns=6);
 
 # %%
 accepted = protocol.assign(accepted=trained >= head.facts["threshold"],
-                           family=pairs.pair_families(protocol)[0])
+                           family=protocols.pair_families(protocol)[0])
 found = accepted.query("is_related == 1").groupby("family")["accepted"].mean()
 figure, axis = plt.subplots(figsize=(8, 2.8))
 (100 * found.sort_values()).plot.bar(ax=axis, color=plots.KIN)
@@ -273,7 +274,7 @@ if truth.is_file():
 #
 # On the real data, choices in the fine-tuning of lesson 03 were tried on inner folds of the training
 # families. A row is trained three times, with one thing changed; seed and fold change together, so
-# rows can be compared run by run. `python -m utils ablation` writes the file. The `F09` families had no
+# rows can be compared run by run. `kincourse ablation` writes the file. The `F09` families had no
 # part.
 
 # %%
@@ -344,7 +345,7 @@ answer = model.predict(sides[0][middle], sides[1][middle])
 print(answer.verdict, *answer.explanation, sep="\n")
 
 # %%
-plots.regions(answer.crops, answer.regions);
+plots.regions(answer.comparison.crops, answer.regions);
 
 # %% [markdown]
 # A picture with colours always convinces, so explanations need tests (Adebayo et al., 2018). First: two
@@ -352,22 +353,19 @@ plots.regions(answer.crops, answer.regions);
 # kinship. Third: the relatives, asked of a network with random weights, which knows nothing.
 
 # %%
-def landmarks_of(found):
-    """Landmarks (2, 5, 2) in the two crops of an answer."""
-    return np.stack([landmarks_in_crop(model.encoder, face) for face in found.faces])
-
-
 unrelated = protocol.query("is_related == 0").iloc[0]
 strangers = model.predict(*dataset.paths(unrelated[["photo_a", "photo_b"]]))
 eyes = strangers.regions.masks[0][explanation.REGIONS.index("eyes")]
-planted = strangers.crops.copy()
+crops = strangers.comparison.crops  # uint8 (2, 150, 150, 3)
+planted = crops.copy()
 planted[0] = explanation.exchange(planted[0], planted[1], eyes)
-plots.photos([*strangers.crops, planted[0]], ["a", "b, a stranger", "a, with b's eyes"]);
+plots.photos([*crops, planted[0]], ["a", "b, a stranger", "a, with b's eyes"]);
 
 # %%
-with_eyes = explanation.explain(model.encoder, planted, landmarks_of(strangers))
+with_eyes = explanation.explain(model.encoder, planted, strangers.comparison.landmarks)
 untrained = dataclasses.replace(model.encoder, model=model.encoder.backbone.build(None))
-noise = explanation.explain(untrained, answer.crops, landmarks_of(answer))
+relatives = answer.comparison
+noise = explanation.explain(untrained, relatives.crops, relatives.landmarks)
 columns = {"relatives": answer.regions, "strangers": strangers.regions,
            "strangers, b's eyes": with_eyes, "relatives, random weights": noise}
 pd.DataFrame({name: found.carried for name, found in columns.items()}).round(2)

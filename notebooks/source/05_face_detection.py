@@ -36,7 +36,7 @@ from PIL import Image, ImageFilter
 
 from utils import exercises, images, plots
 from utils.data import eigenfaces, scenes, synthetic
-from utils.faces import backbones, detection
+from utils.faces import alignment, backbones, detection
 
 # %% [markdown]
 # ## 1. What a detector gives
@@ -265,7 +265,7 @@ encoder = backbones.get()
 matrix = similarity(faces[0].landmarks, encoder.template)
 turn = np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))
 print(f"turned by {turn:.1f} degrees, scaled by {np.hypot(*matrix[:, 0]):.2f}")
-assert np.allclose(matrix, detection.similarity_transform(faces[0].landmarks, encoder.template))
+assert np.allclose(matrix, alignment.similarity_transform(faces[0].landmarks, encoder.template))
 
 # %% [markdown]
 # Above the plain crops, below the aligned ones. The lines are where the template has the eyes.
@@ -273,8 +273,8 @@ assert np.allclose(matrix, detection.similarity_transform(faces[0].landmarks, en
 # %%
 figure, axes = plt.subplots(2, len(faces), figsize=(10, 3.6))
 for (top, below), face in zip(axes.T, faces, strict=True):
-    top.imshow(detection.crop(photo, face, 150, margin=0.2))
-    below.imshow(detection.align(photo, face.landmarks, encoder.template, 150))
+    top.imshow(alignment.crop(photo, face, 150, margin=0.2))
+    below.imshow(alignment.align(photo, face.landmarks, encoder.template, 150))
     for axis in (top, below):
         axis.axhline(encoder.template[:2, 1].mean(), color="white", linewidth=0.7)
         axis.axis("off")
@@ -392,7 +392,7 @@ print(f"Key result: {len(faces)} of {len(places)} portraits found; {sum(windows)
 # ## What we saw
 #
 # - A face is a box, a confidence and five landmarks, in pixels of the photo.
-# - Cheap networks throw away what is surely no face, dear ones judge the rest: a cascade.
+# - Cheap networks throw away what is surely not a face; expensive ones judge the rest: a cascade.
 # - P-Net is a convolution over the whole picture: a heat map, at each level of a pyramid.
 # - Non-maximum suppression turns many boxes of one face into one.
 # - Aligned by their landmarks, faces come to lie alike; cut out by their boxes, they stay tilted.

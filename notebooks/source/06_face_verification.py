@@ -33,7 +33,7 @@ from scipy.stats import norm
 
 from utils import exercises, plots
 from utils.answers import verification
-from utils.data import datasets, pairs, scenes, synthetic
+from utils.data import open_data, protocols, scenes
 from utils.errors import CourseError
 from utils.faces import backbones
 from utils.faces.embeddings import embed_photos
@@ -47,8 +47,8 @@ from utils.scoring.metrics import normalise
 # align it, embed it (lesson 05).
 
 # %%
-everything = datasets.readable(synthetic.open_data())
-training_families, held_out = datasets.split_families(everything)
+everything = open_data()
+training_families, held_out = protocols.split_families(everything)
 dataset = everything.of_families(training_families[:40] + held_out)
 encoder = backbones.get()
 photos = dataset.photos
@@ -84,7 +84,7 @@ axis.legend(fontsize=8);
 # as well. For embeddings scaled to length 1 they say the same: ‖a − b‖² = 2 · (1 − cos).
 
 # %%
-table = pairs.make_identity_protocol(dataset, training_families[:40], pairs_each=1500)
+table = protocols.make_identity_protocol(dataset, training_families[:40], pairs_each=1500)
 lookup = pd.DataFrame(embeddings, index=photos["path"])
 table = calibration.with_distances(table, lookup)  # 1 - cosine; drops photos without a face
 a, b = (lookup.loc[table[side]].to_numpy() for side in ("photo_a", "photo_b"))
@@ -283,7 +283,7 @@ print(answer.verdict, *answer.explanation, sep="\n\n")
 
 # %%
 captions = ["parent", "child", "as the network sees them", ""]
-plots.photos([parent, child, *answer.crops], captions, size=1.5);
+plots.photos([parent, child, *answer.comparison.crops], captions, size=1.5);
 
 # %%
 for policy in calibration.POLICIES:
@@ -295,15 +295,15 @@ for policy in calibration.POLICIES:
 # third question of the beginning in one example. (The thresholds come from real photos, and these two
 # are synthetic: an illustration. The synthetic families' own threshold, in section 6, is smaller.)
 #
-# The command line gives the same: `python -m utils verify A B`, and with `--json` all of it.
+# The command line gives the same: `kincourse verify A B`, and with `--json` all of it.
 #
 # ## 9. Other encoders
 #
 # Every encoder has its own scale of distances, so none can borrow the threshold of another. Those whose
-# weights are here are compared on the held-out families; `python -m utils weights` fetches the others.
+# weights are here are compared on the held-out families; `kincourse weights` fetches the others.
 
 # %%
-test = pairs.identity_protocol_for(dataset)
+test = protocols.identity_protocol_for(dataset)
 names = sorted({*test["photo_a"], *test["photo_b"]})
 
 
@@ -335,7 +335,7 @@ print(f"Key result: on F09 at {rates.threshold}: same person rejected {rates.fal
 #   consent is against the law.
 # - **To search a crowd.** With one stranger in forty accepted, a list of a thousand faces gives some
 #   twenty-five false hits for each passer-by.
-# - **As the only key to anything that matters.** It knows no living face from a printed photo.
+# - **As the only key to anything that matters.** It cannot tell a living face from a printed photo.
 # - **For children and siblings.** Relatives are accepted several times as often as strangers, and
 #   users of this encoder are warned that it was trained on adults.
 # - **As evidence.** Error rates differ between groups of people; published audits found many times more

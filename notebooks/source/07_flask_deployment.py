@@ -293,7 +293,8 @@ for way, scores in ways.items():
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(5, 1.9))
 for axis, picture in zip(axes, (squeezed(io.BytesIO(images.to_jpeg(walls[0][0]))),
-                                model.predict(*walls[0], explain=False).crops[0]), strict=True):
+                                model.predict(*walls[0], explain=False).comparison.crops[0]),
+                         strict=True):
     axis.imshow(picture)
     axis.axis("off")
 
@@ -685,7 +686,7 @@ print(refused.json()["detail"])
 # | a platform that reads a `Procfile` | an account, 2 GB of memory | `git push` |
 # | a Linux machine of your own | a domain; Caddy or nginx in front, for TLS | a systemd service |
 #
-# `apps/HOSTING.md` has the lines to type, and says what was tried (the server, and the `Procfile`
+# `docs/hosting.md` has the lines to type, and says what was tried (the server, and the `Procfile`
 # behind Caddy) and what was not: building the image, a platform, the systemd unit. Whichever you
 # take: TLS in front, `KIN_APP_PROXIES=1` behind a proxy (or the rate limit counts all visitors as
 # one) and never without one (or anybody can pretend to be somebody else), `KIN_APP_TRUSTED_HOSTS` set
@@ -740,13 +741,14 @@ print(f"Key result: five ways to break the usual app, none left in the factory; 
 #
 # **1. One more field.** A face of few pixels says little. Write `with_width(answer)` for the API: what
 # `answer.to_dict()` has, and the field `"narrowest_face"`, the width in pixels (`face.box[2]`,
-# rounded to a whole number) of the narrower one of `answer.faces`.
+# rounded to a whole number) of the narrower one of `answer.comparison.faces`.
 
 # %%
 def with_width(answer):
     """A dict for the API."""
     # BEGIN SOLUTION
-    return {**answer.to_dict(), "narrowest_face": round(min(face.box[2] for face in answer.faces))}
+    widths = [face.box[2] for face in answer.comparison.faces]
+    return {**answer.to_dict(), "narrowest_face": round(min(widths))}
     # END SOLUTION
 
 
@@ -760,7 +762,8 @@ fields = [each if isinstance(each, dict) else {} for each in given]
 widths = [each.get("narrowest_face", "no such field") for each in fields]
 exercises.check(
     (... if given[0] in (None, ...) else widths,
-     [round(answers[0].faces[1].box[2]), round(answers[1].faces[0].box[2])],
+     [round(answers[0].comparison.faces[1].box[2]),
+      round(answers[1].comparison.faces[0].box[2])],
      "the narrower face, be it the second or the first"),
     (all(fields[0].get(name, ...) == value for name, value in answers[0].to_dict().items()), True,
      "all other fields stay"),
@@ -808,6 +811,7 @@ def turnstile():
     """429: too many requests."""
     if not allowed(asked.setdefault(request.remote_addr, []), time.monotonic(), 2, 60):
         return {"detail": "You ask too often; wait a minute."}, 429, {"Retry-After": "60"}
+    return None  # Flask goes on with the request
 
 
 guarded = create_app()

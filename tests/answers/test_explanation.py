@@ -1,4 +1,4 @@
-"""Regions lie where they are named, an exchange looks like a face, and what a region carries is counted."""
+"""Regions lie where they are named, an exchange looks like a face, the carried is counted."""
 
 import json
 import types
@@ -8,9 +8,16 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from utils.answers import explanation
-from utils.answers.explanation import DONORS, REGIONS, Explanation, donor_faces, exchange, region_masks
+from utils.answers.explanation import (
+    DONORS,
+    REGIONS,
+    Regions,
+    donor_faces,
+    exchange,
+    region_masks,
+)
 from utils.data import eigenfaces
-from utils.faces import detection
+from utils.faces import alignment
 from utils.scoring import metrics
 from utils.training import models
 
@@ -25,7 +32,7 @@ def masks():
 
 def centre(mask):
     """Where a mask lies on average: (x, y)."""
-    rows, columns = np.mgrid[:mask.shape[0], :mask.shape[1]] + 0.5
+    rows, columns = np.mgrid[: mask.shape[0], : mask.shape[1]] + 0.5
     return np.array([(columns * mask).sum(), (rows * mask).sum()]) / mask.sum()
 
 
@@ -33,12 +40,12 @@ def centre(mask):
 
 
 def test_masks_are_between_zero_and_one_and_do_not_overlap_but_for_soft_borders(masks):
-    found = np.stack(list(masks.values()))
-    assert found.dtype == np.float32 and found.shape == (6, SIZE, SIZE)
-    assert found.min() == 0 and (found.max((1, 2)) == 1).all()
-    assert found.sum(0).max() <= 1.02
-    assert ((0.1 < found) & (found < 0.9)).any((1, 2)).all()  # soft borders
-    assert (found > 0.9).sum((1, 2)).min() > 0.02 * SIZE**2
+    stack = np.stack(list(masks.values()))
+    assert stack.dtype == np.float32 and stack.shape == (6, SIZE, SIZE)
+    assert stack.min() == 0 and (stack.max((1, 2)) == 1).all()
+    assert stack.sum(0).max() <= 1.02
+    assert ((stack > 0.1) & (stack < 0.9)).any((1, 2)).all()  # soft borders
+    assert (stack > 0.9).sum((1, 2)).min() > 0.02 * SIZE**2
 
 
 def test_regions_lie_around_their_landmarks(masks):
@@ -46,12 +53,21 @@ def test_regions_lie_around_their_landmarks(masks):
     eyes, corners, unit = (left + right) / 2, np.mean(mouth, 0), 52.5
     assert_allclose(centre(masks["eyes"]), eyes, atol=1.5)
     assert_allclose(centre(masks["mouth"]), corners, atol=3)
-    for point, name in ((left, "eyes"), (right, "eyes"), (nose, "nose"), (corners, "mouth"), (mouth[0], "mouth"),
-                        (mouth[1], "mouth")):
+    for point, name in (
+        (left, "eyes"),
+        (right, "eyes"),
+        (nose, "nose"),
+        (corners, "mouth"),
+        (mouth[0], "mouth"),
+        (mouth[1], "mouth"),
+    ):
         x, y = point.astype(int)
         assert masks[name][y, x] > 0.95
     assert masks["eyes"][47, 74] < 0.5  # the bridge of the nose between the eyes is no eye
-    assert abs(centre(masks["nose"])[0] - nose[0]) < 1.5 and eyes[1] < centre(masks["nose"])[1] < corners[1]
+    assert (
+        abs(centre(masks["nose"])[0] - nose[0]) < 1.5
+        and eyes[1] < centre(masks["nose"])[1] < corners[1]
+    )
     brows, forehead, jaw = (centre(masks[name]) for name in ("brows", "forehead", "jaw"))
     assert eyes[1] - 0.6 * unit < brows[1] < eyes[1] - 0.2 * unit and abs(brows[0] - eyes[0]) < 1.5
     assert forehead[1] < brows[1] - 10 and abs(forehead[0] - eyes[0]) < 1.5
@@ -89,8 +105,12 @@ def people(backbone):
     """Two faces of nobody, aligned."""
     model = eigenfaces.load()
     coefficients = np.random.default_rng(25).standard_normal((2, len(model.components)))
-    return np.stack([detection.align(face, model.landmarks, backbone.template, SIZE)
-                     for face in model.render(coefficients)])
+    return np.stack(
+        [
+            alignment.align(face, model.landmarks, backbone.template, SIZE)
+            for face in model.render(coefficients)
+        ]
+    )
 
 
 def test_exchange_without_a_mask_or_with_the_face_itself_changes_nothing(people, masks):
@@ -103,7 +123,9 @@ def test_exchange_without_a_mask_or_with_the_face_itself_changes_nothing(people,
 
 
 @pytest.mark.parametrize("region", REGIONS)
-def test_exchange_changes_the_region_alone_and_keeps_its_colour_and_contrast(people, masks, region):
+def test_exchange_changes_the_region_alone_and_keeps_its_colour_and_contrast(
+    people, masks, region
+):
     (a, b), inside = people.astype(float), masks[region] == 1
     soft = exchange(*people, masks[region])
     assert_array_equal(soft[masks[region] == 0], a[masks[region] == 0])
@@ -122,7 +144,8 @@ def test_exchange_by_hand():
     face[0], donor[0] = (90, 80, 70), (190, 230, 201)
     face[1], donor[1] = (110, 120, 130), (210, 170, 199)
     mask = np.float32([[1, 1], [1, 1]])
-    # red: mean 100, deviation 10, as the donor's; green: 20 for the donor's 30; blue: 30 for 1, at most twice it
+    # red: mean 100, deviation 10, as the donor's; green: 20 for the donor's 30
+    # blue: 30 for the donor's 1, but at most twice that
     assert_array_equal(exchange(face, donor, mask), [[(90, 120, 102)] * 2, [(110, 80, 98)] * 2])
     half = exchange(face, donor, np.float32([[0.5, 0], [0.5, 0]]))
     assert_array_equal(half, [[(90, 100, 86), (90, 80, 70)], [(110, 100, 114), (110, 120, 130)]])
@@ -137,27 +160,30 @@ def test_exchange_stays_in_the_range_of_pixels(people):
 
 
 def test_donors_are_the_same_faces_of_nobody_each_time(backbone):
-    found = donor_faces(SIZE)
-    assert found.shape == (DONORS, SIZE, SIZE, 3) and found.dtype == np.uint8
-    kept = found.copy()
+    donors = donor_faces(SIZE)
+    assert donors.shape == (DONORS, SIZE, SIZE, 3) and donors.dtype == np.uint8
+    before = donors.copy()
     donor_faces.cache_clear()
-    assert_array_equal(donor_faces(SIZE), kept)
+    assert_array_equal(donor_faces(SIZE), before)
     assert_array_equal(donor_faces(SIZE, 2)[0].shape, (SIZE, SIZE, 3))
-    assert len(np.unique(found.reshape(DONORS, -1), axis=0)) == DONORS
+    assert len(np.unique(donors.reshape(DONORS, -1), axis=0)) == DONORS
     model = eigenfaces.load()
-    mean, = model.render(np.zeros((1, len(model.components))))
-    aligned = detection.align(mean, model.landmarks, backbone.template, SIZE)
-    assert np.corrcoef(found.mean(0).ravel(), aligned.ravel())[0, 1] > 0.85
+    (mean,) = model.render(np.zeros((1, len(model.components))))
+    aligned = alignment.align(mean, model.landmarks, backbone.template, SIZE)
+    assert np.corrcoef(donors.mean(0).ravel(), aligned.ravel())[0, 1] > 0.85
 
 
 # --- what a region carries ----------------------------------------------------------------------
 
 
-def toy(embed, logistic=(-1.0, 5.0)):
+def toy(embed):
     """What stands in for an encoder whose embeddings can be computed by hand."""
-    return types.SimpleNamespace(embed=lambda faces: embed(np.asarray(faces, float)), similarity=metrics.cosine,
-                                 log_odds=lambda cosines: logistic[0] + logistic[1] * cosines,
-                                 backbone=types.SimpleNamespace(name="dlib-resnet"))
+    return types.SimpleNamespace(
+        embed=lambda faces: embed(np.asarray(faces, float)),
+        similarity=metrics.cosine,
+        log_odds=lambda cosines: -1 + 5 * cosines,
+        backbone=types.SimpleNamespace(name="dlib-resnet"),
+    )
 
 
 def coarse(faces):
@@ -178,7 +204,7 @@ SHIFTED = np.stack([LANDMARKS, LANDMARKS + (3, -2)])
 
 
 def test_carried_is_the_mean_fall_of_the_log_odds_over_donors_and_both_faces(people):
-    found = explanation.explain(toy(coarse), people, SHIFTED)
+    regions = explanation.explain(toy(coarse), people, SHIFTED)
     donors, both = donor_faces(SIZE), coarse(people.astype(float))
 
     def odds(a, b):
@@ -192,53 +218,61 @@ def test_carried_is_the_mean_fall_of_the_log_odds_over_donors_and_both_faces(peo
                 changed = coarse(exchange(people[side], donor, mask)[None].astype(float))[0]
                 falls[side, place] = odds(*both) - odds(changed, both[1 - side])
         falls = falls.mean(0)
-        assert_allclose(found.carried[name], falls.mean(), atol=1e-9)
-        assert_allclose(found.spread[name], falls.std(ddof=1) / DONORS**0.5, atol=1e-9)
-        assert_array_equal(found.masks[:, number], [region_masks(points, SIZE)[number] for points in SHIFTED])
-    assert np.ptp(list(found.carried.values())) > 0.02
+        assert_allclose(regions.carried[name], falls.mean(), atol=1e-9)
+        assert_allclose(regions.spread[name], falls.std(ddof=1) / DONORS**0.5, atol=1e-9)
+        assert_array_equal(
+            regions.masks[:, number], [region_masks(points, SIZE)[number] for points in SHIFTED]
+        )
+    assert np.ptp(list(regions.carried.values())) > 0.02
 
 
 def test_order_of_the_faces_does_not_matter(people, donors):
-    found = explanation.explain(toy(coarse), people, SHIFTED)
+    regions = explanation.explain(toy(coarse), people, SHIFTED)
     swapped = explanation.explain(toy(coarse), people[::-1], SHIFTED[::-1])
     for name in REGIONS:
-        assert_allclose(swapped.carried[name], found.carried[name], atol=1e-9)
-        assert_allclose(swapped.spread[name], found.spread[name], atol=1e-9)
-    assert_array_equal(swapped.masks, found.masks[::-1])
+        assert_allclose(swapped.carried[name], regions.carried[name], atol=1e-9)
+        assert_allclose(swapped.spread[name], regions.spread[name], atol=1e-9)
+    assert_array_equal(swapped.masks, regions.masks[::-1])
 
 
 def test_identical_photos_are_alike_by_every_region_that_is_seen(people, donors):
-    found = explanation.explain(toy(coarse), people[[0, 0]], np.stack([LANDMARKS] * 2))
-    assert min(found.carried.values()) >= 0 and max(found.carried.values()) > 0.01
+    regions = explanation.explain(toy(coarse), people[[0, 0]], np.stack([LANDMARKS] * 2))
+    assert min(regions.carried.values()) >= 0 and max(regions.carried.values()) > 0.01
 
 
-@pytest.mark.parametrize("region, place", [("eyes", (47, 48)), ("nose", (72, 74)), ("mouth", (108, 74)),
-                                           ("jaw", (140, 74)), ("forehead", (8, 74)), ("brows", (26, 48))])
-def test_encoder_that_looks_at_one_place_makes_its_region_carry_everything(people, donors, region, place):
+@pytest.mark.parametrize(
+    "region, place",
+    [
+        ("eyes", (47, 48)),
+        ("nose", (72, 74)),
+        ("mouth", (108, 74)),
+        ("jaw", (140, 74)),
+        ("forehead", (8, 74)),
+        ("brows", (26, 48)),
+    ],
+)
+def test_encoder_that_looks_at_one_place_makes_its_region_carry_everything(
+    people, donors, region, place
+):
     def look(faces):
         return np.column_stack([faces[:, place[0], place[1]], np.full(len(faces), 100.0)])
 
-    found = explanation.explain(toy(look), people, np.stack([LANDMARKS] * 2))
-    assert found.carried[region] != 0 and found.spread[region] > 0
-    for other in set(REGIONS) - {region}:
-        assert abs(found.carried[other]) < 1e-12 and found.spread[other] < 1e-12
+    regions = explanation.explain(toy(look), people, np.stack([LANDMARKS] * 2))
+    assert regions.carried[region] != 0 and regions.spread[region] > 0
+    for elsewhere in set(REGIONS) - {region}:
+        assert abs(regions.carried[elsewhere]) < 1e-12 and regions.spread[elsewhere] < 1e-12
 
 
-def test_slope_of_the_logistic_scales_what_regions_carry_and_its_shift_does_not(people, donors):
-    one, other = (explanation.explain(toy(coarse, logistic), people, SHIFTED) for logistic in ((-1, 5), (7, 10)))
-    for name in REGIONS:
-        assert_allclose(other.carried[name], 2 * one.carried[name], atol=1e-9)
-
-
-def test_region_planted_from_one_face_into_the_other_carries_more_than_before(backbone, people, masks, donors):
-    encoder = models.KinshipEncoder(None, {"logistic": (-36.2, 40.0)}, backbone)
-    vars(encoder)["_forward"] = backbone._pretrained
+def test_region_planted_from_one_face_into_the_other_carries_more_than_before(
+    shipped, people, masks, donors
+):
+    encoder = models.load_shipped(shipped)
 
     def carried(pair):
-        return explanation.explain(encoder, pair, np.stack([backbone.template] * 2)).carried
+        return explanation.explain(encoder, pair, np.stack([LANDMARKS] * 2)).carried
 
     a, b = people
-    before = carried(np.stack([a, b]))
+    before = carried(people)
     for region in ("eyes", "nose", "mouth", "jaw"):
         planted = carried(np.stack([a, exchange(b, a, masks[region])]))
         rise = {name: planted[name] - before[name] for name in REGIONS}
@@ -248,28 +282,44 @@ def test_region_planted_from_one_face_into_the_other_carries_more_than_before(ba
 # --- in words and numbers -----------------------------------------------------------------------
 
 
-def made(carried, spread=0.1):
+def regions_of(carried, spread=0.1):
     values = dict(zip(REGIONS, carried, strict=True))
-    return Explanation(values, dict.fromkeys(REGIONS, spread), np.zeros((2, 6, 4, 4), np.float32))
+    return Regions(values, dict.fromkeys(REGIONS, spread), np.zeros((2, 6, 4, 4), np.float32))
 
 
-@pytest.mark.parametrize("carried, sentence", [
-    ((0.5, 0.2, 0.314, -0.25, -0.6, 0.1), "What speaks for kinship: eyes (+0.50), nose (+0.31); what speaks "
-                                          "against it: jaw (-0.60), mouth (-0.25). (Log-odds that a region "
-                                          "carries.)"),
-    ((0, 0, 0.9, 0, 0, 0.21), "What speaks for kinship: nose (+0.90), forehead (+0.21). (Log-odds that a region "
-                              "carries.)"),
-    ((0, -0.3, 0, 0, -1.5, 0.1), "What speaks against kinship: jaw (-1.50), brows (-0.30). (Log-odds that a "
-                                 "region carries.)"),
-    ((0.2, -0.2, 0.1, 0, -0.1, 0.15), "No region stands out. (Log-odds that a region carries.)")])
+@pytest.mark.parametrize(
+    "carried, sentence",
+    [
+        (
+            (0.5, 0.2, 0.314, -0.25, -0.6, 0.1),
+            "What speaks for kinship: eyes (+0.50), nose (+0.31); what speaks "
+            "against it: jaw (-0.60), mouth (-0.25). (Log-odds that a region "
+            "carries.)",
+        ),
+        (
+            (0, 0, 0.9, 0, 0, 0.21),
+            "What speaks for kinship: nose (+0.90), forehead (+0.21). (Log-odds that a region "
+            "carries.)",
+        ),
+        (
+            (0, -0.3, 0, 0, -1.5, 0.1),
+            "What speaks against kinship: jaw (-1.50), brows (-0.30). (Log-odds that a "
+            "region carries.)",
+        ),
+        (
+            (0.2, -0.2, 0.1, 0, -0.1, 0.15),
+            "No region stands out. (Log-odds that a region carries.)",
+        ),
+    ],
+)
 def test_sentence_names_the_regions_that_are_clear_of_twice_their_error(carried, sentence):
-    assert made(carried).sentence == sentence
+    assert regions_of(carried).sentence == sentence
 
 
 def test_explanation_is_exported_in_plain_rounded_numbers_without_masks():
-    found = made(np.float64([0.12345, -0.5, 0, 0.0004, 1, 2]), np.float64(0.07777))
-    exported = found.to_dict()
+    regions = regions_of(np.float64([0.12345, -0.5, 0, 0.0004, 1, 2]), np.float64(0.07777))
+    exported = regions.to_dict()
     assert json.loads(json.dumps(exported)) == exported and list(exported) == list(REGIONS)
     assert [exported[name]["carried"] for name in REGIONS] == [0.123, -0.5, 0, 0, 1, 2]
     assert all(exported[name]["spread"] == 0.078 for name in REGIONS)
-    assert "masks" not in repr(found)
+    assert "masks" not in repr(regions)

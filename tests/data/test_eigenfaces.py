@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from utils import settings
+from utils import files, images, settings
 from utils.data import eigenfaces
 from utils.errors import DatasetError
+from utils.faces import alignment
 
 COUNT = 4
 
@@ -21,8 +22,8 @@ def committed():
 @pytest.fixture(scope="module")
 def faces(committed):
     """Faces that differ in four ways only."""
-    coefficients = np.zeros((60, len(committed.components)))
-    coefficients[:, :COUNT] = np.random.default_rng(0).normal(0, 0.7, (60, COUNT))
+    coefficients = np.zeros((40, len(committed.components)))
+    coefficients[:, :COUNT] = np.random.default_rng(0).normal(0, 0.7, (40, COUNT))
     return committed.render(coefficients)
 
 
@@ -33,6 +34,7 @@ def fitted(faces, committed):
 
 @pytest.fixture
 def saved(fitted, tmp_path):
+    """A file of the fitted model."""
     eigenfaces.save(fitted[0], tmp_path / "faces.npz")
     return tmp_path / "faces.npz"
 
@@ -48,13 +50,15 @@ def weighted(components):
 def test_four_components_hold_faces_that_differ_in_four_ways(fitted):
     model, share = fitted
     assert 0.98 < share < 1
-    assert model.components.shape == (COUNT, len(model.mean)) and model.components.dtype == np.float32
+    assert (
+        model.components.shape == (COUNT, len(model.mean)) and model.components.dtype == np.float32
+    )
 
 
 def test_components_come_largest_first_and_more_of_them_hold_more(fitted, faces, committed):
     assert (np.diff(np.linalg.norm(weighted(fitted[0].components), axis=1)) < 0).all()
-    shares = [eigenfaces.fit(faces, committed.landmarks, count)[1] for count in (1, 2, 3)]
-    assert shares[0] < shares[1] < shares[2] < fitted[1]
+    _, share = eigenfaces.fit(faces, committed.landmarks, 1)
+    assert share < fitted[1]
 
 
 def test_faces_have_standard_coefficients_and_are_rendered_back(fitted, faces):
@@ -73,7 +77,8 @@ def test_fit_is_the_same_every_time(fitted, faces, committed):
 
 
 def test_rendered_faces_are_rgb_pictures(committed):
-    rendered = committed.render(np.random.default_rng(0).normal(0, 30, (3, len(committed.components))))
+    coefficients = np.random.default_rng(0).normal(0, 30, (3, len(committed.components)))
+    rendered = committed.render(coefficients)
     assert rendered.shape == (3, 128, 128, 3) and rendered.dtype == np.uint8
 
 
@@ -97,7 +102,9 @@ def test_saved_model_comes_back_within_half_a_step(fitted, saved):
     assert_allclose(loaded.components[inside], model.components[inside], atol=0.151)
     assert_allclose(loaded.mean, model.mean, atol=0.07)
     assert_array_equal(loaded.landmarks, model.landmarks)
-    assert np.abs(loaded.render(np.eye(COUNT)).astype(int) - model.render(np.eye(COUNT))).mean() < 0.5
+    assert (
+        np.abs(loaded.render(np.eye(COUNT)).astype(int) - model.render(np.eye(COUNT))).mean() < 0.5
+    )
 
 
 def test_saving_what_was_loaded_changes_nothing(saved, tmp_path):
@@ -113,19 +120,22 @@ def test_committed_model_is_small_whole_and_not_clipped(committed):
     lengths = np.linalg.norm(weighted(committed.components), axis=1)
     assert (np.diff(lengths) < 0.02 * lengths[:-1]).all()
     assert np.abs(committed.components).max() < 127 * 0.3
-    assert 0 <= committed.mean.min() and committed.mean.max() <= 255
+    assert committed.mean.min() >= 0 and committed.mean.max() <= 255
 
 
 def test_committed_landmarks_are_symmetric_and_inside_the_square(committed):
     left_eye, right_eye, nose, left_mouth, right_mouth = committed.landmarks
-    assert_allclose([left_eye + right_eye, left_mouth + right_mouth],
-                    [(128, 2 * left_eye[1]), (128, 2 * left_mouth[1])], atol=1e-6)
+    assert_allclose(
+        [left_eye + right_eye, left_mouth + right_mouth],
+        [(128, 2 * left_eye[1]), (128, 2 * left_mouth[1])],
+        atol=1e-6,
+    )
     assert nose[0] == 64 and left_eye[1] < nose[1] < left_mouth[1]
 
 
 def refused(path):
-    advice = f"The eigenfaces {path} are missing or damaged; restore the file from the repository, or build it"
-    return pytest.raises(DatasetError, match=re.escape(advice))
+    advice = re.escape(f"The eigenfaces {path} are missing or damaged; restore the file from")
+    return pytest.raises(DatasetError, match=f"{advice} the repository, or build it with: kinc")
 
 
 def test_missing_file_or_folder_is_refused(tmp_path):
@@ -137,7 +147,7 @@ def test_missing_file_or_folder_is_refused(tmp_path):
 @pytest.mark.parametrize("share", [0, 0.001, 0.3, 0.99])
 def test_truncated_file_is_refused(saved, share):
     content = saved.read_bytes()
-    saved.write_bytes(content[:int(len(content) * share)])
+    saved.write_bytes(content[: int(len(content) * share)])
     with refused(saved):
         eigenfaces.load(saved)
 
@@ -161,9 +171,43 @@ def test_damaged_file_is_refused_or_harmless_wherever_the_damage_is(saved, fitte
     whole, refusals = eigenfaces.load(saved), 0
     ends = [*range(0, 300, 7), *range(len(content) - 300, len(content), 7)]
     for place in [*ends, *rng.integers(len(content), size=40)]:
-        saved.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1:])
+        saved.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
         try:
             assert_array_equal(eigenfaces.load(saved).components, whole.components)
         except DatasetError:
             refusals += 1
     assert refusals > 60
+
+
+# --- from photos --------------------------------------------------------------------------------
+
+
+def test_eigenfaces_are_built_from_photos_and_account_for_every_photo(families, monkeypatch):
+    part = families.of_families(families.families[:2])
+    monkeypatch.setattr(eigenfaces, "CHUNK", 10)  # more than one
+    model, facts = eigenfaces.build(part, count=5, progress=False)
+    assert list(facts) == [
+        *("photos", "without_face", "too_turned", "used", "components", "variance_share")
+    ]
+    assert facts["photos"] == len(part.photos) > 10
+    assert facts["photos"] == facts["used"] + facts["without_face"] + facts["too_turned"]
+    assert facts["used"] > 0.9 * facts["photos"]
+    assert facts["components"] == len(model.components) == 5
+    assert 0.2 < facts["variance_share"] < 1
+    assert_allclose(model.landmarks, alignment.CROP_LANDMARKS * eigenfaces.SIZE)
+
+
+def test_photos_without_a_face_and_those_whose_landmarks_do_not_fit_are_left_out(
+    tmp_path, hand_made, committed, monkeypatch
+):
+    face = committed.render(np.zeros((1, len(committed.components))))[0]
+    wide = images.resize(face, 224)
+    squeezed = np.pad(wide[:, ::2], ((0, 0), (56, 56), (0, 0)), mode="edge")
+    wall = np.full((224, 224, 3), 120, np.uint8)
+    for number, photo in enumerate([face, wall, squeezed], start=1):
+        path = tmp_path / f"train/F0001/MID1/P{number}_face{number}.jpg"
+        files.write_bytes(path, images.to_jpeg(photo))
+    dataset = hand_made({"F0001/MID1": ["P1", "P2", "P3"]}, root=tmp_path)
+    monkeypatch.setattr(eigenfaces, "MAX_MISFIT", 6.0)  # 2 pixels of the face, 12 of the squeezed
+    _, facts = eigenfaces.build(dataset, count=1, progress=False)
+    assert (facts["used"], facts["without_face"], facts["too_turned"]) == (1, 1, 1)

@@ -1,7 +1,6 @@
 """The embedding cache: nothing is computed twice, and nothing wrong is ever believed."""
 
 import inspect
-import os
 import shutil
 import subprocess
 import sys
@@ -15,9 +14,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from utils import images
-from utils.data import scenes
-from utils.errors import FaceError, ImageError
-from utils.faces import detection, embeddings
+from utils.errors import ImageError
+from utils.faces import alignment, detection, embeddings
 from utils.faces.backbones import Backbone
 
 
@@ -29,6 +27,7 @@ class Toy(Backbone):
     embedding_size = 4
     preprocessing = "none"
     weights_id = "0123456789abcdef"
+    template = np.array([(7.0, 8.0), (17.0, 8.0), (12.0, 13.0), (8.0, 17.0), (16.0, 17.0)])
 
     def __init__(self):
         self.calls = []
@@ -64,11 +63,19 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "embeddings" / Toy().fingerprint
 
 
+def write_photos(folder, count):
+    """Different photos of noise, larger than the toy's input."""
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{number}.jpg" for number in range(count)]
+    for path in paths:
+        path.write_bytes(images.to_jpeg(rng.integers(0, 256, (30, 30, 3), dtype=np.uint8)))
+    return paths
+
+
 @pytest.fixture
-def photos(families, tmp_path):
-    """Copies of ten different photos."""
-    sources = families.paths(families.photos["path"].iloc[10:20])
-    return [Path(shutil.copy(source, tmp_path / f"{number}.jpg")) for number, source in enumerate(sources)]
+def photos(tmp_path):
+    """Ten different photos."""
+    return write_photos(tmp_path, 10)
 
 
 def embed(backbone, paths):
@@ -83,9 +90,9 @@ def expected(paths):
 
 
 def test_embeddings_are_those_of_the_photos_in_order(toy, photos):
-    found = embed(toy, photos[::-1])
-    assert found.dtype == np.float32
-    assert_array_equal(found, expected(photos[::-1]))
+    rows = embed(toy, photos[::-1])
+    assert rows.dtype == np.float32
+    assert_array_equal(rows, expected(photos[::-1]))
 
 
 def test_order_is_kept_when_some_photos_are_known(toy, photos):
@@ -93,9 +100,10 @@ def test_order_is_kept_when_some_photos_are_known(toy, photos):
     assert_array_equal(embed(toy, photos), expected(photos))
 
 
-def test_real_backbone_goes_the_one_way_for_a_photo(families, backbone, family_embeddings):
-    crop = images.read_resized(families.root / families.photos["path"].iloc[3], backbone.input_size)
-    assert_allclose(family_embeddings[3], backbone.embed(crop[None])[0], atol=1e-5)
+def test_real_backbone_goes_the_one_way_for_a_photo(backbone, pictures):
+    crop = images.read_resized(pictures[0], backbone.input_size)
+    rows = embed(backbone, pictures[:2])
+    assert_allclose(rows[0], backbone.embed(crop[None])[0], atol=1e-5)
 
 
 def test_no_photos_give_no_rows(toy):
@@ -103,16 +111,12 @@ def test_no_photos_give_no_rows(toy):
     assert toy.calls == []
 
 
-def test_names_may_be_strings(toy, photos):
-    assert_array_equal(embed(toy, [str(path) for path in photos]), expected(photos))
-
-
 # --- what is not computed again -----------------------------------------------------------------
 
 
-def test_second_call_makes_no_forward_pass(toy, photos):
+def test_second_call_makes_no_forward_pass_whatever_the_type_of_a_path(toy, photos):
     first = embed(toy, photos)
-    assert_array_equal(embed(toy, photos), first)
+    assert_array_equal(embed(toy, [str(path) for path in photos]), first)
     assert toy.calls == [10]
 
 
@@ -125,9 +129,9 @@ def test_same_content_under_another_name_is_reused(toy, photos, tmp_path):
 
 def test_duplicates_are_embedded_once_and_all_given(toy, photos, tmp_path):
     twin = shutil.copy(photos[0], tmp_path / "twin.jpg")
-    found = embed(toy, [photos[0], photos[1], twin, photos[0]])
+    rows = embed(toy, [photos[0], photos[1], twin, photos[0]])
     assert toy.calls == [2]
-    assert_array_equal(found, expected([photos[n] for n in (0, 1, 0, 0)]))
+    assert_array_equal(rows, expected([photos[n] for n in (0, 1, 0, 0)]))
 
 
 def test_changed_photo_is_embedded_again(toy, photos):
@@ -138,18 +142,24 @@ def test_changed_photo_is_embedded_again(toy, photos):
     assert toy.calls == [10, 1]
 
 
-@pytest.mark.parametrize("what", ["name", "preprocessing", "weights_id"])
-def test_another_backbone_weights_or_preprocessing_shares_nothing(toy, photos, what):
+@pytest.mark.parametrize("attribute", ["name", "preprocessing", "weights_id"])
+def test_another_backbone_weights_or_preprocessing_shares_nothing(toy, photos, attribute):
     embed(toy, photos)
-    other = type("Other", (Toy,), {what: "another"})()
-    embed(other, photos)
-    assert other.calls == [10]
+    another = type("Another", (Toy,), {attribute: "another"})()
+    embed(another, photos)
+    assert another.calls == [10]
 
 
 def test_photos_are_embedded_in_chunks(toy, photos, monkeypatch, cache):
     monkeypatch.setattr(embeddings, "CHUNK", 4)
     assert_array_equal(embed(toy, photos), expected(photos))
     assert toy.calls == [4, 4, 2] and len(list(cache.glob("*.npz"))) == 3
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_progress_is_shown_only_where_it_is_asked_for(toy, photos, capfd, progress):
+    embeddings.embed_photos(toy, photos, progress)
+    assert ("Embedding with toy" in capfd.readouterr().err) == progress
 
 
 # --- interrupted and concurrent runs ------------------------------------------------------------
@@ -177,33 +187,49 @@ def test_half_written_shard_of_a_killed_run_is_not_looked_at(toy, photos, cache,
 
 
 def test_two_processes_at_once_give_the_same_result(photos, tmp_path, toy):
-    code = ("import sys\nimport numpy as np\nfrom utils.faces import embeddings\n"
-            "from utils.faces.backbones import Backbone\n"
-            f"{inspect.getsource(Toy)}\n"
-            "embeddings.CHUNK = 1\n"
-            "np.save(sys.argv[1], embeddings.embed_photos(Toy(), sys.argv[2:], progress=False))\n")
-    running = [subprocess.Popen([sys.executable, "-c", code, tmp_path / f"{number}.npy", *photos],
-                                cwd=Path(embeddings.__file__).parents[2]) for number in range(2)]
-    assert [process.wait() for process in running] == [0, 0]
+    code = (
+        "import sys\nimport numpy as np\nfrom utils.faces import embeddings\n"
+        "from utils.faces.backbones import Backbone\n"
+        f"{inspect.getsource(Toy)}\n"
+        "embeddings.CHUNK = 1\n"
+        "np.save(sys.argv[1], embeddings.embed_photos(Toy(), sys.argv[2:], progress=False))\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path / f"{number}.npy", *photos],
+            cwd=Path(embeddings.__file__).parents[2],
+        )
+        for number in range(2)
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
     for number in range(2):
         assert_array_equal(np.load(tmp_path / f"{number}.npy"), expected(photos))
     assert_array_equal(embed(toy, photos), expected(photos))
     assert toy.calls == []
 
 
+# --- photos that cannot be read -----------------------------------------------------------------
+
+
 def test_unreadable_photo_is_named_and_the_chunks_before_it_are_kept(toy, photos, monkeypatch):
     monkeypatch.setattr(embeddings, "CHUNK", 4)
     photos[5].write_bytes(photos[5].read_bytes()[:-500])
-    with pytest.raises(ImageError, match=r"5\.jpg is truncated or damaged; copy or download it again"):
+    with pytest.raises(ImageError, match=r"5\.jpg is truncated or damaged; copy or download it"):
         embed(toy, photos)
     embed(toy, photos[:4])
     assert toy.calls == [4]
 
 
-@pytest.mark.parametrize("spoil, message", [(lambda path: path.unlink(), "does not exist; check the path"),
-                                            (lambda path: path.write_bytes(b""), "is empty"),
-                                            (lambda path: path.write_text("hello"), "is not an image")])
-def test_photo_that_is_none_is_named(toy, photos, spoil, message):
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (Path.unlink, "does not exist; check the path"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_text("hello"), "is not an image"),
+    ],
+    ids=["missing", "empty", "text"],
+)
+def test_file_that_is_not_a_photo_is_named(toy, photos, spoil, message):
     spoil(photos[5])
     with pytest.raises(ImageError, match=rf"5\.jpg {message}"):
         embed(toy, photos)
@@ -234,213 +260,120 @@ def garbled(path):
 
 
 KEYS, VECTORS = np.zeros((2, 32), np.uint8), np.zeros((2, 4), np.float32)
+SPOILED = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("not an archive"),
+    "garbled": garbled,
+    "header": lambda path: path.write_bytes(b"\x93NUMPY" + path.read_bytes()),
+    "npy": lambda path: array_alone(path, VECTORS),
+    "other names": lambda path: shard(path, other=VECTORS),
+    "other size": lambda path: shard(path, keys=KEYS, vectors=np.zeros((2, 5), np.float32)),
+    "fewer": lambda path: shard(path, keys=KEYS, vectors=VECTORS[:1]),
+    "short keys": lambda path: shard(path, keys=KEYS[:, :16], vectors=VECTORS),
+    "no keys": lambda path: shard(path, keys=np.uint8(3), vectors=VECTORS),
+    "strings": lambda path: shard(path, keys=KEYS, vectors=VECTORS.astype(str)),
+    "objects": lambda path: shard(path, keys=KEYS, vectors=VECTORS.astype(object)),
+    "float keys": lambda path: shard(path, keys=KEYS.astype(float), vectors=VECTORS),
+}
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda path: path.write_bytes(path.read_bytes()[:-40]),
-    lambda path: path.write_bytes(b""),
-    lambda path: path.write_text("no archive"),
-    garbled,
-    lambda path: path.write_bytes(b"\x93NUMPY" + path.read_bytes()),
-    lambda path: array_alone(path, VECTORS),
-    lambda path: shard(path, other=VECTORS),
-    lambda path: shard(path, keys=KEYS, vectors=np.zeros((2, 5), np.float32)),
-    lambda path: shard(path, keys=KEYS, vectors=VECTORS[:1]),
-    lambda path: shard(path, keys=KEYS[:, :16], vectors=VECTORS),
-    lambda path: shard(path, keys=np.uint8(3), vectors=VECTORS),
-    lambda path: shard(path, keys=KEYS, vectors=VECTORS.astype(str)),
-    lambda path: shard(path, keys=KEYS, vectors=VECTORS.astype(object)),
-    lambda path: shard(path, keys=KEYS.astype(float), vectors=VECTORS),
-], ids=["truncated", "empty", "text", "garbled", "header", "npy", "other-names", "other-size", "fewer",
-        "short-keys", "no-keys", "strings", "objects", "float-keys"])
-def test_damaged_or_foreign_shard_is_dropped_with_a_warning_and_built_again(toy, photos, cache, spoil):
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_damaged_or_foreign_shard_is_dropped_with_a_warning(toy, photos, cache, spoil):
     embed(toy, photos)
     [path] = cache.glob("*.npz")
     spoil(path)
-    with pytest.warns(UserWarning, match=f"The embedding cache .*{path.name} is damaged .*embedded again"):
+    sentence = f"The embedding cache .*{path.name} is damaged .*embedded again"
+    with pytest.warns(UserWarning, match=sentence):
         assert_array_equal(embed(toy, photos), expected(photos))
     assert toy.calls == [10, 10] and not path.exists()
     assert_array_equal(embed(toy, photos), expected(photos))
     assert toy.calls == [10, 10]
 
 
-@settings(max_examples=80, deadline=None)
-@given(place=st.integers(0, 10**6), byte=st.integers(1, 255))
-def test_flipped_byte_in_a_shard_never_changes_a_result(families, tmp_path_factory, place, byte):
-    paths = families.paths(families.photos["path"].iloc[:2])
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
-        patch.setenv("KIN_CACHE", str(tmp_path_factory.mktemp("flipped")))
-        embed(Toy(), paths)
-        [path] = (Path(os.environ["KIN_CACHE"]) / "embeddings" / Toy().fingerprint).glob("*.npz")
-        content = bytearray(path.read_bytes())
-        content[place % len(content)] ^= byte
-        path.write_bytes(content)
-        assert_array_equal(embed(Toy(), paths), expected(paths))
+def test_flipped_byte_in_a_shard_never_changes_a_result(toy, photos, cache):
+    rows = embed(toy, photos[:2])
+    [path] = cache.glob("*.npz")
+    content = path.read_bytes()
+
+    @settings(max_examples=60, deadline=None, database=None)
+    @given(place=st.integers(0, len(content) - 1), byte=st.integers(1, 255))
+    def flip(place, byte):
+        for shard in cache.glob("*.npz"):
+            shard.unlink()
+        flipped = bytearray(content)
+        flipped[place] ^= byte
+        path.write_bytes(flipped)
+        with warnings.catch_warnings(action="ignore"):
+            assert_array_equal(embed(toy, photos[:2]), rows)
+
+    flip()
 
 
 # --- aligned faces ------------------------------------------------------------------------------
-
-
-class Aligning(Toy):
-    """A toy that says where landmarks belong."""
-
-    template = np.array([(7.0, 8.0), (17.0, 8.0), (12.0, 13.0), (8.0, 17.0), (16.0, 17.0)])
-
-
-@pytest.fixture
-def aligning():
-    return Aligning()
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A face, a wall of six faces, a picture of nobody, another face: four files."""
-    folder = tmp_path_factory.mktemp("pictures")
-    several = scenes.family_wall(6, 1, 640, 360)[0]
-    content = [scenes.two_photos()[0], several, np.full((120, 200, 3), 127, np.uint8), scenes.two_photos()[1]]
-    for number, picture in enumerate(content):
-        (folder / f"{number}.jpg").write_bytes(images.to_jpeg(picture))
-    return sorted(folder.iterdir())
 
 
 def embed_aligned(backbone, paths):
     return embeddings.embed_photos(backbone, paths, progress=False, aligned=True)
 
 
-def by_hand(backbone, path):
+def of_largest_face(backbone, path):
     """One photo's largest face, found, aligned and embedded."""
     photo = images.read(path)
-    face = detection.largest(detection.detect(photo))
-    return backbone.embed(detection.align(photo, face.landmarks, backbone.template, backbone.input_size)[None])[0]
+    face = alignment.align_face(backbone, photo, detection.detect(photo)[0])
+    return backbone.embed(face.crop[None])[0]
 
 
-def test_aligned_embeddings_are_those_of_the_largest_faces_and_nan_where_there_is_none(aligning, pictures):
-    found = embed_aligned(aligning, pictures)
-    assert found.dtype == np.float32 and found.shape == (4, 4)
-    assert np.isnan(found).all(axis=1).tolist() == [False, False, True, False]
+def test_aligned_embeddings_are_those_of_the_largest_faces_and_nan_where_there_is_none(
+    toy, pictures
+):
+    rows = embed_aligned(toy, pictures)
+    assert rows.dtype == np.float32 and rows.shape == (4, 4)
+    assert np.isnan(rows).all(axis=1).tolist() == [False, False, True, False]
     for number in (0, 1, 3):
-        assert_allclose(found[number], by_hand(aligning, pictures[number]), atol=0.05)
-    assert not np.isclose(found, embed(aligning, pictures), atol=0.5).all(axis=1).any()
+        assert_allclose(rows[number], of_largest_face(toy, pictures[number]), atol=0.05)
+    assert not np.isclose(rows, embed(toy, pictures), atol=0.5).all(axis=1).any()
 
 
-def test_real_backbone_aligns_as_by_hand(backbone, pictures):
-    found = embed_aligned(backbone, pictures[:2])
-    for row, path in zip(found, pictures[:2], strict=True):
-        assert_allclose(row, by_hand(backbone, path), atol=1e-3)
+def test_real_backbone_embeds_the_largest_face(backbone, pictures):
+    rows = embed_aligned(backbone, pictures[:1])
+    assert_allclose(rows[0], of_largest_face(backbone, pictures[0]), atol=1e-3)
 
 
-def test_align_gives_the_crop_that_the_backbone_takes(backbone, pictures):
-    photo = images.read(pictures[0])
-    face, = detection.detect(photo)
-    crop = embeddings.align(backbone, photo, face)
-    assert crop.shape == (150, 150, 3) and crop.dtype == np.uint8
-    assert_array_equal(crop, detection.align(photo, face.landmarks, backbone.template, 150))
-    found = detection.detect_in_crops([crop])[0].landmarks  # found anew, so with MTCNN's own error
-    assert np.hypot(*(found - backbone.template).T).mean() < 6
+def test_aligned_embeddings_have_a_cache_of_their_own(toy, pictures, cache):
+    aligned, resized = embed_aligned(toy, pictures), embed(toy, pictures)
+    folders = {folder.name for folder in cache.parent.iterdir()}
+    assert folders == {cache.name, f"{cache.name}-aligned"}
+    assert_array_equal(embed(toy, pictures), resized)
+    assert_array_equal(embed_aligned(toy, pictures), aligned)
+    assert toy.calls == [3, 4]
 
 
-def test_aligned_embeddings_have_a_cache_of_their_own(aligning, pictures, cache):
-    aligned, resized = embed_aligned(aligning, pictures), embed(aligning, pictures)
-    assert {folder.name for folder in cache.parent.iterdir()} == {cache.name, f"{cache.name}-aligned"}
-    assert_array_equal(embed(aligning, pictures), resized)
-    assert_array_equal(embed_aligned(aligning, pictures), aligned)
-    assert aligning.calls == [3, 4]
-
-
-def test_second_aligned_call_searches_no_photo(aligning, pictures, monkeypatch):
+def test_second_aligned_call_searches_no_photo(toy, pictures, monkeypatch):
     def search(photos):
         raise AssertionError("a known photo was searched")
 
-    first = embed_aligned(aligning, pictures)
+    first = embed_aligned(toy, pictures)
     monkeypatch.setattr(detection, "detect_many", search)
-    assert_array_equal(embed_aligned(aligning, pictures[::-1]), first[::-1])
-    assert aligning.calls == [3]
+    assert_array_equal(embed_aligned(toy, pictures[::-1]), first[::-1])
+    assert toy.calls == [3]
 
 
-def test_photos_without_a_face_are_not_embedded_at_all(aligning, pictures):
-    assert np.isnan(embed_aligned(aligning, [pictures[2]] * 3)).all()
-    assert aligning.calls == []
+def test_photos_without_a_face_are_not_embedded_at_all(toy, pictures):
+    assert np.isnan(embed_aligned(toy, [pictures[2]] * 3)).all()
+    assert toy.calls == []
 
 
-def test_aligned_photos_are_searched_in_chunks_a_quarter_as_long(aligning, pictures, monkeypatch, cache):
+def test_aligned_photos_are_searched_in_chunks_a_quarter_as_long(
+    toy, pictures, monkeypatch, cache
+):
     monkeypatch.setattr(embeddings, "CHUNK", 8)
-    embed_aligned(aligning, pictures)
-    assert aligning.calls == [2, 1]
+    embed_aligned(toy, pictures)
+    assert toy.calls == [2, 1]
     assert len(list((cache.parent / f"{cache.name}-aligned").glob("*.npz"))) == 2
 
 
-def test_broken_photo_among_the_aligned_is_named(aligning, pictures, tmp_path):
+def test_broken_photo_among_the_aligned_is_named(toy, pictures, tmp_path):
     (tmp_path / "half.jpg").write_bytes(pictures[0].read_bytes()[:2000])
     with pytest.raises(ImageError, match=r"half\.jpg is truncated or damaged"):
-        embed_aligned(aligning, [pictures[0], tmp_path / "half.jpg"])
-
-
-def test_aligned_faces_are_those_of_users_or_the_whole_photo_and_it_is_said_which(aligning, pictures):
-    found, seen = embeddings.aligned_faces(aligning, pictures)
-    assert found.shape == (4, 24, 24, 3) and found.dtype == np.uint8
-    assert seen.dtype == bool and seen.tolist() == [True, True, False, True]
-    assert_array_equal(found[2], images.resize(images.read(pictures[2]), 24))
-    assert (found[2] == 127).all()
-    for number, other in ((0, 1), (3, 0)):
-        two = embeddings.find_two(aligning, pictures[number], pictures[other])
-        assert np.abs(two[0].crop.astype(int) - found[number]).max() <= 2
-    none, empty = embeddings.aligned_faces(aligning, [])
-    assert none.shape == (0, 24, 24, 3) and empty.shape == (0,)
-
-
-def test_two_found_faces_are_the_largest_of_each_photo_with_how_many_there_are(aligning, pictures):
-    wall, single = embeddings.find_two(aligning, pictures[1], images.read(pictures[0]))
-    assert (len(wall.faces), len(single.faces)) == (6, 1)
-    faces = detection.detect(images.read(pictures[1]))
-    assert wall.face.box == faces[0].box and wall.face.area == max(face.area for face in faces)
-    for found, path in ((wall, pictures[1]), (single, pictures[0])):
-        assert_array_equal(found.crop, embeddings.align(aligning, images.read(path), found.face))
-
-
-def test_of_several_faces_the_chosen_one_is_taken(aligning, pictures):
-    first, *_, last = detection.detect(images.read(pictures[1]))
-    single, wall = embeddings.find_two(aligning, pictures[0], pictures[1], (1, 6))
-    assert (single.face.box, wall.face.box) == (single.faces[0].box, last.box)
-    wall, other = embeddings.find_two(aligning, pictures[1], pictures[1], (tuple(last.centre + 3), 1))
-    assert (wall.face.box, other.face.box) == (last.box, first.box)
-    answer = embeddings.Compared(**embeddings.compared([wall, other]))
-    assert answer.face_numbers == (6, 1) and answer.faces_found == (6, 6)
-    assert answer.faces_dict() == {"faces": [last.to_dict(), first.to_dict()], "face_numbers": [6, 1],
-                                   "faces_found": [6, 6]}
-    assert_array_equal(answer.crops, [wall.crop, other.crop])
-    with pytest.raises(FaceError, match="^There is no face number 2 in .*; it has 1 face, number 1"):
-        embeddings.find_two(aligning, pictures[1], pictures[0], (1, 2))
-
-
-@pytest.mark.parametrize("place", [0, 1])
-def test_photo_of_two_without_a_face_is_named(aligning, pictures, place):
-    given = [pictures[0], pictures[2]][::1 if place else -1]
-    with pytest.raises(FaceError, match=rf"^No face was found in {pictures[2]}; use a photo"):
-        embeddings.find_two(aligning, *given)
-    given[place] = images.read(pictures[2])
-    with pytest.raises(FaceError, match=f"^No face was found in the {('first', 'second')[place]} photo; use"):
-        embeddings.find_two(aligning, *given)
-
-
-def face_at(landmarks):
-    return detection.Face((0.0, 0.0, 50.0, 60.0), 0.99, np.asarray(landmarks))
-
-
-@given(angle=st.floats(-3, 3), scale=st.floats(0.2, 8), x=st.floats(-90, 900), y=st.floats(-90, 900))
-def test_landmarks_of_a_face_that_fits_the_template_lie_on_it_in_the_crop(angle, scale, x, y):
-    turn = scale * np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
-    found = embeddings.landmarks_in_crop(Aligning(), face_at(Aligning.template @ turn.T + (x, y)))
-    assert_allclose(found, Aligning.template, atol=1e-6)
-
-
-def test_landmarks_in_the_crop_are_where_their_pixels_come_to_lie(aligning):
-    landmarks = np.array([(60.0, 55.0), (110.0, 62.0), (80.0, 90.0), (58.0, 110.0), (105.0, 118.0)])
-    placed = embeddings.landmarks_in_crop(aligning, face_at(landmarks))
-    assert np.hypot(*(placed - aligning.template).T).max() > 0.3, "they fit too well to show anything"
-    for landmark, (x, y) in zip(landmarks, placed, strict=True):
-        photo = np.zeros((160, 160, 3), np.uint8)
-        rows, columns = np.mgrid[:160, :160] + 0.5
-        photo[np.hypot(columns - landmark[0], rows - landmark[1]) < 10] = 255
-        crop = embeddings.align(aligning, photo, face_at(landmarks))[..., 0] / 255
-        rows, columns = np.mgrid[:24, :24] + 0.5
-        assert_allclose([(crop * columns).sum() / crop.sum(), (crop * rows).sum() / crop.sum()], (x, y), atol=0.3)
+        embed_aligned(toy, [pictures[0], tmp_path / "half.jpg"])

@@ -17,7 +17,7 @@ build = importlib.util.module_from_spec(spec)
 sys.modules["course_build"] = build
 spec.loader.exec_module(build)
 
-LESSON = '''\
+LESSON = """\
 # %% [markdown]
 # # A tiny lesson
 #
@@ -54,20 +54,33 @@ print("to standard error", file=sys.stderr)
 print("10 %\\r20 %")
 print("Key result: 42 of 42")
 object()
-'''
+"""
 
 
-@pytest.fixture
-def course(tmp_path):
+def checkout(root):
     """A checkout with one lesson."""
-    source = tmp_path / "notebooks" / "source"
+    source = root / "notebooks" / "source"
     source.mkdir(parents=True)
-    (tmp_path / "pyproject.toml").write_text(
+    (root / "pyproject.toml").write_text(
         '[project]\nname = "x"\n[project.urls]\nRepository = "https://github.com/some/where"\n'
     )
     (source / "_setup.py").write_text('repository = "{repository}"\nsettings = {"a": 1}\n')
     (source / "01_tiny.py").write_text(LESSON)
-    return build.Course(tmp_path)
+    return build.Course(root)
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A checkout of its own for a test that changes it."""
+    return checkout(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """A checkout whose notebooks have been run."""
+    course = checkout(tmp_path_factory.mktemp("generated"))
+    build.generate(course)
+    return course
 
 
 def sources(notebook):
@@ -159,28 +172,24 @@ def test_lesson_without_a_title_is_refused_by_name(course):
 def test_lessons_are_found_by_name_number_and_path(course):
     (course.source / "02_next.py").write_text(LESSON)
     assert course.lessons() == ["01_tiny", "02_next"]
-    for want in ("02", "02_next", "notebooks/source/02_next.py"):
-        assert course.lessons([want]) == ["02_next"]
+    for word in ("02", "02_next", "notebooks/source/02_next.py"):
+        assert course.lessons([word]) == ["02_next"]
     with pytest.raises(build.BuildError, match="no lesson is called 03"):
         course.lessons(["03"])
 
 
-def test_generating_twice_gives_the_same_bytes_and_check_agrees(course, capsys):
-    build.generate(course)
-    paths = [course.notebook("01_tiny", solved) for solved in (False, True)]
+def test_generating_again_gives_the_same_bytes_and_check_agrees(generated):
+    paths = [generated.notebook("01_tiny", solved) for solved in (False, True)]
     before = [path.read_bytes() for path in paths]
-    build.generate(course, ["01"])
+    build.generate(generated, ["01"])
     assert [path.read_bytes() for path in paths] == before
-    assert build.problems(course) == []
-    assert sorted(path.name for path in paths[0].parent.iterdir()) == [
-        "01_tiny.ipynb", "solutions", "source"
-    ]
+    assert build.problems(generated) == []
+    names = sorted(path.name for path in generated.notebooks.iterdir())
+    assert names == ["01_tiny.ipynb", "solutions", "source"]
 
 
-def test_generated_outputs_are_normalised(course, capsys):
-    notebook = build.compose(course, "01_tiny", solved=True)
-    build.execute(notebook, course.notebooks, "01_tiny")
-    build.normalise(notebook)
+def test_generated_outputs_are_normalised(generated):
+    notebook = nbformat.read(generated.notebook("01_tiny", solved=True), as_version=4)
     assert notebook.metadata == build.METADATA
     assert [cell.id for cell in notebook.cells] == [f"c00{n}" for n in range(1, 8)]
     stream, result = notebook.cells[-1].outputs
@@ -188,6 +197,34 @@ def test_generated_outputs_are_normalised(course, capsys):
     assert result.data["text/plain"] == "<object at 0x...>"
     assert [cell.execution_count for cell in build.code_cells(notebook)] == [1, 2, 3, 4, 5]
     assert notebook.cells[3].outputs[0].execution_count == 3
+
+
+def test_joined_notebook_is_the_students_and_then_the_solved_one_from_where_it_differs(generated):
+    left_over = generated.root / "build" / "joined" / "09_old.ipynb"
+    build.write_atomically(left_over, "{}")
+    assert build.main(["join"], root=generated.root) == 0
+    paths = [generated.notebook("01_tiny", solved) for solved in (False, True)]
+    student, twin = (nbformat.read(path, as_version=4) for path in paths)
+    joined = nbformat.read(left_over.with_name("01_tiny.ipynb"), as_version=4)
+    nbformat.validate(joined)
+    assert joined.cells[: len(student.cells)] == student.cells
+    end = joined.cells[len(student.cells) :]
+    solved = build.code_cells(twin)[1:]  # all but the setup cell, which both share
+    assert [cell.source for cell in end] == [cell.source for cell in solved]
+    assert [cell.outputs for cell in end] == [cell.outputs for cell in solved]
+    assert len({cell.id for cell in joined.cells}) == len(joined.cells)
+    assert not left_over.exists()
+
+
+def test_lesson_without_exercises_is_joined_with_nothing(course):
+    rewrite(course, LESSON[LESSON.index("def double") :], "print(1)\n")
+    student, twin = (build.compose(course, "01_tiny", solved) for solved in (False, True))
+    assert build.solved_end(student, twin) == []
+
+
+def test_notebooks_out_of_date_are_not_joined(course, capsys):
+    assert build.main(["join"], root=course.root) == 1
+    assert "notebooks/01_tiny.ipynb: it is missing" in capsys.readouterr().err
 
 
 def test_widgets_are_not_kept():
@@ -253,7 +290,8 @@ def test_notebook_over_one_megabyte_is_refused_by_name(course):
 def test_output_that_names_a_private_folder_is_refused_by_name(course, kind):
     said = f"saved to {course.root}/build/x.png"
     output = (
-        new_output(kind, text=said) if kind == "stream"
+        new_output(kind, text=said)
+        if kind == "stream"
         else new_output(kind, {"text/html": f"<b>{said}</b>"})
     )
     notebook = new_notebook(cells=[new_code_cell("x", outputs=[output])])

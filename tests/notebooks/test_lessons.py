@@ -18,18 +18,20 @@ from apps.flask_app import create_app
 from utils import errors, images
 from utils.answers.kinship import Kinship
 from utils.data import audit, scenes
-from utils.faces import detection
+from utils.faces import alignment
 from utils.scoring import calibration, metrics
-from utils.training import models, training
+from utils.training import callbacks, networks
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "source"
 LESSONS = sorted(path.stem for path in SOURCE.glob("[0-9]*.py"))
 
 
 def definitions(lesson, **names):
-    """The plain functions that a lesson defines, as a namespace; ``names`` is what they look up."""
+    """The plain functions that a lesson defines, with ``names`` for what they look up."""
     tree = ast.parse((SOURCE / f"{lesson}.py").read_text())
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.decorator_list]
+    functions = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.decorator_list
+    ]
     exec(compile(ast.Module(functions, []), lesson, "exec"), names)
     return names
 
@@ -42,7 +44,9 @@ def cells(lesson, kind):
 def test_lesson_01_splits_paths_as_the_index_does(families):
     photo_row = definitions("01_data_audit")["photo_row"]
     rows = families.photos[["family", "person", "photo_id"]].itertuples(index=False, name=None)
-    assert [photo_row(path.removeprefix("train/")) for path in families.photos["path"]] == list(rows)
+    assert [photo_row(path.removeprefix("train/")) for path in families.photos["path"]] == list(
+        rows
+    )
 
 
 def test_lesson_01_hashes_as_the_audit_does():
@@ -54,7 +58,9 @@ def test_lesson_01_hashes_as_the_audit_does():
 def test_lesson_01_counts_shared_photographs_as_the_audit_does(families):
     chance = definitions("01_data_audit", Counter=Counter)["same_photo_chance"]
     ids = families.photos.groupby("person")["photo_id"].apply(list)
-    counted = [chance(ids[a], ids[b]) for a, b in families.kin[["p1", "p2"]].itertuples(index=False)]
+    counted = [
+        chance(ids[a], ids[b]) for a, b in families.kin[["p1", "p2"]].itertuples(index=False)
+    ]
     np.testing.assert_allclose(counted, audit.same_photo_share(families), rtol=1e-12)
 
 
@@ -67,13 +73,13 @@ def test_lesson_01_finds_the_leak_that_a_split_has():
 def test_lesson_03_combines_embeddings_as_the_model_does():
     a, b = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
     written_out = definitions("03_model_and_training", np=np)["pair_features"](a, b)
-    np.testing.assert_allclose(written_out, models.pair_features(a, b), rtol=1e-6)
+    np.testing.assert_allclose(written_out, networks.pair_features(a, b), rtol=1e-6)
 
 
 def test_lesson_03_has_the_features_of_the_article():
     a, b = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
     written_out = definitions("03_model_and_training", np=np)["article_features"](a, b)
-    ours = models.combined_features(a, b, "article")
+    ours = networks.combined_features(a, b, "article")
     assert list(written_out) == list(ours)
     for kind, value in ours.items():
         np.testing.assert_allclose(written_out[kind], value, rtol=1e-5, atol=1e-6)
@@ -84,8 +90,8 @@ def test_lesson_03_log_loss_is_the_callbacks_and_scikit_learns(family_embeddings
     written_out = definitions("03_model_and_training", np=np)["log_loss"](labels, claimed)
     assert written_out == pytest.approx(log_loss(labels, claimed), rel=1e-5)
     pairs = [family_embeddings[:4], family_embeddings[4:8]]
-    model = models.kinship_head(128, units=(4,))
-    logs, watcher = {}, training.FoldAUC(pairs, labels)
+    model = networks.kinship_head(128, units=(4,))
+    logs, watcher = {}, callbacks.FoldAUC(pairs, labels)
     watcher.set_model(model)
     watcher.on_epoch_end(0, logs)
     scores = model.predict(pairs, verbose=0)[:, 0].astype(float)
@@ -97,7 +103,9 @@ def test_lesson_04_areas_agree_with_the_module_and_scikit_learn():
     rng = np.random.default_rng(0)
     labels, scores = rng.integers(0, 2, 200), rng.integers(0, 40, 200) / 40  # with ties
     expected = roc_auc_score(labels, scores)
-    assert definitions("04_kaggle_evaluation", np=np)["auc_by_counting"](labels, scores) == pytest.approx(expected)
+    assert definitions("04_kaggle_evaluation", np=np)["auc_by_counting"](
+        labels, scores
+    ) == pytest.approx(expected)
     assert metrics.roc_auc(labels, scores) == pytest.approx(expected)
 
 
@@ -112,7 +120,9 @@ def test_lesson_04_curve_of_distinct_scores_has_the_area_of_the_module():
 def test_lesson_05_fits_landmarks_as_the_module_does():
     source, target = np.random.default_rng(0).normal(0, 50, (2, 5, 2))
     written_out = definitions("05_face_detection", np=np)["similarity"](source, target)
-    np.testing.assert_allclose(written_out, detection.similarity_transform(source, target), rtol=1e-9)
+    np.testing.assert_allclose(
+        written_out, alignment.similarity_transform(source, target), rtol=1e-9
+    )
 
 
 def test_lesson_05_has_the_pyramid_of_the_package():
@@ -121,7 +131,7 @@ def test_lesson_05_has_the_pyramid_of_the_package():
     photo = np.zeros((300, 500, 3), np.uint8)
     levels = definitions("05_face_detection", np=np, Image=Image)["pyramid"](photo)
     theirs = build_scale_pyramid(500, 300, min_face_size=20, scale_factor=0.709)
-    np.testing.assert_allclose(list(levels)[:len(theirs)], theirs, rtol=1e-9)
+    np.testing.assert_allclose(list(levels)[: len(theirs)], theirs, rtol=1e-9)
     assert all(min(level.shape[:2]) >= 12 for level in levels.values())
 
 
@@ -131,8 +141,12 @@ def test_lesson_05_turns_a_heat_map_into_the_boxes_of_the_package():
 
     rng = np.random.default_rng(0)
     offsets, probability = rng.normal(0, 0.1, (9, 11, 4)), rng.random((9, 11, 2))
-    written_out = definitions("05_face_detection", np=np)["boxes_from_map"](probability, offsets, scale=1)
-    theirs = generate_bounding_box(tf.constant(offsets[None]), tf.constant(probability[None]), 0.6)[:, 1:]
+    written_out = definitions("05_face_detection", np=np)["boxes_from_map"](
+        probability, offsets, scale=1
+    )
+    theirs = generate_bounding_box(
+        tf.constant(offsets[None]), tf.constant(probability[None]), 0.6
+    )[:, 1:]
     np.testing.assert_allclose(sorted(written_out.tolist()), sorted(theirs.tolist()), rtol=1e-9)
 
 
@@ -147,10 +161,16 @@ def test_lesson_05_measures_overlap_as_the_package_does():
 
 def test_lesson_06_counts_errors_as_the_calibration_does():
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({"kind": np.repeat(["same", "relatives", "strangers"], 200),
-                          "distance": np.concatenate([rng.normal(m, 0.02, 200) for m in (0.05, 0.08, 0.11)])})
+    table = pd.DataFrame(
+        {
+            "kind": np.repeat(["same", "relatives", "strangers"], 200),
+            "distance": np.concatenate([rng.normal(m, 0.02, 200) for m in (0.05, 0.08, 0.11)]),
+        }
+    )
     colours = dict.fromkeys(["same", "relatives", "strangers"])
-    errors = definitions("06_face_verification", np=np, COLOURS=colours)["error_curves"](table, np.array([0.07]))
+    errors = definitions("06_face_verification", np=np, COLOURS=colours)["error_curves"](
+        table, np.array([0.07])
+    )
     part = {other: table[table["kind"].isin(["same", other])] for other in calibration.OTHERS}
     for other, rows in part.items():
         accepted, rejected = metrics.error_rates(rows["kind"] == "same", -rows["distance"], -0.07)
@@ -165,17 +185,34 @@ def test_lesson_06_leaves_a_probability_alone_when_both_are_as_likely():
 
 
 def test_lesson_07_answers_and_refuses_as_the_course_does(shipped):
-    names = {"Flask": flask.Flask, "request": flask.request, "jsonify": flask.jsonify, "images": images,
-             "current_app": flask.current_app, "io": io, "model": Kinship.load(shipped),
-             "ImageError": errors.ImageError, "FaceError": errors.FaceError}
+    names = {
+        "Flask": flask.Flask,
+        "request": flask.request,
+        "jsonify": flask.jsonify,
+        "images": images,
+        "current_app": flask.current_app,
+        "io": io,
+        "model": Kinship.load(shipped),
+        "ImageError": errors.ImageError,
+        "FaceError": errors.FaceError,
+    }
     lesson = definitions("07_flask_deployment", **names)
     written_out = lesson["create_app"]().test_client()
     course = create_app({"MODEL": shipped, "WARM": False}).test_client()
-    two, grey = [images.to_jpeg(photo) for photo in scenes.two_photos("same", 3)], images.to_jpeg(
-        np.full((60, 60, 3), 128, np.uint8))
-    for photos, status in ((two, 200), ((grey, two[0]), 422), ((b"x", two[0]), 422), ((two[0][:2000], grey), 422)):
-        answers = [client.post(path, data=lesson["form_of"](*photos)) for client, path in
-                   ((written_out, "/upload"), (course, "/api/v1/kinship"))]
+    two, grey = (
+        [images.to_jpeg(photo) for photo in scenes.two_photos("same", 3)],
+        images.to_jpeg(np.full((60, 60, 3), 128, np.uint8)),
+    )
+    for photos, status in (
+        (two, 200),
+        ((grey, two[0]), 422),
+        ((b"x", two[0]), 422),
+        ((two[0][:2000], grey), 422),
+    ):
+        answers = [
+            client.post(path, data=lesson["form_of"](*photos))
+            for client, path in ((written_out, "/upload"), (course, "/api/v1/kinship"))
+        ]
         assert [answer.status_code for answer in answers] == [status] * 2
         own, theirs = (answer.json for answer in answers)
         if status == 200:
@@ -187,10 +224,16 @@ def test_lesson_07_answers_and_refuses_as_the_course_does(shipped):
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_lesson_has_the_anatomy_in_its_order(lesson):
     text = "\n".join(cells(lesson, "markdown"))
-    parts = ["# Lesson ", "**What you will learn**", "\n## 1.", "\n## What we saw", "\n## Exercises",
-             "\n## Where to go next"]
-    found = [text.find(part) for part in parts]
-    assert -1 not in found and found == sorted(found)
+    parts = [
+        "# Lesson ",
+        "**What you will learn**",
+        "\n## 1.",
+        "\n## What we saw",
+        "\n## Exercises",
+        "\n## Where to go next",
+    ]
+    places = [text.find(part) for part in parts]
+    assert -1 not in places and places == sorted(places)
     assert sum(line.startswith("# ") for line in text.splitlines()) == 1
 
 
@@ -204,7 +247,7 @@ def test_lesson_keeps_its_code_cells_small(lesson):
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_every_exercise_has_a_solution_and_a_check(lesson):
     text = (SOURCE / f"{lesson}.py").read_text()
-    exercises = text[text.index("## Exercises"):]
+    exercises = text[text.index("## Exercises") :]
     numbered = sum(f"# **{number}. " in exercises for number in range(1, 10))
     assert numbered >= 2
     assert exercises.count("# BEGIN SOLUTION") == numbered

@@ -1,25 +1,35 @@
-"""Pictures of synthetic people for those who have no photo at hand: a wall of portraits, two photos."""
+"""Pictures of synthetic people for those who have no photo at hand."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .. import settings
+from ..settings import SEED
 from . import eigenfaces, synthetic
 
-WALL, FRAME, MAT = (186, 196, 190), (92, 64, 44), (244, 241, 234)
-KINDS = ("same", "relatives", "strangers")
+WALL, FRAME, MAT = (186, 196, 190), (92, 64, 44), (244, 241, 234)  # RGB
+SHADOW, SHADOW_STRENGTH = (40, 40, 40), 0.35
 
-# What the apps show to those who have no photo at hand: arguments of `two_photos`, with a seed at which
-# the models for verification and kinship are both right.
-EXAMPLES = {"one person twice": ("same", 0), "a parent and a child": ("relatives", 6),
-            "two strangers": ("strangers", 8)}
+# What the apps show to those who have no photo at hand: arguments of `two_photos`, with a seed at
+# which the models for verification and kinship are both right.
+EXAMPLES = {
+    "one person twice": ("same", 0),
+    "a parent and a child": ("relatives", 6),
+    "two strangers": ("strangers", 8),
+}
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """Where a portrait hangs: centre (x, y) and side of the photo in pixels, angle in degrees."""
+    """Where a portrait hangs on the wall.
+
+    Attributes:
+        x: its centre, pixels from the left.
+        y: its centre, pixels from the top.
+        side: side of the photo in pixels, without mat and frame.
+        angle: degrees by which it hangs askew.
+    """
 
     x: int
     y: int
@@ -27,60 +37,113 @@ class Portrait:
     angle: float
 
 
-def family_wall(faces: int = 6, seed: int = settings.SEED, width: int = 1280,
-                height: int = 720) -> tuple[np.ndarray, list[Portrait]]:
-    """Framed portraits of a synthetic family on a wall: RGB uint8 ``(height, width, 3)``, and where each hangs.
+def family_wall(
+    faces: int = 6, seed: int = SEED, width: int = 1280, height: int = 720
+) -> tuple[np.ndarray, list[Portrait]]:
+    """Framed portraits of a synthetic family on a wall.
 
     Half of them hang straight and large, the others smaller and askew.
+
+    Args:
+        faces: number of portraits.
+        seed: the same seed gives the same wall.
+        width: of the wall, in pixels.
+        height: of the wall, in pixels.
+
+    Returns:
+        The wall, RGB uint8 ``(height, width, 3)``, and where each portrait hangs.
     """
     rng = np.random.default_rng(seed)
+    # two parents and as many children as are needed; one parent alone for a single face
     model = eigenfaces.load()
-    people = synthetic.make_family("F0001", len(model.components), max(1, faces - 2), False, rng)[:faces]
-    shots = [synthetic.take_photograph([person.coefficients], rng)[0] for person in people]
-    crops = synthetic.develop(shots, model)
+    children = max(1, faces - 2)
+    family = synthetic.make_family("F0001", len(model.components), children, False, rng)
+    shots = [synthetic.take_photograph([person.coefficients], rng)[0] for person in family[:faces]]
+    photos = synthetic.develop(shots, model)
+    # two rows of cells, a portrait in each
     columns = -(-faces // 2)
     cell = min(width / columns, height / 2)
-    places = []
+    portraits = []
     for number in range(faces):
         row, column = divmod(number, columns)
-        side = round(cell * rng.uniform(*((0.30, 0.45) if row else (0.52, 0.64))))
-        x, y = width * (column + 0.5) / columns, height * (0.29 if row == 0 else 0.76)
-        places.append(Portrait(round(x + rng.uniform(-0.08, 0.08) * cell), round(y), side,
-                               float(rng.uniform(-7, 7)) if row else float(rng.uniform(-2, 2))))
-    return hang(crops, places, width, height), places
+        centre = width * (column + 0.5) / columns, height * (0.76 if row else 0.29)
+        portraits.append(_portrait(*centre, cell, askew=row > 0, rng=rng))
+    return hang(photos, portraits, width, height), portraits
 
 
-def hang(photos: list[np.ndarray], places: list[Portrait], width: int, height: int) -> np.ndarray:
-    """Frame photos and hang them on a wall: RGB uint8 ``(height, width, 3)``."""
-    light = np.linspace(1.04, 0.9, height)[:, None, None] * np.linspace(1.02, 0.96, width)[None, :, None]
-    wall = Image.fromarray((np.array(WALL) * light).clip(0, 255).astype(np.uint8))
-    for photo, place in zip(photos, places, strict=True):
-        framed = _framed(photo, place)
-        corner = (round(place.x - framed.width / 2), round(place.y - framed.height / 2))
-        shadow = Image.new("L", wall.size)
-        shadow.paste(framed.getchannel("A"), (corner[0] + place.side // 25, corner[1] + place.side // 15))
-        shadow = shadow.filter(ImageFilter.GaussianBlur(place.side / 25)).point(lambda value: value * 0.35)
-        wall.paste((40, 40, 40), (0, 0), shadow)
-        wall.paste(framed, corner, framed)
+def _portrait(x: float, y: float, cell: float, askew: bool, rng: np.random.Generator) -> Portrait:
+    """A portrait around (x, y) in a square cell: small and askew, or large and straight."""
+    smallest, largest, tilt = (0.30, 0.45, 7) if askew else (0.52, 0.64, 2)
+    side = round(cell * rng.uniform(smallest, largest))
+    shift = rng.uniform(-0.08, 0.08) * cell
+    return Portrait(round(x + shift), round(y), side, float(rng.uniform(-tilt, tilt)))
+
+
+def hang(
+    photos: list[np.ndarray], portraits: list[Portrait], width: int, height: int
+) -> np.ndarray:
+    """Frame photos and hang them on a wall.
+
+    Args:
+        photos: RGB uint8.
+        portraits: where each photo hangs.
+        width: of the wall, in pixels.
+        height: of the wall, in pixels.
+
+    Returns:
+        RGB uint8 ``(height, width, 3)``.
+    """
+    # light falls from the upper left
+    down = np.linspace(1.04, 0.9, height)[:, None, None]
+    across = np.linspace(1.02, 0.96, width)[None, :, None]
+    wall = Image.fromarray((np.array(WALL) * (down * across)).clip(0, 255).astype(np.uint8))
+    for photo, portrait in zip(photos, portraits, strict=True):
+        framed = _framed(photo, portrait)
+        left = round(portrait.x - framed.width / 2)
+        top = round(portrait.y - framed.height / 2)
+        wall.paste(SHADOW, (0, 0), _shadow(framed, left, top, portrait.side, wall.size))
+        wall.paste(framed, (left, top), framed)
     return np.asarray(wall)
 
 
-def _framed(photo: np.ndarray, place: Portrait) -> Image.Image:
-    frame, mat = round(place.side * 0.05), round(place.side * 0.12)
-    whole = place.side + 2 * (frame + mat)
+def _shadow(
+    framed: Image.Image, left: int, top: int, side: int, size: tuple[int, int]
+) -> Image.Image:
+    """How much of the shadow's colour a portrait casts on each pixel of the wall."""
+    shadow = Image.new("L", size)
+    shadow.paste(framed.getchannel("A"), (left + side // 25, top + side // 15))
+    soft = shadow.filter(ImageFilter.GaussianBlur(side / 25))
+    return soft.point(lambda level: level * SHADOW_STRENGTH)
+
+
+def _framed(photo: np.ndarray, portrait: Portrait) -> Image.Image:
+    """A photo in its mat and frame, turned as it hangs; transparent around it."""
+    side = portrait.side
+    frame, mat = round(side * 0.05), round(side * 0.12)
+    whole = side + 2 * (frame + mat)
     tile = Image.new("RGBA", (whole, whole), FRAME)
-    ImageDraw.Draw(tile).rectangle((frame, frame, whole - frame - 1, whole - frame - 1), MAT)
-    photo = Image.fromarray(photo).resize((place.side, place.side), Image.Resampling.BICUBIC)
-    tile.paste(photo, (frame + mat, frame + mat))
-    return tile.rotate(place.angle, Image.Resampling.BICUBIC, expand=True)
+    inside = (frame, frame, whole - frame - 1, whole - frame - 1)
+    ImageDraw.Draw(tile).rectangle(inside, MAT)
+    picture = Image.fromarray(photo).resize((side, side), Image.Resampling.BICUBIC)
+    tile.paste(picture, (frame + mat, frame + mat))
+    return tile.rotate(portrait.angle, Image.Resampling.BICUBIC, expand=True)
 
 
-def two_photos(kind: str = "same", seed: int = settings.SEED) -> tuple[np.ndarray, np.ndarray]:
-    """Two photos, RGB uint8 224×224: of one person ("same"), of two "relatives", or of two "strangers"."""
+def two_photos(kind: str = "same", seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
+    """Two photos of synthetic people, RGB uint8 224×224.
+
+    Args:
+        kind: "same" (one person twice), "relatives" (parent and child) or "strangers".
+        seed: the same seed gives the same photos.
+
+    Raises:
+        KeyError: there is no such kind.
+    """
     rng = np.random.default_rng(seed)
     model = eigenfaces.load()
     family = synthetic.make_family("F0001", len(model.components), 1, False, rng)
     parent, spouse, child = (person.coefficients for person in family)
-    other = {"same": parent, "relatives": child, "strangers": spouse}[kind]
-    shots = [synthetic.take_photograph([person], rng)[0] for person in (parent, other)]
-    return tuple(synthetic.develop(shots, model))
+    second = {"same": parent, "relatives": child, "strangers": spouse}[kind]
+    shots = [synthetic.take_photograph([person], rng)[0] for person in (parent, second)]
+    first_photo, second_photo = synthetic.develop(shots, model)
+    return first_photo, second_photo

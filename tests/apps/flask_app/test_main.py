@@ -1,4 +1,4 @@
-"""The server as `make app` starts it: ready, many visitors at once, nothing left on the disk, a gentle end."""
+"""The server as `make app` starts it: ready, many visitors at once, nothing left, a gentle end."""
 
 import base64
 import json
@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -17,65 +16,85 @@ from pathlib import Path
 import psutil
 import pytest
 
+from apps.flask_app.__main__ import main
 from utils import images
 from utils.answers import kinship
 from utils.data import scenes
 
 ROOT = Path(__file__).resolve().parents[3]
-VISITORS = 8
+AT_ONCE, WAITING = 2, 2
+VISITORS = AT_ONCE + WAITING
+SLOW = 16  # more than the server has threads for these settings, fewer than connections
+PATIENCE = 600  # seconds
 
 
-def ask(address, path, fields=None, timeout=60):
+def ask(address, path, fields=None):
     """(status, JSON or text, headers) of a request."""
     body = None if fields is None else json.dumps(fields).encode()
-    request = urllib.request.Request(address + path, body, {"Content-Type": "application/json"} if body else {})
+    headers = {"Content-Type": "application/json"} if body else {}
+    request = urllib.request.Request(address + path, body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             return response.status, response.read().decode(), response.headers
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(), error.headers
 
 
 def encoded(*photos):
-    return {f"file{number}": base64.b64encode(images.to_jpeg(photo)).decode()
-            for number, photo in enumerate(photos, start=1)}
+    return {
+        f"file{number}": base64.b64encode(images.to_jpeg(photo)).decode()
+        for number, photo in enumerate(photos, start=1)
+    }
 
 
 @pytest.fixture(scope="module")
-def start(serve, free_port, shipped, wait_until_ready):
-    """Starts the server with other settings; gives its process and its address."""
-    ports = iter(range(free_port, free_port + 20))
-
-    def start(**settings):
-        port = next(ports)
-        variables = {f"KIN_APP_{name}": str(value) for name, value in settings.items()}
-        server = serve("-m", "apps.flask_app", "--port", str(port), KIN_APP_MODEL=str(shipped),
-                       KIN_APP_RATE_LIMIT="10000 per minute", **variables)
-        wait_until_ready(f"http://127.0.0.1:{port}")
-        return server, f"http://127.0.0.1:{port}"
-
-    return start
+def server_and_address(start_server):
+    """The server of this module; the last of the tests that use it ends it."""
+    return start_server(AT_ONCE=AT_ONCE, WAITING=WAITING)
 
 
-@pytest.fixture(scope="module")
-def address(start):
-    return start()[1]
+@pytest.fixture
+def server(server_and_address):
+    return server_and_address[0]
 
 
-def test_many_visitors_at_once_get_the_answers_to_their_own_photos_and_leave_nothing_behind(address, shipped,
-                                                                                            left_behind):
-    pairs = [scenes.two_photos("relatives", seed) for seed in range(3 * VISITORS)]
-    ask(address, "/api/v1/kinship", encoded(*pairs[0]))
+@pytest.fixture
+def address(server_and_address):
+    return server_and_address[1]
+
+
+@pytest.fixture
+def connect(address):
+    """Opens a bare connection to the server."""
+    host, port = address.removeprefix("http://").split(":")
+    connections = []
+
+    def connect():
+        connections.append(socket.create_connection((host, int(port)), timeout=PATIENCE))
+        return connections[-1]
+
+    yield connect
+    for connection in connections:
+        connection.close()
+
+
+def test_many_visitors_at_once_get_the_answers_to_their_own_photos_and_leave_nothing_behind(
+    address, shipped, left_behind
+):
+    pairs = [scenes.two_photos("relatives", seed) for seed in range(2 * VISITORS)]
     before = left_behind()
     with ThreadPoolExecutor(VISITORS) as pool:
-        answers = list(pool.map(lambda pair: ask(address, "/api/v1/kinship", encoded(*pair)), pairs))
+        answers = list(
+            pool.map(lambda pair: ask(address, "/api/v1/kinship", encoded(*pair)), pairs)
+        )
     model = kinship.Kinship.load(shipped)
     for pair, (status, text, _) in zip(pairs, answers, strict=True):
         photos = [images.read(images.to_jpeg(photo)) for photo in pair]
-        expected = model.predict(*photos, explain=False).to_dict()
-        found = json.loads(text)
-        assert status == 200 and found["faces"] == expected["faces"]
-        assert found["probability"] == pytest.approx(expected["probability"], abs=2e-4)
+        expected = model.predict(*photos, explain=False)
+        answer = json.loads(text)
+        assert status == 200
+        assert answer["faces"] == [face.to_dict() for face in expected.comparison.faces]
+        assert answer["probability"] == pytest.approx(expected.probability, abs=2e-4)
     assert len({text for _, text, _ in answers}) == len(pairs)
     assert left_behind() == before
 
@@ -84,7 +103,8 @@ def test_large_requests_pass_and_too_large_ones_do_not(address):
     photo = images.to_jpeg(scenes.two_photos()[0])
     large = base64.b64encode(photo + bytes(5 * 2**20)).decode()
     assert ask(address, "/api/v1/verify", {"file1": large, "file2": large})[0] == 200
-    status, text, _ = ask(address, "/api/v1/verify", {"file1": "A" * (16 * 2**20), "file2": large[:100]})
+    too_large = {"file1": "A" * (16 * 2**20), "file2": large[:100]}
+    status, text, _ = ask(address, "/api/v1/verify", too_large)
     assert status == 413
     assert json.loads(text)["detail"] == "The photos are too large; together they may have 16 MB."
 
@@ -94,93 +114,105 @@ def test_nothing_says_what_serves_and_other_names_are_not_answered(address):
     assert "Server" not in headers and "Content-Security-Policy" in headers
     renamed = urllib.request.Request(f"{address}/healthz", headers={"Host": "rebound.example"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
-        urllib.request.urlopen(renamed, timeout=10)
+        urllib.request.urlopen(renamed, timeout=PATIENCE)
 
 
-def test_slow_clients_keep_nobody_waiting(address):
-    host, port = address.removeprefix("http://").split(":")
-    sockets = [socket.create_connection((host, int(port))) for _ in range(60)]
-    for each in sockets:
-        each.sendall(b"POST /upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n\r\nhello")
-    assert ask(address, "/healthz", timeout=5)[0] == 200
+def test_slow_clients_keep_nobody_waiting(address, connect):
+    beginning = b"POST /upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n\r\nhello"
+    for _ in range(SLOW):
+        connect().sendall(beginning)
+    assert ask(address, "/healthz")[0] == 200
     assert ask(address, "/api/v1/verify", encoded(*scenes.two_photos()))[0] == 200
-    for each in sockets:
-        each.close()
 
 
-def test_a_full_house_and_a_gentle_end(start):
-    server, address = start(AT_ONCE=1, WAITING=3)
-    decoders = psutil.Process(server.pid).children(recursive=True)
+def test_a_request_that_is_not_http_is_refused(address, connect):
+    connection = connect()
+    connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+    assert b"400" in connection.recv(1000)
+    assert ask(address, "/healthz")[0] == 200
+
+
+def test_a_full_server_says_when_to_come_back_and_ends_when_all_are_answered(server, address):
     photos = {**encoded(*scenes.two_photos()), "explain": True}
-    with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda _: ask(address, "/api/v1/kinship", photos), range(12)))
-    assert {status for status, _, _ in answers} == {200, 503}
-    assert 4 <= [status for status, _, _ in answers].count(200) < 12
-    for status, text, headers in answers:  # who found all places taken was told when to come back
-        if status == 503:
-            assert headers["Retry-After"] == "5"
-            assert json.loads(text)["detail"] == "Too many people ask at the moment; try again in a few seconds."
+    decoders = psutil.Process(server.pid).children(recursive=True)
+    full, refusals, late = threading.Event(), [], []
 
-    answers = []
-    asking = [threading.Thread(target=lambda: answers.append(ask(address, "/api/v1/kinship", photos)))
-              for _ in range(3)]
-    for thread in asking:
-        thread.start()
-    time.sleep(0.4)
-    server.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
-    assert ask(address, "/readyz")[0] == 503 and ask(address, "/api/v1/kinship", photos)[0] == 503
-    for thread in asking:
-        thread.join()
-    assert [status for status, _, _ in answers] == [200] * 3  # who asked before the end was answered
-    output = server.communicate(timeout=30)[0].decode().splitlines()
-    assert server.returncode == 0
+    def ask_again_and_again(_):
+        """Until somebody is refused: then the others have all places."""
+        while not full.is_set():
+            answer = ask(address, "/api/v1/kinship", photos)
+            if answer[0] == 503:
+                refusals.append(answer)
+                full.set()
+            elif full.is_set():
+                late.append(answer)
+
+    with ThreadPoolExecutor(VISITORS + 1) as pool:
+        visits = [pool.submit(ask_again_and_again, number) for number in range(VISITORS + 1)]
+        assert full.wait(PATIENCE)
+        server.send_signal(signal.SIGTERM)
+        # while those who have a place are answered, nobody else is
+        while ask(address, "/readyz")[0] == 200:
+            pass
+        status, text, _ = ask(address, "/api/v1/kinship", photos)
+        assert status == 503 and "The server is being restarted" in text
+        for visit in visits:
+            visit.result(PATIENCE)
+    assert {status for status, _, _ in late} == {200}
+    status, text, headers = refusals[0]
+    assert headers["Retry-After"] == "5"
+    assert json.loads(text)["detail"] == (
+        "Too many people ask at the moment; try again in a few seconds."
+    )
+
+    assert server.wait(PATIENCE) == 0
     with pytest.raises(OSError):
         ask(address, "/healthz")
-    alive = psutil.wait_procs(decoders, timeout=10)[1]
-    assert decoders and not [each for each in alive if each.status() != "zombie"]
-
-    assert any(line.startswith(f"Open {address} (loading the model") for line in output)
-    posted = [line for line in map(json.loads, (line for line in output if line.startswith("{")))
-              if line["method"] == "POST"]
-    assert [line["status"] for line in posted].count(200) == 3 + sum(line["status"] == 200 for line in posted[:12])
-    assert {line["route"] for line in posted} == {"/api/v1/kinship"} and len(posted) == 16
+    alive = psutil.wait_procs(decoders, timeout=60)[1]
+    assert decoders and not [process for process in alive if process.status() != "zombie"]
+    assert f"Open {address} (loading the model" in server.output.read_text()
 
 
-def run(*arguments, **variables):
-    return subprocess.run([sys.executable, "-m", "apps.flask_app", *arguments], cwd=ROOT, text=True, timeout=60,
-                          capture_output=True, env={**os.environ, **variables})
+# --- servers that do not start ------------------------------------------------------------------
 
 
-def test_a_port_that_is_taken_is_one_sentence():
+def test_a_port_that_is_taken_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setenv("KIN_APP_WARM", "false")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ended = run("--port", str(port))
-    assert ended.returncode == 2
-    assert f"Nothing can be served on 127.0.0.1, port {port} (Address already in use); choose another with" in (
-        ended.stderr)
-    assert "Traceback" not in ended.stderr
+        assert main(["--port", str(port)]) == 2
+    assert capsys.readouterr().err == (
+        f"Nothing can be served on 127.0.0.1, port {port} (Address already in use); choose "
+        "another with --host and --port.\n"
+    )
 
 
-@pytest.mark.parametrize(("variable", "value", "sentence"), [
-    ("KIN_APP_AT_ONCE", "abc", "KIN_APP_AT_ONCE is 'abc'; give a whole number from 1 up."),
-    ("KIN_APP_MODEL", "/nowhere.npz", "The model could not be loaded. There is no kinship model /nowhere.npz;")])
-def test_a_setting_that_cannot_be_used_ends_the_server_with_a_sentence(variable, value, sentence):
-    ended = run("--port", "0", **{variable: value})
-    assert ended.returncode == 2 and sentence in ended.stdout + ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_a_setting_that_cannot_be_used_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setenv("KIN_APP_AT_ONCE", "abc")
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        "KIN_APP_AT_ONCE is 'abc'; give a whole number from 1 up.\n"
+    )
 
 
-def test_help_names_the_options():
-    ended = run("--help")
-    assert ended.returncode == 0 and "--port" in ended.stdout and "--host" in ended.stdout
+def test_a_model_that_cannot_be_loaded_ends_the_server_with_a_sentence():
+    ended = subprocess.run(
+        [sys.executable, "-m", "apps.flask_app", "--port", "0"],
+        cwd=ROOT,
+        env={**os.environ, "KIN_APP_MODEL": "/nowhere.npz"},
+        text=True,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    sentence = "The model could not be loaded. There is no kinship model /nowhere.npz;"
+    assert sentence in ended.stdout + ended.stderr
 
 
-def test_a_request_that_is_no_http_is_refused(address):
-    host, port = address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
-        assert b"400" in connection.recv(1000)
-    assert ask(address, "/healthz")[0] == 200
+def test_help_names_the_options(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0 and "--port" in printed and "--host" in printed

@@ -1,6 +1,7 @@
 """From an answer to what the pages draw."""
 
 import base64
+import dataclasses
 
 import numpy as np
 import pytest
@@ -9,83 +10,117 @@ from numpy.testing import assert_allclose
 from apps.flask_app import presentation
 from apps.flask_app.uploads import Upload
 from utils import images
-from utils.answers import kinship
+from utils.answers import explanation, kinship
+from utils.answers.explanation import Regions
 from utils.data import scenes
 
 
 @pytest.fixture(scope="module")
-def answered(shipped):
-    """A wall of 1920×1080 pixels with six faces against a photo with one, and the answer."""
-    two = [scenes.family_wall(seed=7, width=1920, height=1080)[0], scenes.two_photos("same", 3)[0]]
-    return two, kinship.Kinship.load(shipped).predict(*two, faces=(2, 1))
+def photos():
+    """A wall of 1920×1080 pixels with six faces, and a photo with one."""
+    return [
+        scenes.family_wall(seed=7, width=1920, height=1080)[0],
+        scenes.two_photos("same", 3)[0],
+    ]
 
 
-@pytest.mark.parametrize(("probability", "words"), [
-    (1.0, "virtually certain"), (0.99, "virtually certain"), (0.98, "very likely"), (0.9, "very likely"),
-    (0.7, "likely"), (0.66, "likely"), (0.5, "about as likely as not"), (0.33, "about as likely as not"),
-    (0.2, "unlikely"), (0.05, "very unlikely"), (0.001, "exceptionally unlikely"),
-    (0.0, "exceptionally unlikely")])
+@pytest.fixture(scope="module")
+def answer(photos, shipped, few_donors):
+    """The answer to the second face of the wall and the single one."""
+    return kinship.Kinship.load(shipped).predict(*photos, faces=(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [
+        (1.0, "virtually certain"),
+        (0.99, "virtually certain"),
+        (0.98, "very likely"),
+        (0.9, "very likely"),
+        (0.7, "likely"),
+        (0.66, "likely"),
+        (0.5, "about as likely as not"),
+        (0.33, "about as likely as not"),
+        (0.2, "unlikely"),
+        (0.05, "very unlikely"),
+        (0.001, "exceptionally unlikely"),
+        (0.0, "exceptionally unlikely"),
+    ],
+)
 def test_probability_in_words(probability, words):
     assert presentation.in_words(probability) == words
 
 
-def test_pictures_are_not_larger_than_needed_and_boxes_lie_where_the_faces_are(answered):
-    photos, answer = answered
+def test_pictures_are_not_larger_than_needed_and_boxes_lie_where_the_faces_are(answer, photos):
     wall, single = presentation.result(answer, photos)["pictures"]
+    faces = answer.comparison.first.faces
     assert (wall.width, wall.height, single.width, single.height) == (1280, 720, 224, 224)
-    shown = images.read(base64.b64decode(wall.jpeg))
-    assert shown.shape == (720, 1280, 3)
-    for box, face in zip(wall.boxes, answer.all_faces[0], strict=True):
+    assert images.read(base64.b64decode(wall.jpeg)).shape == (720, 1280, 3)
+    for box, face in zip(wall.boxes, faces, strict=True):
         assert_allclose((box.x, box.y, box.width, box.height), np.array(face.box) / 1.5, atol=0.06)
-    assert [box.chosen for box in wall.boxes] == [False, True, False, False, False, False] and wall.found == 6
-    assert [box.number for box in wall.boxes] == [1, 2, 3, 4, 5, 6]
-    assert images.read(base64.b64decode(wall.boxes[5].thumbnail.partition(",")[2])).shape == (96, 96, 3)
-    assert (len(single.boxes), single.boxes[0].thumbnail) == (1, "")
+    assert [box.number for box in wall.boxes] == [1, 2, 3, 4, 5, 6] and wall.face_count == 6
+    assert [box.number for box in wall.boxes if box.is_compared] == [2]
     x, y = map(int, wall.boxes[2].point.split(","))
-    assert_allclose((x, y), answer.all_faces[0][2].centre / 1.5, atol=1)
+    assert_allclose((x, y), faces[2].centre / 1.5, atol=1)
 
 
-def test_no_more_thumbnails_than_can_be_looked_at(answered, monkeypatch):
-    photos, answer = answered
+def test_thumbnails_are_shown_where_there_is_something_to_choose(answer, photos):
+    wall, single = presentation.result(answer, photos)["pictures"]
+    for box in wall.boxes:
+        kind, content = box.thumbnail.split(",")
+        assert kind == "data:image/jpeg;base64"
+        assert images.read(base64.b64decode(content)).shape == (96, 96, 3)
+    assert [box.thumbnail for box in single.boxes] == [""]
+
+
+def test_of_many_faces_the_largest_and_the_compared_one_are_shown(answer, photos, monkeypatch):
     monkeypatch.setattr(presentation, "THUMBNAILS", 1)
     wall, _ = presentation.result(answer, photos)["pictures"]
-    assert [box.number for box in wall.boxes] == [1, 2] and wall.found == 6  # the chosen one is always shown
+    assert [box.number for box in wall.boxes] == [1, 2] and wall.face_count == 6
 
 
-@pytest.mark.parametrize(("size", "face", "view"), [
-    ((300, 200), (10, 10, 20, 20), (0, 0, 300, 200)), ((1280, 100), (600, 20, 50, 60), (525, 0, 200, 100)),
-    ((1280, 100), (0, 20, 50, 60), (0, 0, 200, 100)), ((100, 1280), (20, 1230, 40, 50), (0, 1080, 100, 200)),
-    ((1000, 100), (300, 0, 100, 100), (200, 0, 300, 100))])
-def test_of_a_long_strip_the_part_with_the_chosen_face_is_shown(size, face, view):
+@pytest.mark.parametrize(
+    ("size", "face", "view"),
+    [
+        ((300, 200), (10, 10, 20, 20), (0, 0, 300, 200)),
+        ((1280, 100), (600, 20, 50, 60), (525, 0, 200, 100)),
+        ((1280, 100), (0, 20, 50, 60), (0, 0, 200, 100)),
+        ((100, 1280), (20, 1230, 40, 50), (0, 1080, 100, 200)),
+        ((1000, 100), (300, 0, 100, 100), (200, 0, 300, 100)),
+    ],
+)
+def test_of_a_long_strip_the_part_with_the_compared_face_is_shown(size, face, view):
     boxes = [presentation.Box(1, 0, 0, 9, 9, False, ""), presentation.Box(2, *face, True, "")]
     assert presentation.Picture("1", "a", "", *size, boxes, 2).view == view
     assert presentation.Picture("1", "a", "", *size, boxes[:1], 1).view == (0, 0, *size)
 
 
-def test_gauge_points_where_the_probability_is(answered):
-    _, answer = answered
-    drawn = presentation.gauge(answer)
-    for name, share, radius in (("needle", answer.probability, 78), ("threshold", answer.threshold, 114)):
-        x, y = map(float, drawn[name].split("L ")[1].split())
-        angle = np.pi * (1 - share)
-        assert_allclose((x, y), (120 + radius * np.cos(angle), 120 - radius * np.sin(angle)), atol=0.01)
-    assert drawn["below"].startswith("M 20.00 120.00") and drawn["above"].endswith("220.00 120.00")
-    assert drawn["below"].split("1 ")[-1] == drawn["above"].removeprefix("M ").split(" A")[0]
+def test_gauge_points_where_the_probability_is():
+    assert presentation.gauge(probability=1.0, threshold=0.5) == {
+        "below": "M 20.00 120.00 A 100 100 0 0 1 120.00 20.00",
+        "above": "M 120.00 20.00 A 100 100 0 0 1 220.00 120.00",
+        "threshold": "M 120.00 34.00 L 120.00 6.00",
+        "needle": "M 120 120 L 198.00 120.00",
+    }
 
 
-def test_bars_start_in_the_middle_and_stay_in_their_box(answered):
-    _, answer = answered
-    drawn = presentation.bars(answer)
-    assert [bar["region"] for bar in drawn] == list(answer.regions.carried)
-    for bar, value in zip(drawn, answer.regions.carried.values(), strict=True):
-        middle = bar["x"] if value > 0 else bar["x"] + bar["width"]
-        assert_allclose(middle, 100, atol=0.11)
-        assert bar["side"] == ("for" if value > 0 else "against") and 0 <= bar["x"] <= 200 - bar["width"]
-    assert max(bar["width"] for bar in drawn) <= 98
+def test_bars_start_in_the_middle_and_are_as_long_as_what_a_region_carries():
+    carried = dict(zip(explanation.REGIONS, (1.0, -0.5, 0.25, 0.0, -1.0, 0.1), strict=True))
+    spread = dict.fromkeys(explanation.REGIONS, 0.07)
+    eyes, brows, *_ = presentation.bars(Regions(carried, spread, np.zeros((2, 6, 4, 4))))
+    about_eyes = {"region": "eyes", "value": "+1.00", "error": "0.14"}
+    about_brows = {"region": "brows", "value": "-0.50", "error": "0.14"}
+    assert eyes == {**about_eyes, "x": 100.0, "width": 98.0, "side": "for"}
+    assert brows == {**about_brows, "x": 51.0, "width": 49.0, "side": "against"}
+
+
+def test_an_answer_without_regions_is_refused(answer, photos):
+    with pytest.raises(ValueError, match="ask for an answer that explains"):
+        presentation.result(dataclasses.replace(answer, regions=None), photos)
 
 
 def test_a_tall_photo_keeps_its_shape():
     tall = Upload(b"", "a", photo=np.zeros((4000, 30, 3), np.uint8))
-    picture, empty = presentation.kept([tall, Upload(b"", "b")])
+    picture, empty = presentation.places([tall, Upload(b"", "b")])
     assert (picture.width, picture.height, picture.field) == (10, 1280, "1")
     assert (empty.jpeg, empty.field, empty.name) == ("", "2", "the second photo")

@@ -1,9 +1,9 @@
-"""The packages' own networks under Keras 2, in a process of their own: random weights, saved, and run.
+"""The packages' own networks under Keras 2, in a process of their own: saved and run.
 
 Usage: python original_networks.py FOLDER
 
-FOLDER holds ``faces.npz`` (uint8 RGB crops by input size). For each network, ``NAME.h5`` (its weights
-as Keras 2 writes them) and ``NAME.npy`` (its outputs on the crops) are written there.
+FOLDER holds ``faces.npz`` (uint8 RGB crops by input size). For each network, ``NAME.h5`` (random
+weights as Keras 2 writes them) and ``NAME.npy`` (its outputs on the crops) are written there.
 """
 
 import gc
@@ -17,8 +17,13 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"  # read when TensorFlow is imported
 import numpy as np
 import tf_keras
 
-NETWORKS = {"facenet": 160, "facenet512": 160, "vggface-resnet50": 224, "vggface-senet50": 224,
-            "vggface-vgg16": 224}
+NETWORKS = {
+    "facenet": 160,
+    "facenet512": 160,
+    "vggface-resnet50": 224,
+    "vggface-senet50": 224,
+    "vggface-vgg16": 224,
+}
 
 
 def pretend_old_keras():
@@ -29,11 +34,15 @@ def pretend_old_keras():
         "keras.models": tf_keras.models,
         "keras.utils": tf_keras.utils,
         "keras.engine": types.ModuleType("keras.engine"),
-        "keras.engine.topology": types.SimpleNamespace(get_source_inputs=tf_keras.utils.get_source_inputs),
+        "keras.engine.topology": types.SimpleNamespace(
+            get_source_inputs=tf_keras.utils.get_source_inputs
+        ),
         "keras.utils.data_utils": types.SimpleNamespace(get_file=tf_keras.utils.get_file),
         "keras.utils.layer_utils": types.ModuleType("layer_utils"),
         "keras_applications": types.ModuleType("keras_applications"),
-        "keras_applications.imagenet_utils": types.SimpleNamespace(_obtain_input_shape=lambda shape, **_: shape),
+        "keras_applications.imagenet_utils": types.SimpleNamespace(
+            _obtain_input_shape=lambda shape, **_: shape
+        ),
         "cv2": types.ModuleType("cv2"),
     }
     tf_keras.utils.layer_utils = modules["keras.utils.layer_utils"]
@@ -48,8 +57,13 @@ def original(name):
         return InceptionResNetV1((160, 160, 3), classes=512 if name == "facenet512" else 128)
     from keras_vggface.vggface import VGGFace
 
-    return VGGFace(model=name.partition("-")[2], include_top=False, weights=None, input_shape=(224, 224, 3),
-                   pooling="avg")
+    return VGGFace(
+        model=name.partition("-")[2],
+        include_top=False,
+        weights=None,
+        input_shape=(224, 224, 3),
+        pooling="avg",
+    )
 
 
 def standardised(name, faces):
@@ -57,7 +71,9 @@ def standardised(name, faces):
     if name.startswith("facenet"):
         from keras_facenet import FaceNet
 
-        fixed = types.SimpleNamespace(metadata={"fixed_image_standardization": name == "facenet512"})
+        fixed = types.SimpleNamespace(
+            metadata={"fixed_image_standardization": name == "facenet512"}
+        )
         return np.float32([FaceNet._normalize(fixed, face) for face in faces])
     from keras_vggface.utils import preprocess_input
 

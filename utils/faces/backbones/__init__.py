@@ -28,11 +28,15 @@ def get(name: str = DEFAULT) -> Backbone:
         BackboneError: no such backbone; the message lists those there are.
     """
     if name not in REGISTRY:
-        raise BackboneError(f"There is no backbone {name!r}; choose one of: {', '.join(REGISTRY)}.")
+        raise BackboneError(
+            f"There is no backbone {name!r}; choose one of: {', '.join(REGISTRY)}."
+        )
     return _shared(name)
 
 
 @functools.cache
 def _shared(name: str) -> Backbone:
-    module, cls = REGISTRY[name].split(":")
-    return getattr(importlib.import_module(f".{module}", __package__), cls)()
+    # TensorFlow is imported only with a backbone's network
+    module_name, class_name = REGISTRY[name].split(":")
+    module = importlib.import_module(f".{module_name}", __package__)
+    return getattr(module, class_name)()

@@ -1,13 +1,23 @@
-"""The small interface behind which every face encoder stands."""
+"""The interface of every face encoder."""
+
+from __future__ import annotations
 
 import abc
 import functools
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...errors import BackboneError, WeightsError
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    Forward = Callable[[np.ndarray], tf.Tensor]
 
 
 class Backbone(abc.ABC):
@@ -18,34 +28,43 @@ class Backbone(abc.ABC):
         input_size: side of the square crops in pixels.
         embedding_size: length of an embedding.
         preprocessing: short name of what :meth:`standardise` does; part of every cache key.
-        template: where the landmarks of an aligned face lie in the crop: eye on the left of the
-            picture, eye on the right, nose, left and right mouth corner; (x, y), ``(5, 2)`` pixels.
     """
 
     name: str
     input_size: int
     embedding_size: int
     preprocessing: str
-    template: np.ndarray
+
+    @property
+    def template(self) -> np.ndarray:
+        """Where the landmarks of an aligned face lie in the crop: (x, y) in pixels, ``(5, 2)``.
+
+        The order is that of the tables in :mod:`utils.faces.alignment`.
+        """
+        raise NotImplementedError(f"{self.name} does not take aligned faces")
 
     @abc.abstractmethod
-    def standardise(self, faces):
-        """float32 RGB ``(n, size, size, 3)`` in [0, 255], checked, to the network's float32 input."""
+    def standardise(self, faces: tf.Tensor) -> tf.Tensor:
+        """The network's float32 input from float32 RGB ``(n, size, size, 3)`` in [0, 255]."""
 
     @abc.abstractmethod
-    def architecture(self):
-        """The network as an untrained ``keras.Model`` on preprocessed input, output ``(n, d)``."""
+    def architecture(self) -> keras.Model:
+        """The network without its weights; input: preprocessed crops, output: ``(n, d)``."""
 
     @abc.abstractmethod
-    def load_pretrained(self, model) -> None:
+    def load_pretrained(self, model: keras.Model) -> None:
         """Fill ``model`` with the published weights. Raises WeightsError."""
 
     @abc.abstractmethod
     def weights_path(self) -> Path:
-        """The published weights' file, verified. Raises WeightsError: not here, truncated or altered."""
+        """The file of the published weights, verified.
+
+        Raises:
+            WeightsError: the file is not here, truncated or altered.
+        """
 
     def fetch(self, progress: bool = True) -> Path:
-        """Bring the published weights here if they are not, and verify them. Raises WeightsError."""
+        """Bring the published weights here where they are not; verified. Raises WeightsError."""
         return self.weights_path()
 
     @property
@@ -63,8 +82,8 @@ class Backbone(abc.ABC):
         """Names what determines an embedding, apart from the photo."""
         return f"{self.name}-{self.preprocessing}-{self.weights_id[:12]}"
 
-    def build(self, weights: str | Path | None = "pretrained"):
-        """Build the network as a trainable ``keras.Model``.
+    def build(self, weights: str | Path | None = "pretrained") -> keras.Model:
+        """Build the network as a trainable ``keras.Model``; each call gives a model of its own.
 
         Args:
             weights: ``"pretrained"``, None for random weights, or the path of a weights or
@@ -74,6 +93,7 @@ class Backbone(abc.ABC):
         Raises:
             WeightsError: the file is missing, damaged, or was written for another network.
         """
+        # random weights first; whatever is loaded takes their place
         model = self.architecture()
         if weights == "pretrained":
             self.load_pretrained(model)
@@ -81,20 +101,25 @@ class Backbone(abc.ABC):
             self._load_file(model, Path(weights))
         return model
 
-    def _load_file(self, model, path: Path) -> None:
+    def _load_file(self, model: keras.Model, path: Path) -> None:
+        """Fill ``model`` from a file of Keras 3, or from a legacy file."""
         if not path.is_file():
             raise WeightsError(f"The weights file {path} does not exist; check the path.")
         from .legacy import is_legacy, load_h5
 
+        # a publisher's file names its tensors, a file of ours numbers its layers
         if is_legacy(path):
-            return load_h5(model, path)
+            load_h5(model, path)
+            return
         try:
             model.load_weights(path)
         except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-            raise WeightsError(f"{path} does not hold weights for {self.name}, or is damaged; name a "
-                               ".weights.h5 or .keras file that was saved from this network.") from error
+            raise WeightsError(
+                f"{path} does not hold weights for {self.name}, or is damaged; name a "
+                ".weights.h5 or .keras file that was saved from this network."
+            ) from error
 
-    def preprocess(self, faces):
+    def preprocess(self, faces: np.ndarray | tf.Tensor) -> tf.Tensor:
         """RGB crops to the network's float32 input, in NumPy, in eager TensorFlow and in graphs.
 
         Args:
@@ -105,12 +130,17 @@ class Backbone(abc.ABC):
         """
         from keras import ops
 
-        dtype = getattr(faces.dtype, "name", faces.dtype)  # Keras' own tensors have the name alone
+        # the dtype of Keras' own tensors is its name alone
+        dtype = str(getattr(faces.dtype, "name", faces.dtype))
         if not self.takes(faces.shape) or not (dtype == "uint8" or dtype.startswith("float")):
+            size = self.input_size
             raise BackboneError(
-                f"{self.name} takes crops of {self.input_size}×{self.input_size} RGB pixels, uint8 or float in "
-                f"0-255, not {dtype} {tuple(faces.shape)}.")
-        if dtype != "uint8" and (isinstance(faces, np.ndarray) or hasattr(faces, "numpy")):
+                f"{self.name} takes crops of {size}×{size} RGB pixels, uint8 or float in 0-255, "
+                f"not {dtype} {tuple(faces.shape)}."
+            )
+        # inside a graph there are no values to look at
+        has_values = isinstance(faces, np.ndarray) or hasattr(faces, "numpy")
+        if dtype != "uint8" and has_values:
             self._check_range(np.asarray(faces))
         return self.standardise(ops.cast(faces, "float32"))
 
@@ -119,31 +149,47 @@ class Backbone(abc.ABC):
         if not faces.size:
             return
         least, most = faces.min(), faces.max()
+        # NaN fails this comparison too
         if not 0 <= least <= most <= 255:
-            raise BackboneError(f"{self.name} takes float images in 0-255, not {least:.7g} to {most:.7g}; do not "
-                                "standardise them before.")
+            raise BackboneError(
+                f"{self.name} takes float images in 0-255, not {least:.7g} to {most:.7g}; do not "
+                "standardise them before."
+            )
+        # all zeros are a black picture; anything else that is so dark was scaled
         if 0 < most <= 1:
-            raise BackboneError(f"These float images end at {most:.3g}: they look scaled to 0-1, and {self.name} "
-                                "takes 0-255; multiply them by 255.")
+            raise BackboneError(
+                f"These float images end at {most:.3g}: they look scaled to 0-1, and {self.name} "
+                "takes 0-255; multiply them by 255."
+            )
 
-    def embed(self, faces: np.ndarray, batch_size: int = 64, forward=None) -> np.ndarray:
+    def embed(
+        self, faces: np.ndarray, batch_size: int = 64, forward: Forward | None = None
+    ) -> np.ndarray:
         """Embed uint8 RGB crops ``(n, size, size, 3)`` as float32 ``(n, embedding_size)``.
 
         The pretrained network is built at the first call and kept. Embeddings are what the
         network gives, not normalised.
 
         Args:
-            forward: what :meth:`forward` gave for a network trained further. None: the pretrained one.
+            faces: uint8 RGB ``(n, size, size, 3)``.
+            batch_size: faces that go through the network at once.
+            forward: a function of :meth:`forward` for a network trained further. None: the
+                pretrained network.
 
         Raises:
             BackboneError: wrong shape or dtype.
         """
         self.check(faces)
+        if not len(faces):
+            return np.empty((0, self.embedding_size), np.float32)
         forward = forward or self._pretrained
-        parts = [forward(faces[i:i + batch_size]).numpy() for i in range(0, len(faces), batch_size)]
-        return np.concatenate(parts) if parts else np.empty((0, self.embedding_size), np.float32)
+        # a batch at a time: the network's feature maps are far larger than its embeddings
+        parts = []
+        for start in range(0, len(faces), batch_size):
+            parts.append(forward(faces[start : start + batch_size]).numpy())  # (batch, d)
+        return np.concatenate(parts)
 
-    def takes(self, shape: tuple) -> bool:
+    def takes(self, shape: tuple[int | None, ...]) -> bool:
         """Whether a batch of this shape is one of square RGB crops of the input size."""
         return len(shape) == 4 and tuple(shape[1:]) == (self.input_size, self.input_size, 3)
 
@@ -152,18 +198,20 @@ class Backbone(abc.ABC):
         if faces.dtype != np.uint8 or not self.takes(faces.shape):
             raise BackboneError(
                 f"{self.name} takes RGB uint8 batches of shape (n, {self.input_size}, "
-                f"{self.input_size}, 3) with values 0-255, not {faces.dtype} {faces.shape}.")
+                f"{self.input_size}, 3) with values 0-255, not {faces.dtype} {faces.shape}."
+            )
 
     @functools.cached_property
-    def _pretrained(self):
+    def _pretrained(self) -> Forward:
         return self.forward(self.build())
 
-    def forward(self, model):
-        """A compiled function from uint8 crops to what ``model``, a network of this kind, gives: float32."""
+    def forward(self, model: keras.Model) -> Forward:
+        """Compile a network of this kind: a function from uint8 crops to float32 ``(n, d)``."""
         import tensorflow as tf
 
         size = self.input_size
 
+        # one graph for batches of any length, with the preprocessing in it
         @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])
         def forward(faces):
             return tf.cast(model(self.preprocess(faces), training=False), tf.float32)

@@ -10,16 +10,26 @@ An affine map after a linear one is one linear map, so the two are merged when t
 ``gamma · (W x + b) + beta = (gamma W) x + (gamma b + beta)``.
 """
 
+from __future__ import annotations
+
+import functools
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ... import files
 from ...errors import WeightsError
+from ..alignment import DLIB_LANDMARKS
 from ..weights import PackagedWeights
 from .base import Backbone
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 WEIGHTS = PackagedWeights(
     package="face_recognition_models",
@@ -33,9 +43,12 @@ MEAN_IMAGE = np.broadcast_to(CHANNEL_MEAN, (150, 150, 3)).copy()
 # (filters, whether the block halves the image), from the input to the output
 BLOCKS = (
     [(32, False)] * 3
-    + [(64, True)] + [(64, False)] * 3
-    + [(128, True)] + [(128, False)] * 2
-    + [(256, True)] + [(256, False)] * 2
+    + [(64, True)]
+    + [(64, False)] * 3
+    + [(128, True)]
+    + [(128, False)] * 2
+    + [(256, True)]
+    + [(256, False)] * 2
     + [(256, True)]
 )
 CONVOLUTIONS = 1 + 2 * len(BLOCKS)
@@ -50,68 +63,96 @@ class DlibResNet(Backbone):
     preprocessing = "centred256"
     weights_id = WEIGHTS.sha256
 
-    # (x, y) in the 150×150 chip: left eye, right eye, nose, left and right mouth corner
-    template = np.array([(47.7, 47.1), (100.2, 46.8), (74.1, 77.0), (52.6, 107.8), (96.1, 107.5)])
+    template = DLIB_LANDMARKS * input_size
 
-    def standardise(self, faces):
+    def standardise(self, faces: tf.Tensor) -> tf.Tensor:
         """(x − channel mean) / 256: within about ±0.5."""
         return (faces - MEAN_IMAGE) / 256.0
 
-    def architecture(self):
-        """Functional Keras model of 29 convolutions, all trainable."""
+    def architecture(self) -> keras.Model:
+        """29 convolutions and one matrix, all trainable."""
         import keras
         from keras import layers
 
         inputs = keras.Input((self.input_size, self.input_size, 3), name="face")
+        # (n, 150, 150, 3) to (n, 35, 35, 32)
         x = layers.Conv2D(32, 7, strides=2, activation="relu", name="stem")(inputs)
         x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+        # to (n, 2, 2, 256)
         for number, (filters, down) in enumerate(BLOCKS, start=1):
             x = _block(x, filters, down, f"block{number:02d}")
         x = layers.GlobalAveragePooling2D(name="average")(x)
         outputs = layers.Dense(128, use_bias=False, name="embedding")(x)
         return keras.Model(inputs, outputs, name="dlib_resnet")
 
-    def load_pretrained(self, model) -> None:
-        """Read the package's file into ``model``. Raises WeightsError."""
-        model.set_weights(convert(self.weights_path().read_bytes()))
+    def load_pretrained(self, model: keras.Model) -> None:
+        """Copy the weights of the package's file into ``model``. Raises WeightsError."""
+        path = self.weights_path()
+        model.set_weights(_converted(path, files.version(path)))
 
     def weights_path(self) -> Path:
         """The file in the installed package. Raises WeightsError."""
         return WEIGHTS.path()
 
 
-def _block(x, filters: int, down: bool, name: str):
+def _block(x: keras.KerasTensor, filters: int, down: bool, name: str) -> keras.KerasTensor:
     """Two 3×3 convolutions added to a shortcut; a down block halves the image on both ways."""
     from keras import layers
 
-    y = layers.Conv2D(filters, 3, strides=2 if down else 1, padding="valid" if down else "same",
-                      activation="relu", name=f"{name}_conv1")(x)
+    # the convolutions
+    y = layers.Conv2D(
+        filters,
+        3,
+        strides=2 if down else 1,
+        padding="valid" if down else "same",
+        activation="relu",
+        name=f"{name}_conv1",
+    )(x)
     y = layers.Conv2D(filters, 3, padding="same", name=f"{name}_conv2")(y)
+
+    # the shortcut
     if down:
         x = layers.AveragePooling2D(2, 2, name=f"{name}_shortcut")(x)
         x, y = _pad_to_match(x, y, name)
     return layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, y]))
 
 
-def _pad_to_match(x, y, name: str):
-    """Zero-pad whichever is smaller at the bottom, the right and the last channels, as dlib does."""
+def _pad_to_match(
+    x: keras.KerasTensor, y: keras.KerasTensor, name: str
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Zero-pad the smaller one at the bottom, the right and the last channels, as dlib does."""
+    return _pad(x, y.shape, name, "x"), _pad(y, x.shape, name, "y")
+
+
+def _pad(
+    tensor: keras.KerasTensor, shape: tuple[int, ...], name: str, side: str
+) -> keras.KerasTensor:
+    """Zeros up to ``shape`` (n, rows, columns, channels), where ``tensor`` is smaller."""
     from keras import layers
 
-    padded = []
-    for tensor, other, side in ((x, y, "x"), (y, x, "y")):
-        rows = max(other.shape[1] - tensor.shape[1], 0)
-        columns = max(other.shape[2] - tensor.shape[2], 0)
-        if rows or columns:
-            tensor = layers.ZeroPadding2D(((0, rows), (0, columns)), name=f"{name}_pad_{side}")(tensor)
-        if other.shape[3] > tensor.shape[3]:
-            zeros = layers.Rescaling(0.0, name=f"{name}_zeros")(tensor)  # always as many as there are
-            tensor = layers.Concatenate(name=f"{name}_widen")([tensor, zeros])
-        padded.append(tensor)
-    return padded
+    rows = max(shape[1] - tensor.shape[1], 0)
+    columns = max(shape[2] - tensor.shape[2], 0)
+    if rows or columns:
+        padding = ((0, rows), (0, columns))
+        tensor = layers.ZeroPadding2D(padding, name=f"{name}_pad_{side}")(tensor)
 
+    # the channels only ever double: as many zeros as there are channels
+    if shape[3] > tensor.shape[3]:
+        zeros = layers.Rescaling(0.0, name=f"{name}_zeros")(tensor)
+        tensor = layers.Concatenate(name=f"{name}_widen")([tensor, zeros])
+    return tensor
+
+
+# --- dlib's file --------------------------------------------------------------------------------
 
 # The tags of the layers that hold parameters, as dlib writes a string: its length, then its text.
-_TAG = re.compile(rb"\x01\x05(con_4)|\x01\x07(affine_)|\x01\x04(fc_2)")
+_TAG = re.compile(rb"\x01\x05(?P<con_4>con_4)|\x01\x07(?P<affine_>affine_)|\x01\x04(?P<fc_2>fc_2)")
+
+
+@functools.lru_cache(maxsize=1)
+def _converted(path: Path, version: tuple[int, ...]) -> list[np.ndarray]:
+    """The arrays of a file of this version, converted once; the models copy them."""
+    return convert(path.read_bytes())
 
 
 def convert(content: bytes) -> list[np.ndarray]:
@@ -128,27 +169,32 @@ def convert(content: bytes) -> list[np.ndarray]:
         if len(arrays) != 2 * CONVOLUTIONS + 1:
             raise ValueError(f"{len(arrays)} arrays")
     except (ValueError, TypeError, OverflowError) as error:
-        raise WeightsError("The content is not dlib's face recognition network; "
-                           f"reinstall {WEIGHTS.requirement}.") from error
+        raise WeightsError(
+            f"The content is not dlib's face recognition network; reinstall {WEIGHTS.requirement}."
+        ) from error
     return arrays
 
 
 def _arrays(content: bytes) -> Iterator[np.ndarray]:
     """Kernel and bias of each convolution, then the matrix of the last layer."""
-    reader, kernel, bias = _Reader(content), None, None
+    reader = _Reader(content)
+    # empty until there is a convolution: multiplying by an affine layer's gamma raises ValueError
+    kernel: np.ndarray = np.empty((0, 0, 0, 0), np.float32)
+    bias: np.ndarray = np.empty(0, np.float32)
     while (tag := reader.next_tag()) is not None:
         if tag == "con_4":
+            # one tensor: the kernels (out, in, row, column), and a bias for each
             values = reader.tensor()
             filters, rows, columns, *_ = (reader.integer() for _ in range(7))
-            bias = values[-filters:]
             kernel = values[:-filters].reshape(filters, -1, rows, columns)
+            bias = values[-filters:]
         elif tag == "affine_":
             gamma, beta = reader.tensor().reshape(2, -1)
             yield (kernel * gamma[:, None, None, None]).transpose(2, 3, 1, 0)
             yield gamma * bias + beta
         else:
             outputs, inputs = reader.integer(), reader.integer()
-            yield reader.tensor().reshape(inputs, outputs)
+            yield reader.tensor().reshape(inputs, outputs).copy()  # not the whole file with it
 
 
 class _Reader:
@@ -163,13 +209,13 @@ class _Reader:
         if match is None:
             return None
         self.position = match.end()
-        return match[match.lastindex].decode()
+        return match.lastgroup
 
     def integer(self) -> int:
         """A control byte (low 4 bits: how many bytes follow; 0x80: negative), then the bytes."""
         control = self.content[self.position] if self.position < len(self.content) else 0
         start, self.position = self.position + 1, self.position + 1 + (control & 0x0F)
-        value = int.from_bytes(self.content[start:self.position], "little")
+        value = int.from_bytes(self.content[start : self.position], "little")
         return -value if control & 0x80 else value
 
     def tensor(self) -> np.ndarray:

@@ -1,0 +1,106 @@
+"""Verbs that answer about two photos."""
+
+import pytest
+
+from utils import settings
+from utils.answers import verification
+from utils.answers.kinship import Kinship
+
+
+def without_seconds(facts):
+    return {name: value for name, value in facts.items() if name != "seconds"}
+
+
+def test_verify_gives_the_verdict_and_explains_it(run, pictures):
+    a, b = pictures / "anna.jpg", pictures / "again.jpg"
+    answer = verification.verify(a, b)
+    assert run("verify", a, b).splitlines() == [answer.verdict, *answer.explanation]
+    assert answer.verdict.startswith("The same person: the distance is 0.")
+
+
+@pytest.mark.parametrize(("other", "same"), [("again", True), ("bob", False)])
+def test_verify_prints_numbers(run, pictures, other, same):
+    a, b = pictures / "anna.jpg", pictures / f"{other}.jpg"
+    facts = run("verify", a, b, "--json")
+    assert (facts["same_person"], facts["threshold"]) == (same, 0.0857)
+    expected = verification.verify(a, b).to_dict()
+    assert without_seconds(facts) == without_seconds(expected)
+
+
+def test_one_of_several_faces_is_compared_when_its_number_is_given(run, pictures):
+    anna, wall = pictures / "anna.jpg", pictures / "wall.jpg"
+    facts = run("verify", anna, wall, "--faces", 1, 3, "--json")
+    assert facts["face_numbers"] == [1, 3] and facts["faces_found"] == [1, 6]
+    assert facts["distance"] != run("verify", anna, wall, "--json")["distance"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "distance"), [("strict", 0.0569), ("article", 0.5), ("0.09", 0.09)]
+)
+def test_verify_decides_at_the_threshold_asked_for(run, pictures, threshold, distance):
+    a, b = pictures / "anna.jpg", pictures / "bob.jpg"
+    facts = run("verify", a, b, "--threshold", threshold, "--json")
+    assert (facts["policy"], facts["threshold"]) == (threshold, distance)
+    assert facts["same_person"] == (facts["distance"] <= distance)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["anna.jpg", "half.jpg"], "half.jpg is truncated or damaged; copy or download it again."),
+        (["gone.jpg", "half.jpg"], "gone.jpg does not exist; check the path."),
+        (["nobody.jpg", "anna.jpg"], "No face was found in"),
+        (["anna.jpg", "bob.jpg", "--threshold", "safe"], "There is no threshold 'safe'; choose"),
+        (["anna.jpg", "bob.jpg", "--backbone", "facenet"], "facenet has no calibration"),
+        (["anna.jpg", "wall.jpg", "--faces", "1", "7"], "There is no face number 7 in"),
+    ],
+    ids=["broken", "missing", "no face", "policy", "backbone", "number"],
+)
+def test_verify_that_cannot_be_done_is_one_sentence(
+    refused, pictures, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(pictures)
+    assert message in refused("verify", *arguments)
+
+
+def test_kin_prints_numbers_and_draws_the_regions(run, pictures, shipped, tmp_path):
+    a, b, figure = pictures / "anna.jpg", pictures / "child.jpg", tmp_path / "new" / "why.png"
+    facts = run("kin", a, b, "--model", shipped, "--figure", figure, "--json")
+    assert facts["related"] is True and facts["model"] == "hand-made"
+    assert facts["seconds"]["total"] > 0 and len(facts["regions"]) == 6
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    # the answer of the module, which says nothing of regions if it is not asked to
+    expected = Kinship.load(shipped).predict(a, b, explain=False).to_dict()
+    expected["explanation"].append(facts["explanation"][-1])
+    expected["regions"] = facts["regions"]
+    assert without_seconds(facts) == without_seconds(expected)
+
+
+def test_kin_gives_the_verdict_of_the_model_of_the_course(run, pictures, shipped, monkeypatch):
+    monkeypatch.setattr(settings, "KINSHIP", shipped)
+    a, b = pictures / "anna.jpg", pictures / "bob.jpg"
+    verdict, *explanation, regions = run("kin", a, b).splitlines()
+    answer = Kinship.load(shipped).predict(a, b, explain=False)
+    assert [verdict, *explanation] == [answer.verdict, *answer.explanation]
+    assert regions.endswith("(Log-odds that a region carries.)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["anna.jpg", "half.jpg"], "half.jpg is truncated or damaged"),
+        (["nobody.jpg", "anna.jpg"], "No face was found in"),
+        (
+            ["anna.jpg", "bob.jpg", "--model", "gone.npz"],
+            "There is no kinship model gone.npz; make one with: kincourse ship",
+        ),
+        (["anna.jpg", "bob.jpg", "--model", "bob.jpg"], "whole kinship model; restore it from"),
+    ],
+    ids=["broken", "no face", "missing model", "wrong model"],
+)
+def test_kin_that_cannot_be_said_is_one_sentence(
+    refused, pictures, shipped, monkeypatch, arguments, message
+):
+    monkeypatch.setattr(settings, "KINSHIP", shipped)
+    monkeypatch.chdir(pictures)
+    assert message in refused("kin", *arguments)

@@ -1,0 +1,279 @@
+"""Verbs on faces and their encoders."""
+
+import dataclasses
+import functools
+import http.server
+import json
+import shutil
+import socket
+import threading
+
+import h5py
+import numpy as np
+import pytest
+
+from utils import images
+from utils.__main__ import main
+from utils.faces import backbones, detection
+from utils.files import sha256
+
+# --- detect -------------------------------------------------------------------------------------
+
+
+def faces_in(path, **options):
+    """What the module finds in a file, as plain numbers."""
+    return [face.to_dict() for face in detection.detect(images.read(path), **options)]
+
+
+def test_detect_says_how_many_faces_there_are_and_where(run, pictures):
+    wall, anna, nobody = (pictures / f"{name}.jpg" for name in ("wall", "anna", "nobody"))
+    printed = run("detect", wall, anna, nobody).splitlines()
+    assert printed[0] == f"{wall}: 6 faces" and printed[7] == f"{anna}: 1 face"
+    assert printed[9:] == [f"{nobody}: no face"]
+    x, y, width, height = faces_in(wall)[0]["box"]
+    confidence = faces_in(wall)[0]["confidence"]
+    place = f"{width:.0f}×{height:.0f} pixels at ({x:.0f}, {y:.0f})"
+    assert printed[1] == f"  1. {place}, confidence {confidence:.3f}"
+
+
+def test_detect_prints_boxes_and_landmarks(run, pictures):
+    anna, wall = pictures / "anna.jpg", pictures / "wall.jpg"
+    facts = run("detect", anna, wall, "--json")
+    rows = [{"photo": str(path), "faces": faces_in(path)} for path in (anna, wall)]
+    assert facts == {"photos": rows, "failed": 0}
+    assert [len(row["faces"]) for row in rows] == [1, 6]
+
+
+def test_detect_writes_the_photo_with_its_faces_and_each_face_by_itself(run, pictures, tmp_path):
+    out, wall = tmp_path / "new", pictures / "wall.jpg"
+    facts = run("detect", wall, pictures / "nobody.jpg", "--out", out, "--json")
+    faces = [f"wall_face{number}.jpg" for number in range(1, 7)]
+    assert [row["files"] for row in facts["photos"]] == [
+        ["wall_faces.jpg", *faces],
+        ["nobody_faces.jpg"],
+    ]
+    written = {path.name for path in out.iterdir()}
+    assert written == {"wall_faces.jpg", *faces, "nobody_faces.jpg", "faces.json"}
+    assert json.loads((out / "faces.json").read_text()) == facts
+    photo, drawn = images.read(wall), images.read(out / "wall_faces.jpg")
+    assert drawn.shape == photo.shape and np.abs(drawn.astype(int) - photo).max() > 100
+    for name in faces:
+        face = images.read(out / name)
+        assert face.shape == (224, 224, 3) and len(detection.detect(face)) == 1
+
+
+def test_photos_of_one_name_from_two_folders_are_both_kept(run, pictures, tmp_path):
+    for folder, name in (("a", "anna.jpg"), ("b", "bob.jpg"), ("c", "nobody.jpg")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(pictures / name, tmp_path / folder / "me.jpg")
+    photos = [tmp_path / folder / "me.jpg" for folder in "abc"]
+    facts = run("detect", *photos, "--out", tmp_path / "out", "--json")
+    assert [row["files"] for row in facts["photos"]] == [
+        ["me_faces.jpg", "me_face1.jpg"],
+        ["me-2_faces.jpg", "me-2_face1.jpg"],
+        ["me-3_faces.jpg"],
+    ]
+    first, second = (
+        images.read(tmp_path / "out" / name).astype(int)
+        for name in ("me_face1.jpg", "me-2_face1.jpg")
+    )
+    assert np.abs(first - second).mean() > 5
+
+
+def test_detect_into_the_photos_own_folder_writes_over_none_of_them(run, pictures, tmp_path):
+    shutil.copy(pictures / "anna.jpg", tmp_path / "a.jpg")
+    shutil.copy(pictures / "bob.jpg", tmp_path / "a_face1.jpg")
+    before = {path: path.read_bytes() for path in sorted(tmp_path.iterdir())}
+    facts = run("detect", *before, "--out", tmp_path, "--json")
+    assert [row["files"] for row in facts["photos"]] == [
+        ["a-2_faces.jpg", "a-2_face1.jpg"],
+        ["a_face1_faces.jpg", "a_face1_face1.jpg"],
+    ]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]], ids=["text", "json"])
+def test_broken_photo_is_named_and_the_others_are_done(pictures, tmp_path, capsys, arguments):
+    anna, half, gone = pictures / "anna.jpg", pictures / "half.jpg", tmp_path / "gone.jpg"
+    out = tmp_path / "out"
+    photos = map(str, (half, anna, gone))
+    assert main(["detect", *photos, "--out", str(out), *arguments]) == 2
+    written, printed = json.loads((out / "faces.json").read_text()), capsys.readouterr().out
+    errors = [
+        f"{half} is truncated or damaged; copy or download it again.",
+        f"{gone} does not exist; check the path.",
+    ]
+    assert [row["error"] for row in written["photos"] if "error" in row] == errors
+    assert written["failed"] == 2 and (out / "anna_faces.jpg").is_file()
+    if arguments:
+        assert json.loads(printed) == written
+    else:
+        lines = printed.splitlines()
+        assert (lines[0], lines[1]) == (f"error: {errors[0]}", f"{anna}: 1 face")
+        assert lines[-1] == f"error: {errors[1]}"
+
+
+def test_detect_passes_over_faces_smaller_than_asked_for(run, pictures):
+    wall = pictures / "wall.jpg"
+    [row] = run("detect", wall, "--min-face", 70, "--json")["photos"]
+    assert row["faces"] == faces_in(wall, min_face=70)
+    assert run("detect", wall, "--min-face", 5000) == f"{wall}: no face\n"
+
+
+# --- embed --------------------------------------------------------------------------------------
+
+
+def test_embed_writes_paths_and_embeddings(run, clean, tmp_path, families, family_embeddings):
+    out = tmp_path / "e.npz"
+    facts = run("embed", "--data", clean, "--out", out, "--json")
+    count = len(families.photos)
+    assert facts == {
+        "photos": count,
+        "backbone": "dlib-resnet",
+        "embedding_size": 128,
+        "out": str(out),
+    }
+    with np.load(out) as stored:
+        assert stored["path"].tolist() == families.photos["path"].tolist()
+        np.testing.assert_array_equal(stored["embedding"], family_embeddings)
+    assert run("embed", "--data", clean) == f"{count} photos embedded with dlib-resnet\n"
+
+
+def test_unreadable_photo_is_left_out_with_a_warning(run, families_root, families):
+    with pytest.warns(UserWarning, match="1 photos cannot be read and are left out"):
+        assert run("embed", "--data", families_root, "--json")["photos"] == len(families.photos)
+
+
+# --- weights ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_weights(tmp_path, monkeypatch):
+    """An empty folder of weights, and networks of one matrix published where nobody answers."""
+    import keras
+
+    def architecture():
+        layers = [keras.Input((3,)), keras.layers.Dense(2, name="dense")]
+        return keras.Sequential(layers, name="small")
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    folder = tmp_path / "weights"
+    for name, value in (("KIN_WEIGHTS", str(folder)), ("NO_PROXY", "*"), ("no_proxy", "*")):
+        monkeypatch.setenv(name, value)
+    for name in list(backbones.REGISTRY)[1:6]:
+        publish(monkeypatch, name, f"{address}/{name}.h5", sha256=None)
+        monkeypatch.setattr(backbones.get(name), "architecture", architecture)
+    return folder
+
+
+def publish(monkeypatch, name, url, **changes):
+    """Let the weights of a backbone be published somewhere else."""
+    backbone = backbones.get(name)
+    weights = dataclasses.replace(backbone.weights, url=url, **changes)
+    monkeypatch.setattr(backbone, "weights", weights)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files and prints nothing."""
+
+    def log_message(self, *_):
+        """Print nothing."""
+
+
+@pytest.fixture
+def publisher(no_weights, tmp_path, monkeypatch):
+    """A server of weights for two of the networks; gives the folder that it serves."""
+    served = tmp_path / "served"
+    served.mkdir()
+    handler = functools.partial(QuietHandler, directory=served)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        for number, name in enumerate(("facenet", "vggface-vgg16")):
+            with h5py.File(served / f"{name}.h5", "w") as file:
+                names = [b"dense/kernel:0", b"dense/bias:0"]
+                file.attrs["layer_names"] = [b"dense"]
+                file.create_group("dense").attrs["weight_names"] = names
+                file["dense/dense/kernel:0"] = np.full((3, 2), number)
+                file["dense/dense/bias:0"] = np.zeros(2)
+            publish(monkeypatch, name, f"http://127.0.0.1:{server.server_port}/{name}.h5")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield served
+        server.shutdown()
+        thread.join()
+
+
+def test_weights_are_listed_with_what_is_here_and_what_is_not(run, no_weights):
+    dlib, others = backbones.get().weights_path(), list(backbones.REGISTRY)[1:6]
+    lines = run("weights").splitlines()[:6]
+    missing = [f"{name:18}The weights of {name} are not here" for name in others]
+    assert lines == [f"dlib-resnet       {dlib}", *missing]
+    rows = run("weights", "--json")["weights"][:6]
+    assert rows[0] == {"name": "dlib-resnet", "file": str(dlib), "sha256": sha256(dlib)}
+    for row, name in zip(rows[1:], others, strict=True):
+        assert (row["name"], row["file"]) == (name, None)
+        assert f"run: kincourse weights {name} (or fetch http" in row["problem"]
+    assert not no_weights.exists()
+
+
+def test_weights_are_fetched_by_name_and_once(run, publisher, no_weights):
+    facts = run("weights", "facenet", "vggface-vgg16", "--json")
+    for row, name in zip(facts["weights"], ("facenet", "vggface-vgg16"), strict=True):
+        digest = sha256(publisher / f"{name}.h5")
+        path = no_weights / f"{name}.h5"
+        assert row == {"name": name, "file": str(path), "sha256": digest}
+        assert json.loads((no_weights / "checksums.json").read_text())[path.name] == digest
+    (publisher / "facenet.h5").unlink()
+    assert run("weights", "facenet") == f"facenet           {no_weights}/facenet.h5\n"
+    assert run("weights").count("are not here") == 3
+
+
+def test_fetching_shows_its_progress_beside_the_result(publisher, no_weights, capsys):
+    assert main(["weights", "facenet"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"facenet           {no_weights}/facenet.h5\n"
+    assert "facenet.h5: 100%" in printed.err
+    assert main(["weights", "vggface-vgg16", "--json"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_altered_weights_are_listed_as_such_and_fetched_again(run, publisher, no_weights):
+    run("weights", "facenet", "--json")
+    with open(no_weights / "facenet.h5", "ab") as file:
+        file.write(b"\0")
+    altered = f"The weights file {no_weights}/facenet.h5 is truncated or altered"
+    assert f"facenet           {altered} (its SHA-256 differs)\n" in run("weights")
+    [row] = run("weights", "facenet", "--json")["weights"]
+    assert row["sha256"] == sha256(publisher / "facenet.h5")
+
+
+def test_weights_that_cannot_be_reached_are_one_sentence(refused, no_weights):
+    url = backbones.get("vggface-vgg16").weights.url
+    assert refused("weights", "dlib-resnet", "vggface-vgg16") == (
+        f"error: {url} cannot be reached, or the connection broke. Check the network and run the "
+        "command again, or fetch the file by hand and save it as "
+        f"{no_weights / 'vggface-vgg16.h5'}.\n"
+    )
+
+
+def test_weights_that_are_not_published_there_are_one_sentence(refused, publisher):
+    (publisher / "facenet.h5").unlink()
+    sentence = refused("weights", "facenet")
+    assert "The server answers 404 File not found for http://127.0.0.1:" in sentence
+
+
+def test_unknown_network_is_one_sentence_and_nothing_is_fetched(refused, publisher, no_weights):
+    sentence = refused("weights", "facenet", "resnet")
+    assert "There is no backbone 'resnet'; choose one of: dlib-resnet, facenet" in sentence
+    assert not no_weights.exists()
+
+
+def test_file_in_place_of_the_folder_of_weights_is_one_sentence(refused, no_weights):
+    no_weights.touch()
+    assert str(no_weights) in refused("weights", "facenet")
+
+
+def test_missing_data_are_one_sentence(refused, tmp_path):
+    sentence = refused("embed", "--data", tmp_path / "nowhere")
+    assert "nowhere does not exist; name the Kaggle archive" in sentence

@@ -1,0 +1,192 @@
+"""Verbs that make models."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from utils import images, settings
+from utils.faces import backbones
+from utils.training import ablation, models
+
+
+def names_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+# --- head ---------------------------------------------------------------------------------------
+
+
+def test_head_is_saved_and_its_facts_are_printed(trained_head, backbone):
+    facts = trained_head.facts
+    assert models.load_head(trained_head.path, backbone).facts.items() <= facts.items()
+    assert (facts["fold"], facts["epochs"], facts["seed"]) == (1, 1, settings.SEED)
+    assert facts["out"] == str(trained_head.path)
+    assert facts["val_auc"] == round(max(facts["history"]["val_auc"]), 4) > 0.6
+
+
+@pytest.mark.parametrize("what", ["head", "encoder", "network"])
+def test_name_is_checked_before_anything_is_trained(refused, tmp_path, what):
+    needed = ["--backbones", "dlib-resnet"] if what == "network" else []
+    out = tmp_path / "model.h5"
+    sentence = refused("train", what, *needed, "--data", tmp_path / "nowhere", "--out", out)
+    assert "model.h5 must end in .keras" in sentence
+
+
+@pytest.mark.parametrize("what", ["head", "encoder", "network"])
+def test_missing_data_are_one_sentence(refused, tmp_path, what):
+    needed = ["--backbones", "dlib-resnet"] if what == "network" else []
+    sentence = refused("train", what, *needed, "--data", tmp_path / "nowhere")
+    assert "nowhere does not exist; name the Kaggle archive" in sentence
+
+
+# --- encoder ------------------------------------------------------------------------------------
+
+
+def test_encoder_is_saved_and_its_facts_are_printed(trained_encoder, toy):
+    facts = trained_encoder.facts
+    assert models.load_encoder(trained_encoder.path).facts.items() <= facts.items()
+    assert (facts["encoder"], facts["fold"], facts["seed"]) == ("toy", 1, 5)
+    assert (facts["pairs"], facts["out"]) == (100 * 4, str(trained_encoder.path))
+    asked = {
+        "loss": "pairs",
+        "precision": "mixed_bfloat16",
+        "trainable": "last-3",
+        "learning_rate": 0.001,
+        "pairs": 4,
+        "steps": 100,
+    }
+    assert asked.items() <= facts["settings"].items()
+    # what a killed run needs is gone once the model is there
+    folder = trained_encoder.path.parent
+    assert names_in(folder) == {"mine.keras", "mine.run"}
+    assert names_in(folder / "mine.run") == set()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--steps", 50], "A warm-up of 50 steps leaves none of 50; choose more steps."),
+        (["--steps", 120], "120 steps cannot be divided into epochs of 50; choose a divisor."),
+        (["--fold", 7], "There is no fold 7; choose one of 0 to 4."),
+        ([], r"\d+ families are too few for \d+ kin pairs and .* with no family twice."),
+    ],
+    ids=["warm-up", "epochs", "fold", "families"],
+)
+def test_fine_tuning_that_cannot_be_done_is_one_sentence(
+    refused, medium, toy, tmp_path, arguments, message
+):
+    options = ["--data", medium, "--backbone", "toy", "--out", tmp_path / "e.keras", "--json"]
+    sentence = refused("train", "encoder", *options, *arguments)
+    assert re.fullmatch(f"error: {message}\n", sentence)
+    assert not (tmp_path / "e.keras").exists()
+
+
+# --- network ------------------------------------------------------------------------------------
+
+
+def test_network_is_saved_also_in_the_format_of_the_article(trained_network):
+    facts = trained_network.facts
+    assert (facts["kind"], facts["out"]) == ("pair network", str(trained_network.path))
+    assert (facts["epochs"], facts["pairs"], facts["fold"]) == (1, 3 * 16, 1)
+    asked = {"trainable": "none", "variant": "symmetric", "learning_rate": 0.001}
+    assert asked.items() <= facts["settings"].items()
+    folder = trained_network.path.parent
+    assert names_in(folder) == {"network.keras", "network.h5", "network.run"}
+    assert names_in(folder / "network.run") == {"tensorboard"}
+
+
+def test_both_files_of_the_network_give_the_same_scores(trained_network, families):
+    import keras
+
+    paths = families.paths(families.photos["path"][:4])
+    network = models.load_network(trained_network.path)
+    scores = network.score_photos(paths[:2], paths[2:], progress=False)
+    file = trained_network.path.with_suffix(".h5")
+    old = keras.models.load_model(file, custom_objects=models.h5_objects(), compile=False)
+    crops = backbones.get().preprocess(images.read_many(paths, 150))  # (4, 150, 150, 3)
+    np.testing.assert_allclose(old([crops[:2], crops[2:]])[:, 0], scores, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["facenet"], "The weights of facenet are not here; run: kincourse weights facenet "),
+        (["dlib-resnet"] * 2, "takes one or two different backbones, not: dlib-resnet, dlib"),
+    ],
+    ids=["no weights", "twice"],
+)
+def test_network_that_cannot_be_trained_is_one_sentence(refused, medium, tmp_path, names, message):
+    out = tmp_path / "n.keras"
+    arguments = ["--backbones", *names, "--data", medium, "--out", out, "--json"]
+    assert message in refused("train", "network", *arguments)
+    assert not out.exists()
+
+
+# --- ablation -----------------------------------------------------------------------------------
+
+
+def test_ablation_measures_what_the_file_lacks_and_prints_the_table(run, medium, toy, tmp_path):
+    out = tmp_path / "rows.json"
+    row = "no augmentation"
+    arguments = ["--backbone", "toy", "--steps", 52, "--pairs", 4, "--seeds", 0, "--rows", row]
+    facts = run("ablation", "--data", medium, "--out", out, *arguments, "--json")
+    assert json.loads(out.read_text()) == facts and list(facts["rows"]) == [row]
+    assert facts["rows"][row]["0"].keys() == {"auc", "auc_cross_photo", "seconds"}
+    written = out.stat()
+    printed = run("ablation", "--data", medium, "--out", out, *arguments)
+    assert out.stat() == written  # nothing was trained again
+    assert printed == ablation.table(facts).to_string() + "\n"
+
+
+def test_ablation_that_cannot_be_run_is_one_sentence(refused, medium, tmp_path):
+    out = tmp_path / "rows.json"
+    sentence = refused("ablation", "--data", medium, "--out", out, "--rows", "colder")
+    assert "There is no row 'colder'; choose of: ours, " in sentence
+    out.write_text('{"settings": {}, "rows": {}}')
+    sentence = refused("ablation", "--data", medium, "--out", out)
+    assert "rows.json was measured with other settings; name another file" in sentence
+
+
+# --- ship ---------------------------------------------------------------------------------------
+
+
+def test_encoders_are_shipped_as_one_and_its_facts_are_printed(
+    run, medium, toy, trained_encoder, tmp_path
+):
+    out = tmp_path / "new" / "mine.npz"
+    facts = run("ship", trained_encoder.path, "--data", medium, "--out", out, "--json")
+    assert facts.pop("out") == str(out) and facts.pop("bytes") == out.stat().st_size
+    assert models.load_shipped(out).facts == facts
+    assert (facts["name"], facts["encoder"], facts["averaged"]) == ("kinship", "toy", True)
+    [member] = facts["members"]
+    assert (member["fold"], member["seed"]) == (1, 5)
+
+
+def test_encoders_are_shipped_side_by_side_and_the_size_is_said(
+    run, medium, toy, trained_encoder, tmp_path
+):
+    out = tmp_path / "two.npz"
+    encoders = [trained_encoder.path] * 2
+    printed = run("ship", *encoders, "--data", medium, "--out", out, "--side-by-side")
+    encoder = models.load_shipped(out)
+    assert encoder.facts["averaged"] is False and len(encoder.facts["members"]) == 2
+    assert encoder.embedding_size == 2 * 6
+    auc, before = (encoder.facts[name]["auc"] for name in ("report", "before_rounding"))
+    assert printed == (
+        f"{out}: 0.0 MB, AUC {auc['value']:.3f} on held-out families "
+        f"({before:.3f} before rounding to half precision)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("gone.keras", "There is no model .*gone.keras; train one with: kincourse train"),
+        ("head.npz", "head.npz must end in .keras"),
+    ],
+)
+def test_encoder_that_cannot_be_shipped_is_one_sentence(refused, medium, tmp_path, name, message):
+    sentence = refused("ship", tmp_path / name, "--data", medium, "--out", tmp_path / "k.npz")
+    assert re.search(message, sentence) and names_in(tmp_path) == set()

@@ -1,0 +1,15 @@
+"""The command line: one file a topic, each verb declared beside the function that runs it."""
+
+import argparse
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs with their options.
+
+    Returns:
+        A parser whose result has ``run``, the function of the verb, and ``json``.
+    """
+    from . import answers, data, faces, scoring, training  # each declares its verbs
+    from .verbs import parser_of
+
+    return parser_of([data, faces, training, scoring, answers])

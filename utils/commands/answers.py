@@ -1,0 +1,61 @@
+"""Verbs that answer about two photos: verify, kin."""
+
+import argparse
+from pathlib import Path
+
+from .shared import BACKBONE, TWO_PHOTOS
+from .verbs import Result, option, verb
+
+
+@verb(
+    "verify",
+    "say whether two photos show the same person",
+    ["verify a.jpg b.jpg --json"],
+    [
+        *TWO_PHOTOS,
+        option(
+            "--threshold",
+            default="relatives",
+            metavar="POLICY",
+            help="relatives (default), strangers, strict, article, or a cosine distance "
+            "such as 0.09",
+        ),
+        BACKBONE,
+    ],
+)
+def verify(options: argparse.Namespace) -> Result:
+    """Distance, decision and what it is worth."""
+    from ..answers import verification
+
+    answer = verification.verify(
+        options.a, options.b, options.backbone, options.threshold, options.faces
+    )
+    return Result(answer.to_dict(), "\n".join([answer.verdict, *answer.explanation]))
+
+
+@verb(
+    "kin",
+    "say whether the people in two photos are related",
+    ["kin mother.jpg child.jpg --json"],
+    [
+        *TWO_PHOTOS,
+        option("--model", type=Path, help="file of: ship (default: models/kinship.npz)"),
+        option(
+            "--figure",
+            type=Path,
+            metavar="PNG",
+            help="also draw which regions carry the answer",
+        ),
+    ],
+)
+def kin(options: argparse.Namespace) -> Result:
+    """Probability, decision, what it is worth and what it rests on."""
+    from ..answers.kinship import Kinship
+
+    answer = Kinship.load(options.model).predict(options.a, options.b, faces=options.faces)
+    if options.figure and answer.regions:
+        from .. import plots
+
+        figure = plots.regions(answer.comparison.crops, answer.regions)
+        plots.save(figure, options.figure)
+    return Result(answer.to_dict(), "\n".join([answer.verdict, *answer.explanation]))

@@ -1,0 +1,205 @@
+"""Verbs on faces and their encoders: detect, embed, weights."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import CourseError
+from ..faces.backbones import REGISTRY
+from .shared import BACKBONE, embeddings_of, open_with_backbone
+from .verbs import DATA, Result, option, verb
+
+if TYPE_CHECKING:
+    from ..faces.backbones import Backbone
+    from ..faces.detection import Face
+
+CROP_SIDE = 224  # pixels of a face that `detect --out` writes
+
+
+def pixels(text: str) -> int:
+    """A number of pixels, 1 at least."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels such as 40")
+    return int(text)
+
+
+@verb(
+    "detect",
+    "find the faces in photos",
+    ["detect holiday.jpg party.png --out faces"],
+    [
+        option("photos", nargs="+", type=Path, metavar="PHOTO"),
+        option(
+            "--out",
+            type=Path,
+            metavar="DIR",
+            help="write each photo with its faces drawn, each face by itself, and faces.json",
+        ),
+        option(
+            "--min-face",
+            type=pixels,
+            default=20,
+            metavar="PIXELS",
+            help="about the smallest face to look for (default: 20)",
+        ),
+    ],
+)
+def detect(options: argparse.Namespace) -> Result:
+    """Faces of each photo; one that cannot be read is named, and does not stop the others."""
+    from tqdm import tqdm
+
+    from .. import files
+
+    # every photo has names of its own for what is written
+    names = file_names(options.photos, options.out)
+    bar = tqdm(options.photos, unit="photo", desc="Detecting", disable=len(names) == 1)
+    rows = [
+        _detected(path, name, options.min_face, options.out)
+        for path, name in zip(bar, names, strict=True)
+    ]
+    # what went wrong is counted: the exit status says so too
+    failed = sum("error" in row for row in rows)
+    facts = {"photos": rows, "failed": failed}
+    if options.out:
+        files.write_json(options.out / "faces.json", facts)
+    return Result(facts, "\n".join(map(_faces_line, rows)), failed=failed > 0)
+
+
+def _detected(path: Path, name: str, min_face: int, out: Path | None) -> dict:
+    """The faces of one photo, and the files written for it; or what is wrong with it."""
+    from .. import images
+    from ..faces import detection
+
+    try:
+        photo = images.read(path)
+    except CourseError as error:
+        return {"photo": str(path), "error": str(error)}
+    faces = detection.detect(photo, min_face)
+    row = {"photo": str(path), "faces": [face.to_dict() for face in faces]}
+    return {**row, "files": _write_faces(out, name, photo, faces)} if out else row
+
+
+def file_names(photos: Sequence[Path], out: Path | None) -> list[str]:
+    """What the files of each photo begin with: its stem, with a number where that is taken.
+
+    Taken is what another photo has, and what would write over a photo that is still to be read.
+
+    Args:
+        photos: the photos to be searched.
+        out: the folder to write to; None: nothing is written.
+    """
+    inside = [path for path in photos if out and path.resolve().parent == out.resolve()]
+    names: list[str] = []
+    for path in photos:
+        # count upwards until nobody has this name
+        name, number = path.stem, 2
+        while name in names or any(photo.stem.startswith(f"{name}_face") for photo in inside):
+            name, number = f"{path.stem}-{number}", number + 1
+        names.append(name)
+    return names
+
+
+def _write_faces(folder: Path, name: str, photo: np.ndarray, faces: "Sequence[Face]") -> list[str]:
+    """Write the photo with its faces drawn and each face by itself, as JPEG; the files' names."""
+    from .. import files, images, plots
+    from ..faces import alignment
+
+    # file name to picture
+    pictures = {f"{name}_faces.jpg": plots.faces(photo, faces)}
+    for number, face in enumerate(faces, start=1):
+        pictures[f"{name}_face{number}.jpg"] = alignment.crop(photo, face, CROP_SIDE)
+    for file, picture in pictures.items():
+        files.write_bytes(folder / file, images.to_jpeg(picture))
+    return list(pictures)
+
+
+def _faces_line(row: dict) -> str:
+    """What is said of one photo: its number of faces, and a line for each."""
+    if "error" in row:
+        return f"error: {row['error']}"
+    lines = []
+    for number, face in enumerate(row["faces"], start=1):
+        x, y, width, height = face["box"]
+        place = f"{width:.0f}×{height:.0f} pixels at ({x:.0f}, {y:.0f})"
+        lines.append(f"  {number}. {place}, confidence {face['confidence']:.3f}")
+    counted = {0: "no face", 1: "1 face"}.get(len(lines), f"{len(lines)} faces")
+    return "\n".join([f"{row['photo']}: {counted}", *lines])
+
+
+@verb(
+    "embed",
+    "embed all training photos into the cache",
+    ["embed --out embeddings.npz"],
+    [
+        DATA,
+        BACKBONE,
+        option("--out", type=Path, help="also write paths and embeddings to this .npz file"),
+    ],
+)
+def embed(options: argparse.Namespace) -> Result:
+    """Fill the embedding cache."""
+    from .. import files
+
+    dataset, backbone = open_with_backbone(options)
+    embeddings = embeddings_of(dataset, backbone)  # (photos, d)
+    if options.out:
+        paths = dataset.photos["path"].to_numpy(str)
+        with files.atomic(options.out) as temporary, open(temporary, "wb") as file:
+            np.savez(file, path=paths, embedding=embeddings)
+    facts = {
+        "photos": len(embeddings),
+        "backbone": backbone.name,
+        "embedding_size": backbone.embedding_size,
+        "out": str(options.out) if options.out else None,
+    }
+    return Result(facts, f"{facts['photos']} photos embedded with {backbone.name}")
+
+
+@verb(
+    "weights",
+    "fetch the weights of other face networks, or list them",
+    ["weights facenet vggface-resnet50"],
+    [
+        option(
+            "names",
+            nargs="*",
+            metavar="NAME",
+            help=f"of {', '.join(REGISTRY)}; none: list them",
+        ),
+    ],
+)
+def weights(options: argparse.Namespace) -> Result:
+    """Download and verify the named networks' weights; without a name, say which are here."""
+    from .. import files
+    from ..faces import backbones
+
+    if options.names:
+        networks = [backbones.get(name) for name in options.names]  # all names are right first
+        rows = []
+        for backbone in networks:
+            path = backbone.fetch(not options.json)
+            rows.append({"name": backbone.name, "file": str(path), "sha256": files.sha256(path)})
+    else:
+        rows = [_weights_at_hand(backbones.get(name)) for name in REGISTRY]
+    lines = [f"{row['name']:18}{row['file'] or _reason(row['problem'])}" for row in rows]
+    return Result({"weights": rows}, "\n".join(lines))
+
+
+def _weights_at_hand(backbone: "Backbone") -> dict:
+    """Where a network's weights are, or why they are not here."""
+    from .. import files
+    from ..errors import WeightsError
+
+    try:
+        path = backbone.weights_path()
+        return {"name": backbone.name, "file": str(path), "sha256": files.sha256(path)}
+    except WeightsError as error:
+        return {"name": backbone.name, "file": None, "problem": str(error)}
+
+
+def _reason(problem: str) -> str:
+    """The first half of an error's sentence: what is wrong, without the advice."""
+    return problem.partition(";")[0]

@@ -1,0 +1,71 @@
+"""Options that several verbs take, and what they open with them."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from ..faces.backbones import DEFAULT, REGISTRY, Backbone
+from .verbs import option
+
+if TYPE_CHECKING:
+    from ..data.datasets import Dataset
+
+Settings = TypeVar("Settings")
+
+BACKBONE = option("--backbone", default=DEFAULT, choices=REGISTRY, help=f"default: {DEFAULT}")
+PRECISION = option(
+    "--precision",
+    choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    help="default: float32; half precision is faster where the machine has it",
+)
+TWO_PHOTOS = (
+    option("a", type=Path, metavar="A"),
+    option("b", type=Path, metavar="B"),
+    option(
+        "--faces",
+        nargs=2,
+        type=int,
+        default=(1, 1),
+        metavar="N",
+        help="which face of A and of B, where there are several (default: 1 1, the largest)",
+    ),
+)
+
+
+def open_with_backbone(
+    options: argparse.Namespace, for_training: bool = False
+) -> "tuple[Dataset, Backbone]":
+    """The data without unreadable photos, and the backbone, that the options name.
+
+    Args:
+        options: with ``data`` and ``backbone``.
+        for_training: whether photos will be needed in the backbone's size; the pass that tries
+            them then keeps them, so that none is decoded twice.
+    """
+    from ..data import open_data
+    from ..faces import backbones
+
+    backbone = backbones.get(options.backbone)
+    sizes = [backbone.input_size] if for_training else []
+    return open_data(options.data, sizes=sizes), backbone
+
+
+def embeddings_of(dataset: "Dataset", backbone: Backbone) -> np.ndarray:
+    """The embedding of every training photo: float32 ``(photos, d)``, row by row."""
+    from ..faces.embeddings import embed_photos
+
+    return embed_photos(backbone, dataset.paths(dataset.photos["path"]))
+
+
+def changed(settings: Settings, **options: object) -> Settings:
+    """Settings with those options that were given, that is, are not None."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return dataclasses.replace(settings, **given)  # type: ignore[type-var]  # any dataclass
+
+
+def verbosity(options: argparse.Namespace, shown: int | str = "auto") -> int | str:
+    """What Keras prints while it trains: nothing where JSON is printed at the end."""
+    return 0 if options.json else shown

@@ -1,0 +1,187 @@
+"""Faces cut out of photos: the tables of landmarks, the transform between them, and the crop.
+
+Every table holds (x, y) of the left eye, the right eye, the nose, the left and the right mouth
+corner, in a square of side 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from .. import images
+from . import detection
+from .detection import Face
+
+# In the competition's crops: medians over 11,940 training photos, made left-right symmetric.
+# Encoders are fine-tuned on such crops as they are.
+CROP_LANDMARKS = np.array(
+    [(0.305, 0.282), (0.695, 0.282), (0.500, 0.520), (0.320, 0.686), (0.680, 0.686)]
+)
+# In the square around MTCNN's box: medians over 1,034 training photos of the competition, made
+# left-right symmetric.
+BOX_LANDMARKS = np.array(
+    [(0.325, 0.397), (0.675, 0.397), (0.500, 0.600), (0.338, 0.746), (0.662, 0.746)]
+)
+# In the crops of 150 pixels that dlib's network was trained on.
+DLIB_LANDMARKS = (
+    np.array([(47.7, 47.1), (100.2, 46.8), (74.1, 77.0), (52.6, 107.8), (96.1, 107.5)]) / 150
+)
+
+# The corners of a square around (0, 0), of side 2.
+SQUARE = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
+
+
+class Aligning(Protocol):
+    """A network that takes aligned faces: a backbone, or an encoder that was fine-tuned."""
+
+    @property
+    def input_size(self) -> int:
+        """Side of its crops in pixels."""
+
+    @property
+    def template(self) -> np.ndarray:
+        """Where the landmarks of a face belong in a crop: (x, y) in pixels, ``(5, 2)``."""
+
+
+@dataclass(frozen=True)
+class AlignedFace:
+    """A face cut out of its photo so that its landmarks lie on a template.
+
+    Attributes:
+        crop: RGB uint8 ``(size, size, 3)``.
+        landmarks: where the face's own landmarks lie in the crop, near the template's: (x, y) in
+            pixels, float64 ``(5, 2)``.
+    """
+
+    crop: np.ndarray
+    landmarks: np.ndarray
+
+
+def align_face(network: Aligning, photo: np.ndarray, face: Face) -> AlignedFace:
+    """The face as the network takes it: its landmarks on the network's template.
+
+    Args:
+        network: how large the crop is, and where the landmarks belong.
+        photo: the photo in which the face was detected, RGB uint8 ``(height, width, 3)``.
+        face: what :mod:`detection` found.
+    """
+    return _align(photo, face.landmarks, network.template, network.input_size)
+
+
+def aligned_faces(network: Aligning, paths: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
+    """The largest face of each photo, aligned as by :func:`align_face`.
+
+    Returns:
+        The faces, uint8 RGB ``(n, size, size, 3)``, where there is none the whole photo, resized;
+        and whether there is a face, bool ``(n,)``.
+    """
+    photos = list(images.map_threads(images.read, paths))
+    size = network.input_size
+    crops = np.empty((len(photos), size, size, 3), np.uint8)
+    has_face = np.zeros(len(photos), bool)
+    for row, faces in enumerate(detection.detect_many(photos)):
+        if faces:
+            crops[row] = align_face(network, photos[row], faces[0]).crop
+            has_face[row] = True
+        else:
+            crops[row] = images.resize(photos[row], size)
+    return crops, has_face
+
+
+def crop(photo: np.ndarray, face: Face, size: int, margin: float = 0.2) -> np.ndarray:
+    """The square around a face's box, as published tutorials cut it; the face stays tilted.
+
+    What lies outside the photo is filled with its nearest border pixels.
+
+    Args:
+        photo: RGB uint8 ``(height, width, 3)``.
+        face: what :mod:`detection` found in it.
+        size: side of the crop in pixels.
+        margin: this share of the longer side of the box is added to it.
+
+    Returns:
+        RGB uint8 ``(size, size, 3)``.
+    """
+    half = max(face.box[2:]) * (1 + margin) / 2
+    return align(photo, face.centre + half * SQUARE, (SQUARE + 1) * size / 2, size)
+
+
+def align(image: np.ndarray, landmarks: np.ndarray, template: np.ndarray, size: int) -> np.ndarray:
+    """Cut out the face so that its landmarks lie on ``template``.
+
+    What lies outside the photo is filled with its nearest border pixels.
+
+    Args:
+        image: the photo, RGB uint8 ``(height, width, 3)``.
+        landmarks: (x, y) in pixels of the photo, ``(n, 2)``.
+        template: where the landmarks belong: (x, y) in pixels of the crop, ``(n, 2)``.
+        size: side of the crop in pixels.
+
+    Returns:
+        RGB uint8 ``(size, size, 3)``.
+    """
+    return _align(image, landmarks, template, size).crop
+
+
+def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rotation, scale and shift that best carries ``source`` points onto ``target`` points.
+
+    Least squares in closed form (Umeyama, IEEE TPAMI 13, 1991, without reflection).
+
+    Args:
+        source: ``(n, 2)`` points (x, y).
+        target: ``(n, 2)`` points (x, y), where those of ``source`` should come to lie.
+
+    Returns:
+        ``(2, 3)`` matrix M with target ≈ M · (x, y, 1).
+    """
+    # points around their mean, as complex numbers: one factor turns and scales them, (n,)
+    a = (source - source.mean(0)) @ (1, 1j)
+    b = (target - target.mean(0)) @ (1, 1j)
+    factor = (a.conj() @ b) / (a.conj() @ a)
+
+    # the factor as a matrix, and the shift that carries one mean onto the other
+    rotation = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
+    shift = target.mean(0) - rotation @ source.mean(0)
+    return np.column_stack([rotation, shift])
+
+
+def _align(
+    image: np.ndarray, landmarks: np.ndarray, template: np.ndarray, size: int
+) -> AlignedFace:
+    """What :func:`align` gives, and where the landmarks lie in it."""
+    matrix = similarity_transform(landmarks, template)  # (2, 3): from the photo to the crop
+    in_crop = landmarks @ matrix[:, :2].T + matrix[:, 2]
+
+    # shrink a large photo first: sampled at few points, it would alias
+    photo = Image.fromarray(image)
+    scale = np.hypot(matrix[0, 0], matrix[1, 0])
+    if scale < 0.5:
+        width = max(1, round(photo.width * scale * 2))
+        height = max(1, round(photo.height * scale * 2))
+        # whole pixels: the two sides do not shrink by quite the same ratio
+        ratio = np.array((width, height)) / photo.size
+        photo = photo.resize((width, height), Image.Resampling.BOX)
+        matrix = similarity_transform(landmarks * ratio, template)
+
+    return AlignedFace(_sample(photo, matrix, size), in_crop)
+
+
+def _sample(photo: Image.Image, matrix: np.ndarray, size: int) -> np.ndarray:
+    """The square of this side that ``matrix`` ``(2, 3)`` carries the photo onto."""
+    # a border as wide as the crop, of the nearest pixels
+    border = (size, size)
+    padded = Image.fromarray(np.pad(np.asarray(photo), (border, border, (0, 0)), mode="edge"))
+
+    # Pillow asks for the transform from the crop to the photo
+    inverse = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))[:2]
+    inverse[:, 2] += size
+    coefficients = inverse.ravel().tolist()
+    crop = padded.transform(
+        (size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
+    )
+    return np.asarray(crop)
