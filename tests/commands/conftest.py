@@ -14,7 +14,7 @@ import pytest
 
 from utils import images
 from utils.__main__ import main
-from utils.data import datasets, scenes, synthetic
+from utils.data import datasets, protocols, scenes, synthetic
 from utils.faces import alignment, backbones
 
 
@@ -36,6 +36,15 @@ def medium(clean, tmp_path_factory):
         shutil.copytree(clean / "train" / family, root / "train" / family)
     shutil.copy(clean / datasets.RELATIONSHIPS, root)
     return root
+
+
+@pytest.fixture(scope="session")
+def few_pairs(families, tmp_path_factory):
+    """A protocol of 40 pairs of held-out families, as a file."""
+    path = tmp_path_factory.mktemp("protocol") / "mine.csv"
+    table = protocols.make_protocol(families, ["F0900", "F0901"], pairs_each=20)
+    protocols.write_csv(table, path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ POINTS = (
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(POINTS, st.floats(-np.pi, np.pi), st.floats(0.05, 20), st.tuples(FINITE, FINITE))
 def test_similarity_transform_is_found_exactly(points, angle, scale, shift):
     matrix = alignment.similarity_transform(points, turn(points, angle, scale, shift))
@@ -55,7 +55,7 @@ def test_similarity_transform_is_found_exactly(points, angle, scale, shift):
     assert_allclose(matrix[:, 2], shift, atol=1e-6 * max(1, scale))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(POINTS, st.integers(0, 1000), st.floats(-0.2, 0.2), st.floats(0.8, 1.25))
 def test_no_other_similarity_fits_better(source, seed, angle, scale):
     target = source + np.random.default_rng(seed).normal(0, 20, source.shape)
@@ -112,7 +112,7 @@ def test_aligned_face_is_the_crop_that_the_network_takes(backbone, pictures):
 
 
 @given(st.floats(-3, 3), st.floats(0.2, 8), st.floats(-90, 900), st.floats(-90, 900))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_landmarks_of_a_face_that_fits_the_template_lie_on_it(aligning, angle, scale, x, y):
     face = face_at(turn(aligning.template, angle, scale, (x, y)))
     photo = np.zeros((30, 40, 3), np.uint8)

@@ -56,14 +56,14 @@ def make_small():
     return lambda: Toy("toy-small", 12, 8, "unit")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small(make_small):
     """A toy whose embeddings a pair network does not project; it can be had by its name."""
     with registered("toy-small", make_small):
         yield backbones.get("toy-small")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def large():
     """A toy on crops of 16 pixels, whose embeddings of 130 numbers are projected."""
     with registered("toy-large", lambda: Toy("toy-large", 16, 130, "signed")):

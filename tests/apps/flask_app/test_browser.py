@@ -105,7 +105,7 @@ def test_a_visit_from_the_form_over_a_mistake_to_the_answer(visit, files, kind):
     assert re.match("Kinship is ", page.get_by_role("heading", level=1).inner_text())
     assert page.locator("svg.photo").count() == 2
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.evaluate(LOADED)
+    page.wait_for_function(LOADED)
     page.get_by_text("Exchange one of the photos").click()
     assert_accessible(page)
 
