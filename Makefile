@@ -3,6 +3,7 @@
 PYTHON ?= python3
 UV ?= uv
 PORT ?= 5000
+LESSON ?=
 PY := .venv/bin/python
 
 PYTHONHASHSEED ?= 0
@@ -25,9 +26,9 @@ COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 \
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-course: .venv/.course ## Run every lesson in order, as HTML under build/course/
+course: .venv/.course ## Run every lesson in order, as HTML under build/course/ (LESSON=02: that one)
 	@$(PY) -m utils families
-	@$(PY) notebooks/build.py course
+	@$(PY) notebooks/build.py course $(LESSON)
 
 test: .venv/.test ## Check style and types, run the unit tests, then lessons and solutions under nbval
 	$(PY) -m ruff check .
@@ -48,16 +49,16 @@ app: .venv/.course ## Serve the kinship page and its JSON API on http://127.0.0.
 streamlit: .venv/.course ## Open the app for detection, verification and kinship in the browser
 	$(PY) -m streamlit run apps/streamlit_app.py
 
-notebooks: .venv/.course ## Make the notebooks anew from notebooks/source/
+notebooks: .venv/.course ## Make the notebooks anew from notebooks/source/ (LESSON=02: those of one lesson)
 	$(PY) -m utils families
-	$(PY) notebooks/build.py generate
+	$(PY) notebooks/build.py generate $(LESSON)
 	$(PY) notebooks/build.py check
 
-colab: .venv/.course ## Run each lesson's setup cell as Colab would, from a clone
-	$(PY) notebooks/build.py colab
+colab: .venv/.course ## Run each lesson's setup cell as Colab would, from a clone (LESSON=02: one)
+	$(PY) notebooks/build.py colab $(LESSON)
 
 lock: ## Pin the requirements anew (needs uv; UPGRADE=--upgrade for newer versions)
-	$(COMPILE) $(UPGRADE) --output-file requirements.txt
+	$(COMPILE) $(UPGRADE) --extra build --output-file requirements.txt
 	$(COMPILE) $(UPGRADE) --extra test --constraint requirements.txt --output-file requirements-test.txt
 	awk -F '==| ' 'NR == FNR { if (/^[a-z0-9]/) pin[$$1] = $$2; next } \
 		/^      - .*==/ { $$0 = "      - " $$8 "==" pin[$$8] } { print }' \
@@ -65,7 +66,8 @@ lock: ## Pin the requirements anew (needs uv; UPGRADE=--upgrade for newer versio
 	mv environment.yml.new environment.yml
 
 clean: ## Remove what was generated; the environment in .venv stays
-	rm -rf build data/families data/cache .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf build data/families data/.families* data/cache .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -f models/.*.lock models/.*-????????.keras models/.*-????????.npz models/*.run/.*-????????.npz
 	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:

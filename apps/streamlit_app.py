@@ -14,6 +14,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+import apps  # noqa: F401  (the course's utils, before another one)
 from utils import images, plots
 from utils.answers import kinship, verification
 from utils.answers.explanation import Regions
@@ -25,7 +26,6 @@ from utils.scoring.calibration import Rates, percent
 
 Value = TypeVar("Value")
 
-TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
 KEPT = 2  # results of each kind that a session keeps; a photo may take 190 MB
 
 
@@ -100,7 +100,8 @@ def uploaded(label: str, key: str) -> SessionPhoto | None:
     Raises:
         ImageError: the file cannot be used.
     """
-    file = st.file_uploader(label, TYPES, key=key)
+    # any file may be chosen: what it holds decides whether it is a photo, and not its ending
+    file = st.file_uploader(label, key=key)
     if file is None:
         return None
     photo = once("photo", file.file_id, lambda: images.read(file.getvalue(), file.name))
@@ -168,7 +169,7 @@ def photo_with_faces(label: str, key: str) -> tuple[np.ndarray, list[detection.F
     if source is None:
         return None
     faces = source.faces()
-    detection.largest(faces, "this photo")
+    detection.largest(faces, "this photo", source.photo)
     return source.photo, faces
 
 
@@ -330,7 +331,7 @@ def one_side(name: str, example: SessionPhoto | None) -> SessionPhoto | None:
         faces = side.faces()
         several = f": {len(faces)} faces, the largest is compared" if len(faces) > 1 else ""
         show(plots.faces(side.photo, faces[:1]), f"the {name} photo{several}", side=420)
-        detection.largest(faces, f"the {name} photo")
+        detection.largest(faces, f"the {name} photo", side.photo)
     except CourseError as error:
         st.error(str(error), icon=":material/error:")
         return None

@@ -5,7 +5,7 @@ Everything else is made from it:
 
     generate   notebooks/NN_name.ipynb and its solved twin under notebooks/solutions/
     course     HTML pages of the lessons, executed in order
-    check      do the committed notebooks agree with their sources?
+    check      do the committed notebooks agree with their sources, and the lessons with the rules?
     join       build/joined/NN_name.ipynb: what nbval runs, a lesson and then its solutions
     colab      does the setup cell fetch the course where it is not installed?
 
@@ -20,14 +20,27 @@ Conventions of a source
 - A code cell with `# REAL PHOTO` in it draws a real person: the committed notebooks do not keep
   its picture. The HTML pages, made on the reader's own machine, do.
 - One output line of the lesson starts with `Key result:`.
+
+Rules of a lesson
+-----------------
+- Its source is called NN_name.py, and README.md has a row for it that links its notebook.
+- In this order: `# Lesson NN: ...`, `**What you will learn**`, `## 1.`, `## What we saw`,
+  `## Exercises`, `## Where to go next`; there is one H1, and one `# SETUP` cell.
+- Half of its code cells have at most 6 lines, none has more than 25.
+- Below `## Exercises` stand two numbered questions (`**1. ...**`) or more, each with one pair of
+  `# BEGIN SOLUTION` and `# END SOLUTION` and one `exercises.check(...)`, and at their end one
+  `# SOLUTION CHECK`.
 """
 
 import argparse
 import html
+import itertools
 import json
 import logging
 import os
 import re
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -45,7 +58,8 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
-from nbformat import NotebookNode
+from nbformat import NotebookNode, ValidationError
+from nbformat.reader import NotJSONError
 from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,6 +76,24 @@ SOLVED_ONLY = {"code": "# SOLUTION CHECK", "markdown": "<!-- SOLUTION -->"}
 REAL_PHOTO = "# REAL PHOTO"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEY_RESULT = re.compile(r"^Key result:\s*(\S.*)$", re.MULTILINE)
+CONFLICT = re.compile(r"^\s*\"?(?:<{7}|>{7})(?: |$)")  # what git writes around two versions
+LESSON_NAME = re.compile(r"\d\d_\w+")
+GITHUB = re.compile(
+    r"(?:git\+)?(?:https?://|ssh://|git://)?(?:[^/@]+@)?(?:www\.)?github\.com[/:]"
+    r"([^/]+)/([^/]+?)(?:\.git)?(?:/.*)?"
+)
+
+# the parts of a lesson, in their order
+PARTS = (
+    "# Lesson ",
+    "**What you will learn**",
+    "\n## 1.",
+    "\n## What we saw",
+    "\n## Exercises",
+    "\n## Where to go next",
+)
+USUAL_LINES, MOST_LINES = 6, 25  # of a code cell: the median, the longest
+FEWEST_EXERCISES = 2
 
 
 class BuildError(Exception):
@@ -84,13 +116,23 @@ class Course:
 
     @property
     def repository(self) -> str:
-        """The address in pyproject.toml, without a slash at its end."""
-        project = tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))
-        return project["project"]["urls"]["Repository"].rstrip("/")
+        """The address in pyproject.toml; one on GitHub in the form that a browser opens."""
+        path = self.root / "pyproject.toml"
+        try:
+            address = tomllib.loads(read_text(path))["project"]["urls"]["Repository"].strip()
+        except tomllib.TOMLDecodeError as error:
+            raise BuildError(f"{path} is not valid TOML: {error}") from error
+        except KeyError as error:
+            raise BuildError(
+                f"{path} has no `Repository` below [project.urls]; write the address of your "
+                "repository there."
+            ) from error
+        match = GITHUB.fullmatch(address.rstrip("/"))
+        return "https://github.com/{}/{}".format(*match.groups()) if match else address.rstrip("/")
 
     def lessons(self, selection: Sequence[str] = ()) -> list[str]:
         """Names of the lessons in order; `selection` holds names or their numbers."""
-        names = sorted(path.stem for path in self.source.glob("[0-9][0-9]_*.py"))
+        names = sorted(path.stem for path in self.source.glob("*.py") if is_lesson(path))
         selected = set()
         for word in selection:
             matches = [name for name in names if is_called(name, word)]
@@ -104,10 +146,53 @@ class Course:
         return folder / f"{lesson}.ipynb"
 
 
+def is_lesson(path: Path) -> bool:
+    """Whether a source is called as a lesson must be: NN_name.py."""
+    return LESSON_NAME.fullmatch(path.stem) is not None
+
+
 def is_called(lesson: str, word: str) -> bool:
-    """`01`, `01_data_audit` and `notebooks/source/01_data_audit.py` all name the lesson."""
+    """`1`, `01`, `01_data_audit` and `notebooks/source/01_data_audit.py` all name the lesson."""
     stem = Path(word).stem
-    return stem == lesson or stem == lesson[:2]
+    return stem == lesson or stem.zfill(2) == lesson[:2]
+
+
+# Files that people and their tools have written
+
+
+def read_text(path: Path) -> str:
+    """A source as text. Refuses one that is missing, not UTF-8, or in the middle of a merge."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise BuildError(f"{path} is missing") from error
+    except UnicodeDecodeError as error:
+        raise BuildError(f"{path} is not text in UTF-8 (byte {error.start + 1})") from error
+    refuse_conflict(path, text)
+    return text
+
+
+def refuse_conflict(path: Path, text: str) -> None:
+    """Raise BuildError where git has left both versions of a line."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if CONFLICT.match(line):
+            raise BuildError(
+                f"{path} has an unresolved merge conflict in line {number}; keep one of the two "
+                "versions."
+            )
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """A notebook file. Refuses what Jupyter could not open, in one sentence."""
+    text = read_text(path)
+    try:
+        notebook = nbformat.reads(text, as_version=4)
+        nbformat.validate(notebook)
+    except (NotJSONError, ValidationError, AttributeError, KeyError, TypeError) as error:
+        raise BuildError(
+            f"{path} is not a notebook that Jupyter opens: {first_line(str(error))[:80]}"
+        ) from error
+    return notebook
 
 
 # From a source to a notebook without outputs
@@ -140,8 +225,11 @@ def split_exercise(source: str, solved: bool) -> str:
 
 
 def badge(repository: str, path: str) -> str:
-    """The line that opens a notebook of the main branch on Colab."""
-    slug = "/".join(repository.split("/")[-2:])
+    """The line that opens a notebook of the main branch on Colab, which opens GitHub's only."""
+    match = GITHUB.fullmatch(repository)
+    if match is None:
+        return ""
+    slug = "/".join(match.groups())
     image = "https://colab.research.google.com/assets/colab-badge.svg"
     return (
         f"[![Open in Colab]({image})]"
@@ -159,7 +247,7 @@ def with_badge(source: str, line: str) -> str:
 
 def setup_text(course: Course) -> str:
     """The setup cell that every lesson shares."""
-    text = (course.source / "_setup.py").read_text(encoding="utf-8")
+    text = read_text(course.source / "_setup.py")
     return text.strip().replace("{repository}", course.repository)
 
 
@@ -175,7 +263,7 @@ def cell_text(course: Course, cell: NotebookNode, solved: bool) -> str:
 def compose(course: Course, lesson: str, solved: bool) -> NotebookNode:
     """The lesson's notebook as its source gives it: no outputs, the same every time."""
     path = course.source / f"{lesson}.py"
-    parsed = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+    parsed = jupytext.reads(read_text(path), fmt="py:percent")
     cells = [cell for cell in parsed.cells if solved or not is_solved_only(cell)]
 
     # the text of each cell; an author's mistake is reported with the cell's number
@@ -363,6 +451,8 @@ def generate(course: Course, selection: Sequence[str] = ()) -> None:
     if os.environ.pop("KIN_DATA", None):
         print("KIN_DATA is set aside: committed notebooks show the synthetic families only.")
     for lesson in course.lessons(selection):
+        for fault in faults(course, lesson):
+            print(f"{lesson}: {fault}; `check` will refuse it")
         for solved in (False, True):
             path = course.notebook(lesson, solved)
             name = path.relative_to(course.root).as_posix()
@@ -372,9 +462,57 @@ def generate(course: Course, selection: Sequence[str] = ()) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             notebook = compose(course, lesson, solved)
             execute(notebook, path.parent, path.stem)
-            text = serialise(course, without_real_photos(normalise(notebook)), name)
+            key_result(normalise(notebook), lesson)  # `course` needs it
+            text = serialise(course, without_real_photos(notebook), name)
+            copy = keep_edits(course, path, notebook)
             write_atomically(path, text)
             print(f"{time.perf_counter() - start:.1f} s, {len(text) / 1000:.0f} kB")
+            if copy:
+                print(f"  cells of yours stood in it; the old file is {copy}")
+
+
+def keep_edits(course: Course, path: Path, notebook: NotebookNode) -> str | None:
+    """Copy the notebook at `path` into notebooks/kept/ before `notebook` takes its place.
+
+    Only where something would be lost: cells that the new notebook lacks and git does not have.
+
+    Returns:
+        The path of the copy, relative to the checkout, or None where none is needed.
+    """
+    if not path.is_file():
+        return None
+    old = path.read_text(encoding="utf-8", errors="replace")
+    known = cell_sources(nbformat.writes(notebook)) | cell_sources(committed_text(course, path))
+    if old.strip() and cell_sources(old) and cell_sources(old) <= known:
+        return None
+
+    # a name that no earlier copy has
+    folder = course.notebooks / "kept"
+    names = (f"{path.parent.name}-{path.stem}-{number}.ipynb" for number in itertools.count(1))
+    copy = next(folder / name for name in names if not (folder / name).exists())
+    folder.mkdir(exist_ok=True)
+    shutil.copy2(path, copy)
+    return copy.relative_to(course.root).as_posix()
+
+
+def cell_sources(text: str) -> set[str]:
+    """The texts of a notebook's cells; none where it is not a notebook."""
+    try:
+        cells = nbformat.reads(text, as_version=4).cells
+    except (NotJSONError, ValidationError, AttributeError, KeyError, TypeError):
+        return set()
+    return {cell.source.strip() for cell in cells}
+
+
+def committed_text(course: Course, path: Path) -> str:
+    """The file as git has it; empty where git does not."""
+    name = path.relative_to(course.root).as_posix()
+    try:
+        command = ["git", "show", f"HEAD:./{name}"]
+        shown = subprocess.run(command, cwd=course.root, capture_output=True, check=False)
+    except FileNotFoundError:  # a machine without git
+        return ""
+    return shown.stdout.decode("utf-8", errors="replace") if shown.returncode == 0 else ""
 
 
 def run_course(course: Course, selection: Sequence[str], out: Path) -> None:
@@ -448,9 +586,10 @@ def difference(expected: NotebookNode, path: Path) -> str | None:
     """Why the notebook at `path` is not an executed copy of the expected one, or None."""
     if not path.is_file():
         return "it is missing"
-    notebook = nbformat.read(path, as_version=4)
-    if notebook.metadata != expected.metadata:
-        return "its metadata differ from what the source gives"
+    try:
+        notebook = read_notebook(path)
+    except BuildError as error:
+        return str(error).replace(str(path), "it", 1)
     if len(notebook.cells) != len(expected.cells):
         return f"it has {len(notebook.cells)} cells, and the source gives {len(expected.cells)}"
     # cell by cell, outputs aside
@@ -463,8 +602,9 @@ def difference(expected: NotebookNode, path: Path) -> str | None:
 
 
 def skeleton(cell: NotebookNode) -> dict:
-    """A cell without what running it adds."""
-    return {key: value for key, value in cell.items() if key not in ("outputs", "execution_count")}
+    """A cell without what running it adds, and without an editor's own notes on it."""
+    tags = cell.metadata.get("tags", [])
+    return {"type": cell.cell_type, "source": cell.source, "tags": tags}
 
 
 def execution_fault(notebook: NotebookNode) -> str | None:
@@ -478,11 +618,103 @@ def execution_fault(notebook: NotebookNode) -> str | None:
 
 
 def check(course: Course) -> None:
-    """Fail when a committed notebook is not what its source gives."""
-    sentences = problems(course)
+    """Fail when a lesson breaks a rule, or a committed notebook is not what its source gives."""
+    sentences = strays(course)
+    for lesson in course.lessons():
+        sentences += [f"{lesson}: {fault}" for fault in faults(course, lesson)]
     if sentences:
-        raise BuildError("\n".join([*sentences, "Run `make notebooks` to make them anew."]))
+        sentences.append(
+            "The rules stand at the top of notebooks/build.py (`--help` prints them)."
+        )
+    agree(course, sentences)
+
+
+def agree(course: Course, sentences: Sequence[str] = ()) -> None:
+    """Fail when a committed notebook is not what its source gives, or with these `sentences`."""
+    differences = problems(course)
+    if differences:
+        advice = "Run `make notebooks` to make them anew; edited cells are kept in notebooks/kept."
+        differences.append(advice)
+    if sentences or differences:
+        raise BuildError("\n".join([*sentences, *differences]))
     print(f"{2 * len(course.lessons())} notebooks agree with their sources.")
+
+
+def strays(course: Course) -> list[str]:
+    """One sentence for each source that would be passed over because of its name."""
+    return [
+        f"notebooks/source/{path.name}: a lesson is called NN_name.py, as 08_my_lesson.py"
+        for path in sorted(course.source.glob("*.py"))
+        if not is_lesson(path) and not path.name.startswith("_")
+    ]
+
+
+def faults(course: Course, lesson: str) -> list[str]:
+    """What the rules of a lesson, as the top of this file has them, find to mend in a source."""
+    source = read_text(course.source / f"{lesson}.py")
+    cells = jupytext.reads(source, fmt="py:percent").cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    return [
+        *faults_of_parts(text, lesson),
+        *faults_of_code(code),
+        *faults_of_exercises(source),
+        *faults_of_readme(course, lesson),
+    ]
+
+
+def faults_of_parts(text: str, lesson: str) -> Iterator[str]:
+    """The headings of a lesson: which is missing, and which stands too early."""
+    places = [text.find(part) for part in PARTS]
+    names = [f"`{part.strip()}`" for part in PARTS]
+    for name, place, before in zip(names, places, [-1, *places], strict=False):
+        if place < 0:
+            yield f"{name} is missing"
+        elif place < before:
+            yield f"{name} stands too early; the order is {', '.join(names)}"
+    if not text.startswith(f"# Lesson {lesson[:2]}: "):
+        yield f"it must open with `# Lesson {lesson[:2]}: ...`"
+    titles = re.findall(r"^# .*", text, re.MULTILINE)
+    if len(titles) > 1:
+        yield f"it has {len(titles)} titles; `{titles[1]}` must be a section, with `##`"
+
+
+def faults_of_code(code: list[str]) -> Iterator[str]:
+    """The code cells of a lesson: their lengths, and the cell that sets up."""
+    if sum(cell.strip() == "# SETUP" for cell in code) != 1:
+        yield "it needs one code cell that holds only `# SETUP`"
+    lengths = [len(cell.splitlines()) for cell in code]
+    if code and statistics.median(lengths) > USUAL_LINES:
+        yield f"more than half of its code cells have over {USUAL_LINES} lines; split them"
+    for cell, length in zip(code, lengths, strict=True):
+        if length > MOST_LINES:
+            where = f"the code cell `{first_line(cell)}`"
+            yield f"{where} has {length} lines; {MOST_LINES} are allowed"
+
+
+def faults_of_exercises(source: str) -> Iterator[str]:
+    """The exercises of a lesson: a question, a solution and a check for each."""
+    _, _, end = source.partition("## Exercises")
+    questions = len(re.findall(r"^# \*\*\d+\. ", end, re.MULTILINE))
+    if questions < FEWEST_EXERCISES:
+        yield (
+            f"below `## Exercises` it has {questions} numbered questions (`**1. ...**`), not "
+            f"{FEWEST_EXERCISES} or more"
+        )
+    solutions = end.count(BEGIN)
+    if solutions != questions:
+        yield f"it has {questions} numbered questions, but {solutions} `{BEGIN}` below them"
+    if end.count("exercises.check(") < questions:
+        yield "each exercise needs a cell with `exercises.check(...)`"
+    if end.count(SOLVED_ONLY["code"]) != 1:
+        yield f"its exercises need one cell that opens with `{SOLVED_ONLY['code']}`"
+
+
+def faults_of_readme(course: Course, lesson: str) -> Iterator[str]:
+    """The table of lessons, where the lesson must stand."""
+    page = course.root / "README.md"
+    if not page.is_file() or f"](notebooks/{lesson}.ipynb)" not in read_text(page):
+        yield f"the table of lessons in README.md has no row with [...](notebooks/{lesson}.ipynb)"
 
 
 def join(course: Course) -> None:
@@ -491,14 +723,15 @@ def join(course: Course) -> None:
     What the two share runs once: first comes the whole notebook as students get it, and then the
     solved twin from where it differs.
     """
-    check(course)
+    agree(course)
     folder = course.root / "build" / "joined"
     for old in folder.glob("*.ipynb"):
         old.unlink()
     for lesson in course.lessons():
         paths = [course.notebook(lesson, solved) for solved in (False, True)]
-        student, twin = (nbformat.read(path, as_version=4) for path in paths)
+        student, twin = (read_notebook(path) for path in paths)
         student.cells += solved_end(student, twin)
+        student.metadata = nbformat.from_dict(METADATA)  # not the kernel of the last editor
         write_atomically(folder / f"{lesson}.ipynb", nbformat.writes(student))
 
 
@@ -538,8 +771,10 @@ def setup_elsewhere(course: Course, lesson: str, folder: Path) -> Path:
     desk = folder / "content"
     desk.mkdir()
     committed = course.notebook(lesson, solved=False)
+    if not committed.is_file():
+        raise BuildError(f"{committed} is missing; run `make notebooks`")
     (desk / committed.name).write_bytes(committed.read_bytes())
-    notebook = nbformat.read(desk / committed.name, as_version=4)
+    notebook = read_notebook(desk / committed.name)
     cells = [cell for cell in code_cells(notebook) if cell.source == setup_text(course)]
     if not cells:
         raise BuildError(f"{lesson}: it has no setup cell")
@@ -598,7 +833,10 @@ def parser() -> argparse.ArgumentParser:
     for verb, summary_line in (
         ("generate", "write the notebooks and their solved twins, executed"),
         ("course", "execute the lessons in order and write them as HTML"),
-        ("check", "name each notebook that differs from what its source gives"),
+        (
+            "check",
+            "name each notebook that differs from its source, each rule that a lesson breaks",
+        ),
         ("join", "write what nbval runs: each lesson, and its solutions behind it"),
         ("colab", "run each setup cell where the course is not installed"),
     ):
@@ -633,9 +871,12 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
             join(course)
         else:
             colab(course, options.lesson)
-    except BuildError as error:
+    except (BuildError, OSError) as error:  # OSError: no room, no permission; it names the file
         print(f"\n{error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -13,7 +13,14 @@ import utils
 
 UTILS = Path(utils.__file__).parent
 
-GROUND = ("errors", "files", "settings", "images")  # modules that stand beside the packages
+GROUND = (
+    "errors",
+    "files",
+    "settings",
+    "images",
+    "quiet",
+    "surroundings",
+)  # modules that stand beside the packages
 PACKAGES = ("ground", "faces", "data", "scoring", "training", "answers", "commands")  # upwards
 FOR_LESSONS = ("plots", "exercises")  # beside the packages: they may look at all but the commands
 BUILT_ON_UTILS = {"apps", "notebooks", "tests", "benchmarks"}
@@ -62,6 +69,8 @@ def packages_imported(path):
 
 def may_import(package, other):
     """The rule: downwards only; ``commands`` alone may use what serves the lessons."""
+    if package == "utils":
+        return other == "ground"  # what must be said before another library is imported
     if package in ("utils", "__main__"):
         return other in ("ground", "commands") and package == "__main__"
     if other in FOR_LESSONS:

@@ -1,12 +1,22 @@
 """Files are whole or absent, whatever happens while they are written."""
 
+import errno
 import os
+import re
+import signal
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from utils import files
+from utils.errors import BusyError, NoRoomError, StorageError
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_atomic_moves_the_finished_file_and_makes_its_folder(tmp_path):
@@ -94,3 +104,209 @@ def test_version_of_a_file_changes_with_its_content_and_only_then(tmp_path):
 def test_version_of_a_file_that_may_still_change_is_never_given_again(tmp_path):
     (tmp_path / "new").touch()
     assert files.version(tmp_path / "new") != files.version(tmp_path / "new")
+
+
+# --- room ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_megabyte(monkeypatch):
+    """Every disk has one free megabyte."""
+    monkeypatch.setattr(files, "free_room", lambda folder: 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("variable", "advice"),
+    [
+        ("KIN_CACHE", "name a folder on another disk in KIN_CACHE."),
+        ("KIN_WEIGHTS", "name a folder on another disk in KIN_WEIGHTS."),
+        ("OTHER", "name an output on another disk (--out)."),
+    ],
+)
+def test_what_does_not_fit_is_told_with_its_folder_and_the_way_out(
+    variable, advice, tmp_path, monkeypatch, one_megabyte
+):
+    monkeypatch.setenv(variable, str(tmp_path))
+    folder = tmp_path / "not" / "there"
+    files.need_room(folder, 1_000_000)
+    with pytest.raises(NoRoomError) as raised:
+        files.need_room(folder, 2_340_000)
+    assert str(raised.value) == (
+        f"There is no room in {folder}: 2.3 MB are needed, 1.0 MB are free. "
+        f"Make room there, or {advice}"
+    )
+    assert not folder.exists()
+
+
+def test_free_room_of_a_folder_to_be_made_is_that_of_the_one_above(tmp_path):
+    assert files.free_room(tmp_path / "a" / "b") > 0
+
+
+def write_plainly(file):
+    file.write(bytes(100_000))
+    file.flush()
+
+
+def write_array(file):
+    np.save(file, np.zeros(100_000, np.uint8))
+
+
+def write_archive(file):
+    np.savez(file, a=np.zeros(100_000, np.uint8))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that is always full")
+@pytest.mark.parametrize("write", [write_plainly, write_array, write_archive])
+def test_full_disk_is_told_by_whatever_writes(write, tmp_path):
+    message = f"no room in {re.escape(str(tmp_path))}: more is needed, .* MB are free"
+    with (
+        pytest.raises(NoRoomError, match=message),
+        files.room_in(tmp_path),
+        open("/dev/full", "wb") as file,
+    ):
+        write(file)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_atomic_on_a_full_disk_keeps_the_old_file_and_nothing_else(code, tmp_path):
+    path = tmp_path / "report.txt"
+    path.write_text("old")
+    with pytest.raises(NoRoomError), files.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(code, os.strerror(code))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_errors_of_the_system_stay_as_they_are(tmp_path):
+    with pytest.raises(PermissionError), files.room_in(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def refuse(code):
+    """What takes the place of ``os.posix_fallocate`` and fails."""
+
+    def fail(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.mark.parametrize("system", ["reserves", "cannot", "refuses"])
+def test_reserved_file_has_its_length_on_the_disk_and_keeps_its_start(
+    system, tmp_path, monkeypatch
+):
+    if system == "cannot":
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    elif system == "refuses":
+        monkeypatch.setattr(os, "posix_fallocate", refuse(errno.EOPNOTSUPP), raising=False)
+    path = tmp_path / "array"
+    path.write_bytes(b"start")
+    files.reserve(path, 3_000_000)
+    assert path.read_bytes() == b"start" + bytes(3_000_000 - 5)
+    if os.name != "nt":
+        assert path.stat().st_blocks * 512 >= 3_000_000
+
+
+def test_room_that_is_gone_when_it_is_reserved_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "posix_fallocate", refuse(errno.ENOSPC), raising=False)
+    with pytest.raises(NoRoomError, match=r"3\.0 MB are needed"):
+        files.reserve(tmp_path / "array", 3_000_000)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), StorageError, r"Permission denied\)"),
+        (OSError(errno.EIO, "Input/output error"), StorageError, "may well be whole"),
+        (OSError(errno.EMFILE, "Too many open files"), StorageError, "Too many open files"),
+        (MemoryError(), StorageError, "memory of this machine"),
+        (OSError(errno.ENOSPC, "No space left on device"), NoRoomError, "no room in"),
+    ],
+)
+def test_what_the_machine_is_to_blame_for_is_not_put_on_the_file(error, kind, message, tmp_path):
+    with pytest.raises(kind, match=message):
+        files.check_machine(error, tmp_path / "model.npz")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("not a model"),
+        OSError("truncated file"),
+        OSError(errno.EINVAL, "Invalid argument"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
+    ],
+)
+def test_what_the_content_is_to_blame_for_is_left_to_the_reader(error, tmp_path):
+    files.check_machine(error, tmp_path / "model.npz")
+
+
+# --- folders, locks and what is left ------------------------------------------------------------
+
+
+def test_atomic_folder_is_whole_or_absent(tmp_path):
+    out = tmp_path / "new" / "families"
+    with pytest.raises(KeyboardInterrupt), files.atomic_folder(out) as temporary:
+        (temporary / "half").touch()
+        raise KeyboardInterrupt
+    assert list(out.parent.iterdir()) == []
+    with files.atomic_folder(out) as temporary:
+        (temporary / "whole").touch()
+        assert not out.exists()
+    assert list(out.parent.iterdir()) == [out]
+    assert [path.name for path in out.iterdir()] == ["whole"]
+
+
+def test_leftovers_of_a_name_are_removed_and_nothing_else(tmp_path):
+    others = [".families-old", ".families2-abcdefgh", "families-abcdefgh", ".state-abcdefgh.npz"]
+    for name in (".families-ab_defg1", ".families-hhhhhhhh", *others):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+    files.remove_leftovers(tmp_path / "families")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_leftover_file_of_a_name_is_removed(tmp_path):
+    for name in (".state-ab_defg1.npz", ".state-ab_defg1.json", "state.npz"):
+        (tmp_path / name).touch()
+    files.remove_leftovers(tmp_path / "state.npz")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".state-ab_defg1.json", "state.npz"]
+
+
+def test_second_program_is_told_who_has_the_lock(tmp_path):
+    path = tmp_path / "new" / "{out}"
+    with files.lock(path):
+        with pytest.raises(BusyError) as raised, files.lock(path, f"{{owner}} writes {path}."):
+            pass
+        assert str(raised.value) == f"process {os.getpid()} writes {path}."
+    assert list(path.parent.iterdir()) == []
+
+
+def test_those_who_wait_for_a_lock_get_it_one_after_another(tmp_path):
+    path = tmp_path / "counter"
+    path.write_text("0")
+
+    def count(_):
+        with files.lock(path):
+            path.write_text(str(int(path.read_text()) + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count, range(40)))
+    assert path.read_text() == "40"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_lock_of_a_killed_program_holds_nobody_up(tmp_path):
+    code = (
+        "import os, signal, sys; from utils import files\n"
+        "with files.lock(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, tmp_path / "out"], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [".out.lock"]
+    with files.lock(tmp_path / "out", "busy"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,9 @@
 The files that are refused, and what is said of each, are in ``faces/test_odd_images.py``.
 """
 
+import errno
 import io
+import os
 import re
 import threading
 
@@ -15,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from utils import images
-from utils.errors import ImageError
+from utils.errors import ImageError, StorageError
 
 RED, BLUE, WHITE, BLACK = (255, 0, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -186,9 +188,89 @@ def test_smallest_picture_is_accepted():
 
 
 def test_missing_file_and_folder_are_refused_by_name(tmp_path):
-    for path, problem in ((tmp_path / "no.jpg", "does not exist"), (tmp_path, "cannot be opened")):
-        with pytest.raises(ImageError, match=re.escape(f"{path} {problem}; check the path.")):
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
+    for path, problem in (
+        (tmp_path / "no.jpg", "does not exist; check the path."),
+        (tmp_path / "link.jpg", "does not exist; check the path."),
+        (tmp_path, "is a folder and not a photo; give one of the photos in it."),
+        (f"{tmp_path}/{'a' * 300}.jpg", "cannot be opened; check the path."),
+    ):
+        with pytest.raises(ImageError) as caught:
             images.read(path)
+        assert str(caught.value) == f"{path} {problem}"
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "sentence"),
+    [
+        (errno.EACCES, ImageError, "may not be opened by you; change its permissions."),
+        (
+            errno.EIO,
+            StorageError,
+            "cannot be read now (Input/output error); try again, or copy it to another disk.",
+        ),
+        (
+            errno.EMFILE,
+            StorageError,
+            "cannot be read now (Too many open files); try again, or copy it to another disk.",
+        ),
+    ],
+)
+def test_what_the_machine_cannot_do_is_not_blamed_on_the_photo(
+    monkeypatch, number, error, sentence
+):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(images.Path, "open", fail)
+    with pytest.raises(error) as caught:
+        images.read("a.jpg")
+    assert str(caught.value) == f"a.jpg {sentence}"
+
+
+def test_want_of_memory_is_not_blamed_on_the_photo(monkeypatch):
+    def fail(_):
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_to_rgb", fail)
+    with pytest.raises(ImageError, match=r"^a needs more memory than there is; save it smaller"):
+        images.decode(encode(smooth()), "a")
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+
+def test_a_folder_s_photos_are_those_that_hold_one_or_end_as_one(tmp_path):
+    photo, phone = encode(smooth()), b"\0\0\0\x18ftypheic" + bytes(20)
+    contents = {
+        "a": photo,
+        "b.jfif": photo,
+        "c.JPG": b"damaged",
+        "d/e.dat": photo,
+        "f": phone,
+        "notes.txt": b"PLEASE READ",
+        "film.mp4": b"\0\0\0\x18ftypmp42" + bytes(20),
+        "faces.json": b"{}",
+        "empty": b"",
+        ".hidden.jpg": photo,
+        ".cache/a.jpg": photo,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    names = ["a", "b.jfif", "c.JPG", "d/e.dat", "f", "gone.png"]
+    assert images.photos_in(tmp_path) == [tmp_path / name for name in names]
+    names.remove("d/e.dat")
+    assert images.photos_in(tmp_path, tmp_path / "d") == [tmp_path / name for name in names]
+
+
+def test_a_folder_without_photos_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(ImageError) as caught:
+        images.photos_in(tmp_path)
+    sentence = "is a folder without photos; name photos, or their folder."
+    assert str(caught.value) == f"{tmp_path} {sentence}"
 
 
 def test_path_with_a_null_character_is_refused():

@@ -1,6 +1,8 @@
 """pyproject.toml, the two locks and environment.yml say the same thing."""
 
+import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -54,9 +56,14 @@ def pins(name):
     return versions
 
 
-def direct(extra=None):
-    lines = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
-    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+def direct(*extras):
+    """The course's own dependencies with those of some extras; an extra may name another one."""
+    lines = list(PROJECT["dependencies"])
+    for extra in extras:
+        lines += PROJECT["optional-dependencies"][extra]
+    requirements = {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+    requirements.pop(PROJECT["name"], None)
+    return requirements
 
 
 def environment():
@@ -70,7 +77,10 @@ def conda_pip_lines():
 
 @pytest.mark.parametrize(
     ("lock", "requirements"),
-    [("requirements.txt", direct()), ("requirements-test.txt", direct() | direct("test"))],
+    [
+        ("requirements.txt", direct("build")),
+        ("requirements-test.txt", direct("build", "test")),
+    ],
 )
 def test_every_direct_dependency_is_locked_within_its_bound(lock, requirements):
     locked = pins(lock)
@@ -79,8 +89,40 @@ def test_every_direct_dependency_is_locked_within_its_bound(lock, requirements):
         assert requirement.specifier.contains(locked[name], prereleases=True), requirement
 
 
-def test_the_packages_the_course_promises_are_direct_dependencies():
-    assert set(direct()) >= NEEDED
+def test_the_packages_the_course_promises_are_in_its_lock():
+    assert set(direct("build")) >= NEEDED
+
+
+def test_the_test_extra_brings_what_builds_the_notebooks():
+    assert "kinship-course[build]" in PROJECT["optional-dependencies"]["test"]
+
+
+def imported_packages(folder):
+    """The packages that the files of a folder import, wherever they do."""
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("folder", ["utils", "apps"])
+def test_what_only_builds_and_tests_need_is_not_imported_by_the_course(folder):
+    only_build = {name.replace("-", "_") for name in set(direct("build", "test")) - set(direct())}
+    assert not (only_build | {"nbformat", "jupyter_client"}) & set(imported_packages(folder))
+
+
+@pytest.mark.parametrize("platform", ["colab", "kaggle"])
+def test_the_course_takes_the_versions_that_a_platform_has(platform):
+    """``.ci/platform`` installs them; here their bounds are read."""
+    lines = (ROOT / ".ci" / "platforms" / f"{platform}.txt").read_text().splitlines()
+    pinned = [Requirement(line) for line in lines if not line.startswith("#")]
+    versions = {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in pinned}
+    for name, requirement in direct().items():
+        if name in versions:
+            assert requirement.specifier.contains(versions[name]), f"{requirement} on {platform}"
+    assert {"tensorflow", "keras", "numpy", "pandas", "nbconvert", "nbclient"} <= set(versions)
 
 
 def test_test_lock_holds_the_course_lock_with_equal_pins():
@@ -124,7 +166,7 @@ def test_every_direct_dependency_is_installed_on_each_python_and_platform(python
         for requirement, _ in lock_entries("requirements-test.txt")
         if requirement.marker is None or requirement.marker.evaluate(place)
     }
-    assert set(direct() | direct("test")) <= installed
+    assert set(direct("build", "test")) <= installed
 
 
 def test_the_lock_brings_what_the_offline_editable_install_builds_with():
@@ -138,7 +180,7 @@ def test_conda_environment_pins_what_the_lock_pins():
         for name, _, version in (line.partition("==") for line in lines)
     }
     locked = pins("requirements.txt")
-    assert listed == {name: locked[name] for name in direct()}
+    assert listed == {name: locked[name] for name in direct("build")}
     assert last == "-e ."
 
 
@@ -158,6 +200,33 @@ def test_the_console_command_is_the_courses_beside_another_package_called_utils(
         [command, "--version"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, f"{PROJECT['version']}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["-c", "from apps import console; console.main(['--version'])"], PROJECT["version"]),
+        (["-m", "apps.flask_app", "--help"], "--port"),
+    ],
+)
+def test_apps_and_console_use_the_courses_utils_in_a_folder_with_another_one(
+    tmp_path, words, expected
+):
+    (tmp_path / "utils.py").write_text("raise SystemExit('not the course')\n")
+    run = subprocess.run(
+        [sys.executable, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert expected in run.stdout, run.stderr
+    assert "not the course" not in run.stderr
+
+
+def test_the_console_command_is_started_by_way_of_apps():
+    assert PROJECT["scripts"] == {"kincourse": "apps.console:main"}
 
 
 # --- hosting ------------------------------------------------------------------------------------

@@ -41,6 +41,27 @@ def test_data_is_synthetic_unless_named(monkeypatch):
     assert settings.data_source() == Path("some/archive.zip")
 
 
+def test_data_on_kaggle_are_found_where_it_mounts_them(monkeypatch, tmp_path):
+    mounts = (tmp_path / "input/fiw", tmp_path / "input/competitions/fiw")
+    monkeypatch.setattr(settings, "KAGGLE_MOUNTS", mounts)
+    assert settings.data_source() is None
+    mounts[1].mkdir(parents=True)
+    assert settings.data_source() == mounts[1]
+    mounts[0].mkdir()
+    assert settings.data_source() == mounts[0]
+    # what is named wins; naming nothing asks for the synthetic families
+    monkeypatch.setenv("KIN_DATA", "other.zip")
+    assert settings.data_source() == Path("other.zip")
+    monkeypatch.setenv("KIN_DATA", "")
+    assert settings.data_source() is None
+
+
+def test_mounts_of_kaggle_are_those_of_the_competition():
+    names = {mount.name for mount in settings.KAGGLE_MOUNTS}
+    assert names == {"recognizing-faces-in-the-wild"}
+    assert Path("/kaggle/input/recognizing-faces-in-the-wild") in settings.KAGGLE_MOUNTS
+
+
 def test_home_folder_may_be_written_as_a_tilde(monkeypatch):
     monkeypatch.setenv("KIN_DATA", "~/fiw.zip")
     monkeypatch.setenv("KIN_CACHE", "~/cache")

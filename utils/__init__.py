@@ -11,11 +11,19 @@ training      networks, losses, how they are trained, and the files that keep th
 scoring       metrics, reports with intervals over families, calibrated thresholds
 data          families and their photos: real or synthetic, audited, paired, in folds
 faces         faces in photos: found, aligned, embedded; encoders and their weights
-ground        ``errors``, ``files``, ``settings``, ``images``: modules that need no package
+ground        ``errors``, ``files``, ``settings``, ``images``, ``quiet``, ``surroundings``: they
+              need no package
 ============  ===============================================================================
 
 Beside these, ``plots`` and ``exercises`` serve the lessons. Importing ``utils`` takes no
 TensorFlow and next to no time: each module imports what it needs.
 """
+
+from . import quiet, surroundings
+
+# what must be settled before another library is imported
+quiet.install()
+surroundings.settle_keras()
+surroundings.watch_forks()
 
 __version__ = "0.1.0"

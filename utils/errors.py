@@ -39,3 +39,31 @@ class CalibrationError(CourseError):
 
 class SubmissionError(CourseError):
     """Scores that cannot be written as a Kaggle submission."""
+
+
+class OutputError(CourseError):
+    """An output that cannot be written: a full disk behind ``>``, a device that failed."""
+
+
+class StorageError(CourseError):
+    """A file that the machine does not let us read or write, whatever its content."""
+
+
+class NoRoomError(StorageError):
+    """A disk, or a user's share of it, without room for what must be written."""
+
+
+class BusyError(CourseError):
+    """Something that another program is writing at this moment."""
+
+
+class TrainingError(CourseError):
+    """A training that came to nothing: its loss was not a number before any epoch was done."""
+
+
+class SurroundingsError(CourseError):
+    """What lies around the course keeps it from working, as another backend of Keras."""
+
+
+class CourseWarning(UserWarning):
+    """What was left out or passed over while the work goes on, in one sentence."""

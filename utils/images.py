@@ -1,5 +1,6 @@
 """One reader for photos: whatever a user hands over becomes RGB uint8, or one named error."""
 
+import errno
 import io
 import os
 import struct
@@ -11,7 +12,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from .errors import ImageError
+from .errors import CourseError, ImageError, StorageError
 
 Encoded = str | os.PathLike[str] | bytes | BinaryIO  # an image file, or its content
 Source = Encoded | np.ndarray
@@ -23,6 +24,16 @@ MAX_PIXELS = 64_000_000
 MIN_SIDE = 20
 # The formats of photos. Pillow reads more, and some of them with the help of other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+# How their files end, with those of phones, which are named and not read.
+ENDINGS = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+    *(".ppm", ".pgm", ".heic", ".heif", ".avif"),
+}
+CONTAINER = b"ftyp"  # of phones' photos and of videos
+BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif")  # of containers that hold photos
+
+# What is wrong with a path, of all that can happen when a file is opened.
+PATH_ERRORS = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO)
 
 # What Pillow raises on broken or hostile content, collected by giving it such files.
 DECODING_ERRORS = (
@@ -54,6 +65,7 @@ def read(source: Source, name: str | None = None, max_pixels: int = MAX_PIXELS) 
 
     Raises:
         ImageError: missing, empty, truncated, not an image, below 20 pixels or above the limits.
+        StorageError: the machine cannot read the file now.
     """
     name = name or name_of(source)
     if isinstance(source, np.ndarray):
@@ -64,6 +76,34 @@ def read(source: Source, name: str | None = None, max_pixels: int = MAX_PIXELS) 
 def name_of(source: Source, default: str = "the photo") -> str:
     """What messages call a photo: its path, or ``default`` for bytes, file objects and arrays."""
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else default
+
+
+def photos_in(folder: str | Path, without: str | Path | None = None) -> list[Path]:
+    """The photos of a folder and of the folders in it, in the order of their names.
+
+    What a file holds decides, and not its ending; one that ends as a photo does and cannot be read
+    is among them all the same, so that :func:`read` can say what is wrong with it. What is hidden
+    is passed over.
+
+    Args:
+        folder: where to look.
+        without: a folder in it that is passed over as well.
+
+    Raises:
+        ImageError: there is none.
+    """
+    folder, inner = Path(folder), Path(without or folder)
+    paths = []
+    for path in sorted(folder.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        is_left_out = (
+            inner.resolve() != folder.resolve() and inner.resolve() in path.resolve().parents
+        )
+        if not (is_hidden or is_left_out or path.is_dir()) and _is_photo(path):
+            paths.append(path)
+    if not paths:
+        raise ImageError(f"{folder} is a folder without photos; name photos, or their folder.")
+    return paths
 
 
 def decode(content: bytes, name: str = "photo", max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -89,6 +129,10 @@ def decode(content: bytes, name: str = "photo", max_pixels: int = MAX_PIXELS) ->
 
     try:
         return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except MemoryError as error:
+        raise ImageError(
+            f"{name} needs more memory than there is; save it smaller, or close other programs."
+        ) from error
     except DECODING_ERRORS as error:
         raise ImageError(f"{name} is truncated or damaged; copy or download it again.") from error
 
@@ -176,6 +220,21 @@ def to_jpeg(image: np.ndarray, quality: int = 92) -> bytes:
     return buffer.getvalue()
 
 
+def _is_photo(path: Path) -> bool:
+    """Whether a file ends as a photo does, or holds one."""
+    if path.suffix.lower() in ENDINGS:
+        return True
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+            file.seek(0)
+            return start[8:] in BRANDS or bool(Image.open(file, formats=FORMATS))
+    except Image.DecompressionBombError:  # a photo, though a large one
+        return True
+    except DECODING_ERRORS:
+        return False
+
+
 def _content(source: Encoded, name: str) -> bytes:
     """All bytes of a file, and one more than the limit of a file that is too large."""
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -184,11 +243,26 @@ def _content(source: Encoded, name: str) -> bytes:
         return source.read(MAX_BYTES + 1)
     # Path refuses what is not a path with ValueError or TypeError
     try:
-        with Path(source).open("rb") as file:
+        path = Path(source)
+        if path.is_dir():
+            raise ImageError(f"{name} is a folder and not a photo; give one of the photos in it.")
+        with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError, TypeError) as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be opened"
-        raise ImageError(f"{name} {reason}; check the path.") from error
+        raise _not_opened(name, error) from error
+
+
+def _not_opened(name: str, error: Exception) -> CourseError:
+    """What is wrong with a path, or with the machine that should read the file."""
+    if isinstance(error, FileNotFoundError):
+        return ImageError(f"{name} does not exist; check the path.")
+    if isinstance(error, PermissionError):
+        return ImageError(f"{name} may not be opened by you; change its permissions.")
+    if isinstance(error, OSError) and error.errno not in PATH_ERRORS:
+        return StorageError(
+            f"{name} cannot be read now ({error.strerror}); try again, or copy it to another disk."
+        )
+    return ImageError(f"{name} cannot be opened; check the path.")
 
 
 def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
@@ -201,7 +275,8 @@ def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
             f"{max_pixels // 10**6} million. Save it smaller."
         ) from error
     except DECODING_ERRORS as error:
-        if content[4:8] == b"ftyp":  # the container of phones' photos and of videos
+        # photos of phones are named as such
+        if content[4:8] == CONTAINER:
             raise ImageError(
                 f"{name} is HEIC, AVIF or a video, which cannot be read; save it as JPEG."
             ) from error

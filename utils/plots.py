@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, SubFigure
 from PIL import Image, ImageDraw, ImageFont
 
-from . import images
+from . import files, images
 from .data.audit import Audit, same_photo_share
 from .data.datasets import Dataset
 from .faces.detection import Face
@@ -444,7 +444,12 @@ def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]) -> 
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG and close it."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    """Write a figure atomically, in the format that the name ends in, and close it.
+
+    Raises:
+        NoRoomError: the disk is full.
+    """
+    path = Path(path)
+    with files.atomic(path if path.suffix else path.with_suffix(".png")) as temporary:
+        figure.savefig(temporary, dpi=110, bbox_inches="tight")
     plt.close(figure)

@@ -35,6 +35,14 @@ DEFAULTS = {
     "RATE_LIMIT": "20 per minute",
     # reverse proxies in front, whose X-Forwarded headers are believed
     "PROXIES": 0,
+    # connections on which one client may keep the server waiting, once each has had its seconds
+    # of grace; a full server gives nobody more than these
+    "CONNECTIONS": 16,
+    "GRACE_SECONDS": 5,
+    # longest time for the headers of a request, and for its body: more for one that arrives
+    # steadily (see connections.py)
+    "HEADER_SECONDS": 10,
+    "BODY_SECONDS": 20,
     # load the model at once, and not with the first question
     "WARM": True,
 }

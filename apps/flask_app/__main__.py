@@ -9,24 +9,22 @@ import sys
 import threading
 import time
 
-from flask import Flask
-from waitress import create_server
-from waitress.server import BaseWSGIServer, MultiSocketServer
-
 from apps.flask_app import create_app
+from apps.flask_app.connections import Connections, answers_pending, make_server
 from apps.flask_app.service import Service
+from utils.commands import printing
 from utils.errors import CourseError
 
-Connections = dict[int, object]  # what a server serves, by file descriptor
-
-SPARE_THREADS = 8  # for what needs no turn: pages, and whoever asks whether the server is well
 DRAIN_SECONDS = 60
+MAX_PORT = 65535
+
+log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until a signal comes; then answer what was asked, and end. Returns the exit status."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[Log(sys.stdout)])
     logging.getLogger("waitress").setLevel(logging.CRITICAL)  # its errors name clients
     try:
         app = create_app()
@@ -50,47 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
 
     service = app.extensions["service"]
     GentleEnd(service, connections).watch()
-    print(
-        f"Open http://{options.host}:{options.port} (loading the model; Ctrl-C ends it)",
-        flush=True,
-    )
+    log.info("Open http://%s:%s (loading the model; Ctrl-C ends it)", options.host, options.port)
     server.run()
+    printing.drop_output()
     return 2 if service.failed.is_set() else 0
 
 
-def make_server(
-    app: Flask, host: str, port: int, connections: Connections
-) -> BaseWSGIServer | MultiSocketServer:
-    """A production server that never writes a request or an answer to a temporary file.
+class Log(logging.StreamHandler):
+    """Lines that nobody must read: the server goes on when they cannot be written any more."""
 
-    Args:
-        app: what answers.
-        host: address to serve on.
-        port: port to serve on.
-        connections: is filled with what the server serves, by file descriptor.
-
-    Raises:
-        OSError: nothing can be served there.
-    """
-    # enough threads that who waits for a turn keeps nobody from a page
-    max_bytes = app.config["MAX_CONTENT_LENGTH"]
-    threads = app.config["AT_ONCE"] + app.config["WAITING"] + SPARE_THREADS
-    return create_server(
-        app,
-        map=connections,
-        host=host,
-        port=port,
-        threads=threads,
-        ident=None,
-        backlog=256,
-        connection_limit=2 * threads,
-        channel_timeout=60,
-        max_request_body_size=max_bytes + 2**20,
-        channel_request_lookahead=1,
-        inbuf_overflow=4 * max_bytes,
-        outbuf_overflow=4 * max_bytes,
-        clear_untrusted_proxy_headers=False,
-    )
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """A closed pipe, a full disk: forget the line."""
 
 
 class GentleEnd:
@@ -121,7 +89,7 @@ class GentleEnd:
 
     def _end_when_answered(self) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS
-        while time.monotonic() < deadline and self._is_busy():
+        while time.monotonic() < deadline and answers_pending(self._connections):
             time.sleep(0.05)
         # the second signal ends the server: see _on_signal
         os.kill(os.getpid(), signal.SIGTERM)
@@ -129,15 +97,6 @@ class GentleEnd:
     def _end_without_model(self) -> None:
         self._service.failed.wait()
         os.kill(os.getpid(), signal.SIGTERM)
-
-    def _is_busy(self) -> bool:
-        return any(_is_open(connection) for connection in list(self._connections.values()))
-
-
-def _is_open(connection: object) -> bool:
-    """Whether something was asked here and is not answered yet, or not sent yet."""
-    requests = getattr(connection, "requests", None)
-    return bool(requests or getattr(connection, "total_outbufs_len", 0))
 
 
 def _is_loopback(host: str) -> bool:
@@ -156,8 +115,15 @@ def _parser() -> argparse.ArgumentParser:
         default="127.0.0.1",
         help="address to serve on; 0.0.0.0 lets others in (default: %(default)s)",
     )
-    parser.add_argument("--port", type=int, default=5000, help="default: %(default)s")
+    parser.add_argument("--port", type=_port, default=5000, help="default: %(default)s")
     return parser
+
+
+def _port(text: str) -> int:
+    """A number of a port; 0 is any that is free."""
+    if not (text.isdecimal() and int(text) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number up to {MAX_PORT}")
+    return int(text)
 
 
 if __name__ == "__main__":

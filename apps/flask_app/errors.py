@@ -20,11 +20,13 @@ SENTENCES = {
     400: "The request cannot be understood.",
     404: "There is nothing at this address.",
     405: "This address does not answer such a request.",
+    408: "The request came too slowly, or too many came at once; try again.",
     413: "The photos are too large; together they may have {limit} MB.",
     429: "You have asked very often; wait a minute.",
+    431: "The headers of the request are too long; send fewer or shorter ones.",
     500: "Something went wrong here, and it is not your fault. Try again.",
 }
-OWN_SENTENCES = (404, 405, 413, 429)  # always ours, whatever a library says
+OWN_SENTENCES = (404, 405, 408, 413, 429, 431)  # always ours, whatever a library says
 
 
 def register(app: Flask) -> None:
@@ -88,11 +90,10 @@ def _http_error(error: HTTPException) -> Response:
 
 def _wrong_host(error: SecurityError) -> Response:
     """The request names another server. There is no page: its links would have no address."""
-    return Response(
-        "This server is not known by that name.",
-        error.code,
-        content_type="text/plain; charset=utf-8",
-    )
+    detail, status = "This server is not known by that name.", error.code or 400
+    if wants_json():
+        return answer(status, detail, type(error).__name__)
+    return Response(detail, status, content_type="text/plain; charset=utf-8")
 
 
 def _course_error(error: CourseError) -> Response:

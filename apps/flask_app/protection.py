@@ -28,12 +28,16 @@ HEADERS = {
 # Others are free text, which has no place in a log.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
+# In the environment of a request that the server refuses: the status that is answered.
+REFUSED = "kinship.refused"
+
 log = logging.getLogger("kinship.requests")
 
 
 def register(app: Flask) -> None:
     """Protect the application."""
     app.before_request(_begin)
+    app.before_request(_refuse_with_the_server)
     app.before_request(_refuse_other_sites)
     app.after_request(_add_headers)
     app.after_request(_write_log)
@@ -52,9 +56,13 @@ def _costs_nothing() -> bool:
 
 
 def _client() -> str:
+    return client_of(request.remote_addr)
+
+
+def client_of(remote: str | None) -> str:
     """Whose requests are counted together: an address, or the network of an IPv6 one."""
     try:
-        address = ipaddress.ip_address(request.remote_addr or "")
+        address = ipaddress.ip_address(remote or "")
     except ValueError:
         return "unknown"
     if address.version == 6:
@@ -65,6 +73,12 @@ def _client() -> str:
 def _begin() -> None:
     g.started = time.perf_counter()
     g.request_id = uuid.uuid4().hex
+
+
+def _refuse_with_the_server() -> None:
+    """What the server below the app refuses is answered as what the app refuses."""
+    if status := request.environ.get(REFUSED):
+        abort(status)
 
 
 def _refuse_other_sites() -> None:

@@ -18,8 +18,19 @@ LEAST = {
     "MAX_PIXELS": 1,
     "DECODE_SECONDS": 0.01,
     "PROXIES": 0,
+    "CONNECTIONS": 1,
+    "HEADER_SECONDS": 0.01,
+    "BODY_SECONDS": 0.01,
+    "GRACE_SECONDS": 0,
 }
-WHOLE = set(LEAST) - {"WAIT_SECONDS", "DECODE_SECONDS"}
+FRACTIONS = {
+    "WAIT_SECONDS",
+    "DECODE_SECONDS",
+    "HEADER_SECONDS",
+    "BODY_SECONDS",
+    "GRACE_SECONDS",
+}
+WHOLE = set(LEAST) - FRACTIONS
 
 
 class SettingsError(CourseError):

@@ -4,8 +4,10 @@ import base64
 import binascii
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import numpy as np
 from flask import Request
@@ -18,6 +20,9 @@ PLACES = {"1": "the first photo", "2": "the second photo"}
 MAX_DIGITS = 30
 MAX_NUMBER = 1e6
 MAX_COORDINATE = 1e9
+# Base64 as libraries write it: in lines (MIME), for addresses (- and _), with or without padding.
+LINE_BREAKS = re.compile(r"[ \t]*[\r\n]\s*")
+URL_SAFE = str.maketrans("-_", "+/")
 
 
 class InMemoryRequest(Request):
@@ -116,15 +121,27 @@ def _both(uploads: Sequence[Upload | None], verb: str) -> list[Upload]:
 
 
 def _from_base64(text: object, name: str) -> bytes:
-    """Decode base64, also as a data URL."""
+    """Decode base64 in any of its usual dialects, also as a data URL."""
     if isinstance(text, str):
-        # a data URL ends in the base64
-        encoded = text.rpartition(",")[2] if text.startswith("data:") else text
         try:
-            return base64.b64decode(encoded, validate=True)
+            return _decode_base64(text.strip())
         except (binascii.Error, ValueError):
             pass
     raise BadRequest(f"{name[0].upper()}{name[1:]} is not base64.")
+
+
+def _decode_base64(text: str) -> bytes:
+    """The bytes of base64; an error of Python's if it is none."""
+    # a data URL ends in the base64, perhaps with characters such as %2B
+    if text[:5].lower() == "data:":
+        text = unquote(text.rpartition(",")[2]).strip()
+    text = LINE_BREAKS.sub("", text).translate(URL_SAFE)
+
+    # padding may be left out: make it whole
+    digits = text.rstrip("=")
+    if len(text) - len(digits) > 2 or (text and not digits):
+        raise ValueError("more padding than there can be")
+    return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
 
 
 def _face(value: object, name: str) -> Which:

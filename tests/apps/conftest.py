@@ -31,20 +31,22 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def serve(home, tmp_path_factory):
-    """Starts Python with these arguments in the project's folder; it is killed at the end.
+    """Starts Python with these arguments in the project's folder, or in another one.
 
-    It returns when the server answers at an address, however long that takes; a server that ends
-    instead fails the test. What the server prints is in the file `server.output`.
+    It is killed at the end.
+
+    The call returns when the server answers at an address, however long that takes; a server that
+    ends instead fails the test. What the server prints is in the file `server.output`.
     """
     servers = []
 
-    def serve(address, *arguments, **variables):
+    def serve(address, *arguments, cwd=ROOT, **variables):
         own = {"HOME": str(home), "TMPDIR": str(home), "KIN_CACHE": str(home / "cache")}
         output = tmp_path_factory.mktemp("output") / "output.txt"
         with output.open("wb") as file:
             server = subprocess.Popen(
                 [sys.executable, *arguments],
-                cwd=ROOT,
+                cwd=cwd,
                 env={**os.environ, **own, **variables},
                 stdout=file,
                 stderr=subprocess.STDOUT,

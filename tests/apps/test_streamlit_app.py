@@ -114,6 +114,9 @@ def test_each_face_is_cut_out_and_aligned(page):
 
 UNUSABLE = {
     "No face was found in this photo; use a photo in which one looks at the camera": NO_FACE,
+    "No face was found in this photo; its 40×9000 pixels are too narrow": images.to_jpeg(
+        np.full((9000, 40, 3), 200, np.uint8)
+    ),
     "me.jpg is empty": b"",
     "me.jpg is not an image": b"GIF89a",
     "me.jpg is truncated": NO_FACE[:1000],
@@ -129,6 +132,18 @@ def test_a_photo_that_cannot_be_used_gives_one_sentence(page, name, key):
     for sentence, content in UNUSABLE.items():
         upload(app, key, content)
         assert [error[: len(sentence)] for error in errors(app)] == [sentence]
+
+
+def test_what_a_file_holds_decides_and_not_its_ending(app):
+    for name in ("a.jfif", "a.jpe", "a.JPG", "a", "a.txt"):
+        upload(app, "detection", jpeg_of("same", 0), name)
+        assert not app.error and len(app.dataframe[0].value) == 1
+        upload(app, "detection", b"no photo", name)
+        assert errors(app) == [f"{name} is not an image that can be read; use JPEG or PNG."]
+    upload(app, "detection", b"\0\0\0\x18ftypheic" + bytes(20), "a.HEIC")
+    assert errors(app) == [
+        "a.HEIC is HEIC, AVIF or a video, which cannot be read; save it as JPEG."
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils import images, settings
+from utils import errors, images, settings
+from utils.__main__ import main
 from utils.data import protocols
 from utils.faces import backbones
 from utils.scoring import metrics
-from utils.training import ablation, models, shipping
+from utils.training import ablation, callbacks, models, shipping
 
 
 def names_in(folder):
@@ -45,6 +46,21 @@ def test_missing_data_are_one_sentence(refused, tmp_path, what):
     assert "nowhere does not exist; name the Kaggle archive" in sentence
 
 
+def test_a_loss_that_is_not_a_number_leaves_the_last_good_weights(
+    clean, tmp_path, capsys, monkeypatch
+):
+    def broken(self, batch, logs):
+        if self.epoch == 1:
+            raise errors.TrainingError("The loss is not a number.")
+
+    monkeypatch.setattr(callbacks.FiniteLoss, "on_train_batch_end", broken)
+    out = tmp_path / "head.keras"
+    assert main(["train", "head", "--data", str(clean), "--epochs", "3", "--out", str(out)]) == 2
+    told = "warning: The loss is not a number. The model has the last good weights, of 1 epochs."
+    assert told in capsys.readouterr().err
+    assert models.load_head(out, backbones.get()).facts["epochs"] == 1
+
+
 # --- encoder ------------------------------------------------------------------------------------
 
 
@@ -71,12 +87,10 @@ def test_encoder_is_saved_and_its_facts_are_printed(trained_encoder, toy):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--steps", 50], "A warm-up of 50 steps leaves none of 50; choose more steps."),
-        (["--steps", 120], "120 steps cannot be divided into epochs of 50; choose a divisor."),
-        (["--fold", 7], "There is no fold 7; choose one of 0 to 4."),
         ([], r"\d+ families are too few for \d+ kin pairs and .* with no family twice."),
+        (["--pairs", 30], r"\d+ families are too few for 30 kin pairs and .* no family twice."),
     ],
-    ids=["warm-up", "epochs", "fold", "families"],
+    ids=["64 pairs", "30 pairs"],
 )
 def test_fine_tuning_that_cannot_be_done_is_one_sentence(
     refused, medium, toy, tmp_path, arguments, message

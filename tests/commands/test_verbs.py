@@ -54,9 +54,10 @@ def test_each_training_takes_only_its_own_options(capsys):
             *["--learning-rate", "--h5"],
         },
     }
+    common = {"--data", "--fold", "--seed", "--out", "--json", "--verbose"}
     for what, options in own.items():
         shown = set(re.findall(r"^  (--[\w-]+)", help_of(f"train {what}", capsys), re.MULTILINE))
-        assert shown == options | {"--data", "--fold", "--seed", "--out", "--json"}
+        assert shown == options | common
 
 
 def test_defaults_in_the_help_are_those_of_the_settings(capsys):

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from pandas.testing import assert_frame_equal
 
-from utils import images
+from utils import files, images
 from utils.data import datasets, synthetic
-from utils.errors import DatasetError, ImageError
+from utils.errors import DatasetError, ImageError, NoRoomError
 
 CSV_FILES = ["train_relationships.csv", "sample_submission.csv"]
 
@@ -139,9 +139,10 @@ def test_killed_extraction_leaves_no_half_folder(archive, cache, members, files_
     assert files_under(datasets.load(archive).root) == set(members)
 
 
-def test_failed_extraction_leaves_nothing_behind(tmp_path, cache, zipped):
+def test_failed_extraction_leaves_nothing_behind(tmp_path, cache, members, zipped):
     good, bad = zipped({"F0001/MID1/P00001_face1.jpg": b"x"}), b"no archive"
-    (tmp_path / "kaggle.zip").write_bytes(zipped({"test.zip": good, "train.zip": bad}))
+    files = {CSV_FILES[0]: members[CSV_FILES[0]], "train.zip": good, "test.zip": bad}
+    (tmp_path / "kaggle.zip").write_bytes(zipped(files))
     with pytest.raises(DatasetError, match=r"kaggle\.zip is damaged .*download it again"):
         datasets.load(tmp_path / "kaggle.zip")
     assert not [path for path in (cache / "extracted").iterdir() if path.is_dir()]
@@ -305,7 +306,7 @@ def test_relationships_that_cannot_be_used_are_named(folder, content, message):
 
 
 @pytest.mark.parametrize(
-    "person", ["F1/MID1", "F0001", "F0001/MID1 ", "F0001/mid1", "../F0001/MID1", "", "7"]
+    "person", ["F1/MID1", "F0001", "F0001/MID 1", "F0001/mid1", "../F0001/MID1", "", "7"]
 )
 def test_bad_person_is_named_with_its_line(folder, person):
     rows = f"p1,p2\nF0001/MID1,F0001/MID2\nF0001/MID1,{person}\n"
@@ -418,7 +419,62 @@ def test_only_the_size_that_is_not_there_is_decoded(part, cache, reads):
 def test_broken_photo_is_named_and_leaves_no_half_file_of_any_size(families_root, cache, broken):
     with pytest.raises(ImageError, match=rf"{Path(broken).name} is truncated or damaged"):
         datasets.decoded(datasets.load(families_root), [24, 32], progress=False)
-    assert [path.suffix for path in (cache / "decoded").iterdir()] == [".lock"]
+    assert list((cache / "decoded").iterdir()) == []
+
+
+@pytest.fixture(params=["before anything is read", "when it is taken"])
+def full_disk(request, monkeypatch):
+    """A disk without room for what is decoded."""
+
+    def refuse(*arguments):
+        raise OSError(28, "No space left on device")
+
+    if request.param == "when it is taken":  # by another program, just before
+        monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    else:
+        monkeypatch.setattr(files, "free_room", lambda folder: 1000)
+
+
+@pytest.mark.parametrize("decode", [datasets.decoded, datasets.readable])
+def test_no_room_for_decoded_photos_is_told_before_any_is_read(
+    part, cache, reads, full_disk, decode
+):
+    # three bytes a pixel, 24 × 24 pixels a photo
+    needed = len(part.photos) * 3 * 24 * 24 / 1e6
+    message = rf"no room in {cache / 'decoded'}: {needed:.1f} MB are needed, .*in KIN_CACHE\."
+    with pytest.raises(NoRoomError, match=message):
+        decode(part, [24])
+    assert reads == []
+    assert list((cache / "decoded").iterdir()) == []
+
+
+def test_decoded_file_takes_its_room_before_it_is_written_through(part, cache):
+    path = cache / "array.npy"
+    cache.mkdir()
+    array = datasets._new_array(path, part, 24)
+    assert array.shape == (len(part.photos), 24, 24, 3) and array.flags.writeable
+    assert path.stat().st_blocks * 512 >= path.stat().st_size > array.size
+
+
+def test_decoded_files_are_those_that_numpy_saves(part, broken, families_root, cache):
+    with pytest.warns(UserWarning, match="left out"):
+        whole = datasets.readable(datasets.load(families_root), [24])
+    for dataset in (part, whole):
+        [pixels] = datasets.decoded(dataset, [24], progress=False)
+        written = cache / "decoded" / f"{dataset.fingerprint}-24.npy"
+        np.save(cache / "again.npy", pixels)
+        assert written.read_bytes() == (cache / "again.npy").read_bytes()
+
+
+@pytest.mark.parametrize("decode", [datasets.decoded, datasets.readable])
+def test_decoding_removes_what_a_killed_run_left(part, cache, decode):
+    folder = cache / "decoded"
+    folder.mkdir(parents=True)
+    (folder / f".{part.fingerprint}-24-abcdefgh.npy").write_bytes(b"half")
+    (folder / ".0123456789abcdef-24-abcdefgh.npy").write_bytes(b"half of other data")
+    decode(part, [24])
+    names = {path.name for path in folder.iterdir()}
+    assert names == {f"{part.fingerprint}-24.npy", ".0123456789abcdef-24-abcdefgh.npy"}
 
 
 def test_readable_leaves_out_the_unreadable_scans_once_and_warns_every_time(

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_members_that_are_none_of_kinfacew_are_passed_over(
         "KinFaceW-I/images/brothers/bb_003_1.jpg",
         "KinFaceW-I/meta_data/xx_pairs.mat",
         "KinFaceW-I/meta_data/../fs_pairs.mat",
-        "KinFaceW-I\\images\\father-son\\fs_003_1.jpg",
+        "..\\KinFaceW-I\\images\\father-son\\fs_003_1.jpg",
         "__MACOSX/KinFaceW-I/images/father-son/fs_003_1.jpg",
     ]
     root = load_archive(members | dict.fromkeys(hostile, b"hostile")).root
@@ -167,6 +168,89 @@ def test_missing_half_downloaded_and_other_archives_are_named(
         DatasetError, match=r"kinfacew\.zip does not hold the pairs of KinFaceW: .*images/"
     ):
         load_archive({"beach.jpg": b"sea"})
+
+
+def bare(name):
+    return name.removeprefix("KinFaceW-I/")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "./{}".format,
+        "download (1)/{}".format,
+        str.upper,
+        lambda name: name.replace("/", "\\"),
+        lambda name: name.replace(".jpg", ".JPEG"),
+        lambda name: f"My kin/{bare(name)}",
+        lambda name: bare(name).replace("images", "Images").replace("meta_data", "Meta_Data"),
+    ],
+    ids=["dot", "folder around", "upper", "backslashes", "ending", "other name", "first letters"],
+)
+def test_every_form_of_kinfacew_gives_the_same(kinfacew, members, load_archive, tmp_path, change):
+    expected = relations.load_kinfacew(kinfacew)
+    changed = {change(name): content for name, content in members.items()}
+    changed |= {"__MACOSX/KinFaceW-I/images/._fs_001_1.jpg": b"x", "KinFaceW-I/.DS_Store": b"x"}
+    for name, content in changed.items():
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "own" / name).write_bytes(content)
+    folder = relations.load_kinfacew(tmp_path / "own")
+    assert_same_pairs(folder, expected)
+    for loaded in (folder, load_exactly(changed, tmp_path)):
+        assert_same_pairs(loaded, expected)
+        assert all(path.is_file() for path in loaded.paths("photo_a") + loaded.paths("photo_b"))
+
+
+def load_exactly(files, folder):
+    """The pairs of an archive whose names are exactly so: zipfile alone changes backslashes."""
+    with zipfile.ZipFile(folder / "exact.zip", "w") as archive:
+        for name, content in files.items():
+            info = zipfile.ZipInfo("x")
+            info.filename = name
+            archive.writestr(info, content)
+    return relations.load_kinfacew(folder / "exact.zip")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1,1,{0}_001_1.jpg,{0}_001_2.jpg\n5,0,{0}_002_1.jpg,{0}_001_2.jpg\n",
+        "fold;kin;p1;p2\r\n1;1;{0}_001_1.jpg;{0}_001_2.jpg\r\n5;0;{0}_002_1.jpg;{0}_001_2.jpg\r\n",
+        '"fold"\t"kin"\t"p1"\t"p2"\n"1"\t1\t1\t"{0}_001_1.jpg"\t"{0}_001_2.jpg"\n'
+        '"2"\t5\t0\t"{0}_002_1.JPG"\t"{0}_001_2.jpg"\n',
+    ],
+    ids=["MATLAB's writecell", "Excel", "R"],
+)
+def test_lists_of_kinfacew_that_were_made_tables_are_read(kinfacew, text):
+    expected = relations.load_kinfacew(kinfacew)
+    for code, ending in (("fs", "csv"), ("md", "txt")):
+        (kinfacew / f"meta_data/{code}_pairs.mat").unlink()
+        (kinfacew / f"meta_data/{code}_pairs.{ending}").write_text(text.format(code))
+    assert_same_pairs(relations.load_kinfacew(kinfacew), expected)
+    (kinfacew / "meta_data/fs_pairs.csv").write_text(text.format("fs") + "\n9,1,a.jpg,b.jpg\n")
+    with pytest.raises(DatasetError, match=r"fs_pairs\.csv, line \d: "):
+        relations.load_kinfacew(kinfacew)
+
+
+def test_list_of_kinfacew_in_the_newer_format_of_matlab_is_named(kinfacew):
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM" + bytes(500)
+    (kinfacew / "meta_data/fs_pairs.mat").write_bytes(header)
+    with pytest.raises(DatasetError, match=r"fs_pairs\.mat is in MATLAB's format 7\.3.*-v7"):
+        relations.load_kinfacew(kinfacew)
+
+
+def test_refused_kinfacew_archive_tells_what_was_found_and_no_folder_of_the_cache(
+    members, load_archive, cache
+):
+    with pytest.raises(
+        DatasetError, match=r"kinfacew\.zip does not hold .*Found: beach\.jpg, sea/"
+    ):
+        load_archive({"beach.jpg": b"x", "sea/a.jpg": b"x"})
+    broken = dict(members)
+    broken["KinFaceW-I/meta_data/fs_pairs.mat"] = b""
+    with pytest.raises(DatasetError, match=r"kinfacew\.zip.*fs_pairs\.mat is not") as refusal:
+        load_archive(broken)
+    assert str(cache) not in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["images", "meta_data"])
@@ -310,8 +394,31 @@ def rfiw(tmp_path):
         ",p1,p2,ptype,labels\n0,a/1.jpg,a/2.jpg,fs,1\n1,a/1.jpg,b.jpg,gmgd,0\n",
         b"\xef\xbb\xbflabel,relation,family,p2,p1,x\n"
         b"1,fs,F1,a/2.jpg,a/1.jpg,\n0,gmgd,F1,b.jpg,a/1.jpg,\n",
+        '"p1" "p2" "ptype" "labels"\n'
+        '"1" "a/1.jpg" "a/2.jpg" "fs" 1\n"2" "a/1.jpg" "b.jpg" "gmgd" 0',
+        '"","p1","p2","ptype","labels"\n"1","a/1.jpg","a/2.jpg","fs",TRUE\n'
+        '"2","a/1.jpg","b.jpg","gmgd",FALSE\n',
+        "sep=;\r\nP1;P2;PTYPE;LABELS\r\na/1.jpg;a/2.jpg;fs;1\r\na/1.jpg;b.jpg;gmgd;0\r\n;;;\r\n",
+        "p1\tp2\tptype\tlabels\r\na/1.jpg\ta/2.jpg\tfs\t1\r\na/1.jpg\tb.jpg\tgmgd\t0".encode(
+            "utf-16"
+        ),
+        "Row,p1,p2,Relation,Label\nrow1,a\\1.jpg,a\\2.jpg,fs,1\nrow2,a\\1.jpg,b.jpg,gmgd,0\n",
+        "a/1.jpg;a/2.jpg;fs;1\ra/1.jpg;b.jpg;gmgd;0\r",
     ],
-    ids=["spaces", "no number", "commas", "tabs and blanks", "header", "another header"],
+    ids=[
+        "spaces",
+        "no number",
+        "commas",
+        "tabs and blanks",
+        "header",
+        "another header",
+        "R's write.table",
+        "R's write.csv",
+        "Excel with semicolons",
+        "Excel's Unicode text",
+        "MATLAB's row names",
+        "an old Mac",
+    ],
 )
 def test_rfiw_list_is_read_in_each_of_its_forms(rfiw, tmp_path, content):
     loaded = rfiw(content)
@@ -351,7 +458,8 @@ def test_every_code_of_rfiw_has_a_readable_name(rfiw):
         ("1 a/1.jpg b.jpg FS 0", "'FS' is not a relation"),
         ("1 a/1.jpg b.jpg fs 2", "the label is '2', expected 0 or 1"),
         ("1 a/1.jpg b.jpg fs 1.0", r"the label is '1\.0'"),
-        ("1,a/1.jpg,b.jpg,fs,", "the label is ''"),
+        ('1 a/1.jpg b.jpg fs ""', "the label is ''"),
+        ("1,a/1.jpg,b.jpg,fs,", "1 fields, expected 5"),
         ("1 a/1.jpg c.jpg fs 0", r"the photo c\.jpg is not in .*photos; check"),
         ("1 a b.jpg fs 0", "the photo a is not in"),
         ("1 ../outside.jpg b.jpg fs 0", r"the photo \.\./outside\.jpg"),
@@ -370,6 +478,7 @@ def test_wrong_line_of_an_rfiw_list_is_named(rfiw, tmp_path, line, message):
         ("", r"list\.txt lists no pair; copy it"),
         ("\n \n", r"list\.txt lists no pair"),
         ("p1,p2,ptype,labels\n", r"list\.txt lists no pair"),
+        ('"p1,p2\n', "is not a list of pairs in UTF-8 text: line 1 has"),
         (b"\xff\xd8\xff\xe0", "is not a list of pairs in UTF-8"),
         ("a/1.jpg b.jpg fs\n", "line 1: 3 fields, expected two photos, a relation and a label"),
         (

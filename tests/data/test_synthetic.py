@@ -8,6 +8,8 @@ import itertools
 import json
 import re
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,9 +19,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from utils import images
+from utils import files, images
 from utils.data import datasets, eigenfaces, protocols, synthetic
-from utils.errors import DatasetError
+from utils.errors import DatasetError, NoRoomError
 from utils.faces import detection
 from utils.faces.embeddings import embed_photos
 from utils.scoring import metrics
@@ -316,3 +318,60 @@ def test_failed_generation_leaves_nothing_behind(tmp_path):
     with pytest.raises(ValueError, match="scale < 0"):
         few(tmp_path / "new", recipe=synthetic.Recipe(photo=-1))
     assert list(tmp_path.iterdir()) == []
+
+
+# --- the disk and other programs ----------------------------------------------------------------
+
+
+def test_families_need_about_as_much_room_as_is_looked_for(families_root, monkeypatch, tmp_path):
+    sizes = [path.stat().st_size for path in families_root.rglob("*.jpg")]
+    written = sum(sizes)
+    monkeypatch.setattr(files, "free_room", lambda folder: 1000)
+    with pytest.raises(NoRoomError, match="MB are needed, 0.0 MB are free") as raised:
+        synthetic.generate(tmp_path / "new", families=24, photos=(1, 3), seed=7, progress=False)
+    needed = float(re.search(r"([\d.]+) MB are needed", str(raised.value))[1]) * 1e6
+    assert 0.6 * written < needed < 1.2 * written
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_while_families_are_written_is_told_and_nothing_stays(monkeypatch, tmp_path):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(NoRoomError, match=re.escape(f"There is no room in {tmp_path}: ")):
+        few(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_next_generation_removes_what_a_killed_one_left(tmp_path):
+    for name in (".families-ab_cdef1", ".other-ab_cdef1"):
+        (tmp_path / name / "train").mkdir(parents=True)
+    few(tmp_path / "families")
+    assert {path.name for path in tmp_path.iterdir()} == {"families", ".other-ab_cdef1"}
+
+
+def test_of_two_who_make_the_same_folder_the_second_waits_and_finds_it(tmp_path, content):
+    def make_it(_):
+        try:
+            return few(tmp_path / "new", seed=1)
+        except DatasetError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(make_it, range(2)))
+    assert sorted(map(str, answers)) == sorted(
+        [
+            str(tmp_path / "new"),
+            f"{tmp_path / 'new'} exists already; delete it or name another folder.",
+        ]
+    )
+    assert content(tmp_path / "new") and list(tmp_path.iterdir()) == [tmp_path / "new"]
+
+
+def test_generating_once_says_who_made_the_families(tmp_path, content):
+    arguments = {"families": 20, "children": (1, 1), "photos": (1, 1), "progress": False}
+    assert synthetic.generate_once(tmp_path / "new", **arguments) is True
+    before = content(tmp_path / "new")
+    assert synthetic.generate_once(tmp_path / "new", **arguments) is False
+    assert content(tmp_path / "new") == before

@@ -84,6 +84,31 @@ def test_small_faces_are_passed_over_when_only_large_ones_are_asked_for(group):
     assert detection.detect(picture, min_face=500) == []
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "least"),
+    [(720, 1280, 20), (1280, 1280, 20), (1282, 900, 21), (3508, 2480, 55), (20000, 1080, 313)],
+)
+def test_a_face_of_the_promised_width_is_found_however_large_the_photo(
+    faces, paste, height, width, least
+):
+    picture = grey(height, width)
+    assert detection.least_face(picture) == least
+    # a drawn face is wider than its box by a quarter at most
+    paste(picture, faces[0], width // 2 - least, height // 2, round(1.3 * least))
+    (face,) = detection.detect(picture)
+    assert least <= face.box[2] < 1.4 * least
+
+
+def test_the_promised_width_follows_what_is_asked_for():
+    photo = grey(1440, 2560)
+    assert detection.least_face(photo) == 40 and detection.least_face(photo, long_side=2560) == 20
+    assert detection.least_face(photo, min_face=60) == 60
+    assert detection.least_face(grey(300, 300), min_face=5) == 20
+    # too narrow, at once or when it is shrunk
+    for narrow in (grey(23, 400), grey(9000, 100)):
+        assert detection.least_face(narrow) is None
+
+
 def test_min_face_below_that_of_mtcnn_changes_nothing(group, group_faces):
     assert_same_faces(detection.detect(group[0], min_face=5), group_faces)
 
@@ -320,6 +345,25 @@ def test_photo_without_a_name_is_called_the_photo():
         detection.largest([])
     with pytest.raises(FaceError, match="^There is no face number 2 in the photo; it has"):
         detection.choose([some_face()], 2)
+
+
+NO_FACE = {  # (height, width): the rest of the sentence
+    (300, 400): "use a photo in which one looks at the camera, sharp, upright and at least 20 "
+    "pixels wide.",
+    (20000, 1080): "use a photo in which one looks at the camera, sharp, upright and at least "
+    "313 pixels wide (a photo of 1080×20000 pixels is shrunk before the search), or cut out the "
+    "part that shows the face.",
+    (40000, 600): "its 600×40000 pixels are too narrow to be searched: use a photo of another "
+    "shape, or cut out the part that shows the face.",
+}
+
+
+@pytest.mark.parametrize("size", NO_FACE)
+def test_photo_without_a_face_is_told_how_large_one_must_be_in_it(size):
+    for call in (detection.largest, functools.partial(detection.choose, which=1)):
+        with pytest.raises(FaceError) as caught:
+            call([], name="a.png", photo=grey(*size))
+        assert str(caught.value) == f"No face was found in a.png; {NO_FACE[size]}"
 
 
 def test_face_is_exported_in_plain_rounded_numbers(group_faces):

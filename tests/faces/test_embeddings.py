@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from utils import images
-from utils.errors import ImageError
+from utils import files, images
+from utils.errors import ImageError, NoRoomError, StorageError
 from utils.faces import alignment, detection, embeddings
 from utils.faces.backbones import Backbone
 
@@ -236,7 +236,7 @@ def test_file_that_is_not_a_photo_is_named(toy, photos, spoil, message):
 
 
 def test_folder_in_the_place_of_a_photo_is_named(toy, tmp_path):
-    with pytest.raises(ImageError, match="cannot be opened"):
+    with pytest.raises(ImageError, match="is a folder and not a photo"):
         embed(toy, [tmp_path])
 
 
@@ -377,3 +377,41 @@ def test_broken_photo_among_the_aligned_is_named(toy, pictures, tmp_path):
     (tmp_path / "half.jpg").write_bytes(pictures[0].read_bytes()[:2000])
     with pytest.raises(ImageError, match=r"half\.jpg is truncated or damaged"):
         embed_aligned(toy, [pictures[0], tmp_path / "half.jpg"])
+
+
+# --- the disk -----------------------------------------------------------------------------------
+
+
+def test_no_room_for_embeddings_is_told_before_any_is_computed(toy, photos, cache, monkeypatch):
+    # 32 bytes of a key and four numbers of four bytes for each content
+    size = 48 * len({path.read_bytes() for path in photos})
+    monkeypatch.setattr(files, "free_room", lambda folder: size - 1)
+    with pytest.raises(NoRoomError, match=r"no room in .*embeddings.* KIN_CACHE\."):
+        embed(toy, photos)
+    assert toy.calls == []
+    monkeypatch.setattr(files, "free_room", lambda folder: size)
+    embed(toy, photos)
+    # what is there needs no room
+    monkeypatch.setattr(files, "free_room", lambda folder: 0)
+    embed(toy, photos)
+
+
+def test_half_a_shard_of_a_killed_run_is_removed_by_the_next_that_writes(toy, photos, cache):
+    cache.mkdir(parents=True)
+    (cache / ".half-abcdefgh.npz").write_bytes(b"PK")
+    embed(toy, photos)
+    assert [path.suffix for path in cache.iterdir()] == [".npz"]
+    assert not list(cache.glob(".*")) and list(cache.parent.iterdir()) == [cache]
+
+
+def test_shard_that_the_machine_does_not_give_is_neither_dropped_nor_called_damaged(
+    toy, photos, cache, monkeypatch
+):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    embed(toy, photos)
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(StorageError, match="Permission denied"):
+        embed(toy, photos)
+    assert len(list(cache.iterdir())) == 1

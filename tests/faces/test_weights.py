@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 import pytest
 
-from utils.errors import WeightsError
+from utils import files
+from utils.errors import NoRoomError, WeightsError
 from utils.faces import weights
 from utils.faces.backbones.legacy import load_h5
 
@@ -651,3 +652,27 @@ def test_folder_that_cannot_be_written_to_gives_a_warning_and_the_weights(
     with pytest.warns(UserWarning, match=message):
         assert fetch(unsigned, folder) == folder / "net.h5"
     assert "checksums.json" not in names(folder) and unsigned.path(folder) == folder / "net.h5"
+
+
+# --- the disk -----------------------------------------------------------------------------------
+
+
+def test_no_room_for_a_download_is_told_and_nothing_of_it_stays(site, signed, folder, monkeypatch):
+    put(folder, net=OLDER)
+    monkeypatch.setattr(files, "free_room", lambda folder: len(WHOLE) - 1)
+    with pytest.raises(NoRoomError, match=re.escape(f"There is no room in {folder}: ")):
+        fetch(signed, folder)
+    assert names(folder) == {"net.h5"} and (folder / "net.h5").read_bytes() == OLDER
+    monkeypatch.setattr(files, "free_room", lambda folder: len(WHOLE))
+    assert fetch(signed, folder).read_bytes() == WHOLE
+
+
+def test_checksum_that_finds_no_room_gives_a_warning_and_the_weights(
+    site, unsigned, folder, monkeypatch
+):
+    def full(path, content):
+        raise NoRoomError("There is no room in here.")
+
+    monkeypatch.setattr(weights, "write_json", full)
+    with pytest.warns(UserWarning, match=r"cannot be recorded \(There is no room in here\.\)"):
+        assert fetch(unsigned, folder).read_bytes() == WHOLE

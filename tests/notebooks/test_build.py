@@ -145,17 +145,6 @@ def test_setup_cell_is_the_shared_text_with_the_repository_in_it(course):
     assert shown[1] == 'repository = "https://github.com/some/where"\nsettings = {"a": 1}'
 
 
-def test_setup_cell_stops_at_a_stranger_called_utils(tmp_path):
-    (tmp_path / "utils.py").touch()
-    text = build.setup_text(build.Course(ROOT))
-    run = subprocess.run(
-        [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 1
-    assert "cannot import name 'plots' from 'utils'" in run.stderr.splitlines()[-1]
-    assert not (tmp_path / "kinship-course").exists()
-
-
 @pytest.mark.parametrize(("solved", "path"), [(False, ""), (True, "solutions/")])
 def test_badge_stands_between_title_and_text_and_opens_that_notebook(course, solved, path):
     title, line, text = sources(build.compose(course, "01_tiny", solved))[0].split("\n\n")
@@ -312,10 +301,6 @@ def edit_source(notebook):
     notebook["cells"][2]["source"] = "def double(x):\n    return 3 * x"
 
 
-def edit_metadata(notebook):
-    notebook["metadata"]["kernelspec"]["display_name"] = "My kernel"
-
-
 def drop_cell(notebook):
     del notebook["cells"][2]
 
@@ -334,7 +319,6 @@ def keep_error(notebook):
     ("edit", "reason"),
     [
         (edit_source, "cell 3 (`def double(x):`) differs"),
-        (edit_metadata, "metadata"),
         (drop_cell, "cells, and the source gives"),
         (forget_execution, "was not executed"),
         (keep_error, "ended in an error"),
@@ -369,5 +353,330 @@ def test_outputs_may_differ_without_check_minding(course):
     assert build.problems(course) == []
 
 
+def test_notebook_saved_under_an_editors_kernel_agrees_and_is_joined_under_python3(course):
+    pretend_executed(course)
+    path = course.notebook("01_tiny", solved=False)
+    notebook = json.loads(path.read_text())
+    notebook["metadata"]["kernelspec"] = {
+        "display_name": "kinship (3.11)",
+        "language": "python",
+        "name": "kinship-venv",
+    }
+    notebook["metadata"]["language_info"]["version"] = "3.11.7"
+    notebook["cells"][2]["metadata"] = {"scrolled": True, "vscode": {"languageId": "python"}}
+    path.write_text(json.dumps(notebook))
+    assert build.problems(course) == []
+    assert build.main(["join"], root=course.root) == 0
+    joined = nbformat.read(course.root / "build" / "joined" / "01_tiny.ipynb", as_version=4)
+    assert joined.metadata == build.METADATA
+
+
+# --- what students have written -----------------------------------------------------------------
+
+
+def answer(course):
+    """Solve the exercise in the student's notebook, as in an editor; the text of the file."""
+    path = course.notebook("01_tiny", solved=False)
+    notebook = nbformat.read(path, as_version=4)
+    [cell] = [cell for cell in notebook.cells if "return None" in cell.source]
+    cell.source = "def double(x):\n    return x + x  # my answer"
+    nbformat.write(notebook, path)
+    return path.read_text()
+
+
+def test_answers_are_kept_before_a_notebook_is_made_anew_and_the_copy_is_named(course, capsys):
+    pretend_executed(course)
+    written = answer(course)
+    build.generate(course)
+    copy = course.notebooks / "kept" / "notebooks-01_tiny-1.ipynb"
+    assert copy.read_text() == written
+    assert "notebooks/kept/notebooks-01_tiny-1.ipynb" in capsys.readouterr().out
+    assert "my answer" not in course.notebook("01_tiny", solved=False).read_text()
+    # a second time: the first copy stays
+    again = answer(course)
+    build.generate(course)
+    assert copy.read_text() == written
+    assert copy.with_name("notebooks-01_tiny-2.ipynb").read_text() == again
+    assert build.problems(course) == []
+
+
+def test_what_git_has_or_the_source_gives_needs_no_copy(course):
+    pretend_executed(course)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *command], cwd=course.root, check=True)
+    rewrite(course, "double(3)\n\n", "double(4)\n\n")  # an author's change
+    build.generate(course)
+    build.generate(course)
+    assert not (course.notebooks / "kept").exists()
+
+
+def test_notebook_that_cannot_be_read_is_kept_as_it_is(course):
+    path = course.notebook("01_tiny", solved=True)
+    path.parent.mkdir()
+    path.write_text("<<<<<<< mine\n{}\n")
+    build.generate(course)
+    copy = course.notebooks / "kept" / "solutions-01_tiny-1.ipynb"
+    assert copy.read_text() == "<<<<<<< mine\n{}\n"
+
+
+# --- broken files -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["check", "join"])
+def test_merge_conflict_in_a_notebook_is_named_with_its_line(course, capsys, verb):
+    pretend_executed(course)
+    path = course.notebook("01_tiny", solved=False)
+    first, rest = path.read_text().split("\n", 1)
+    path.write_text(f"{first}\n<<<<<<< HEAD\n=======\n>>>>>>> theirs\n{rest}")
+    assert build.main([verb], root=course.root) == 1
+    message = capsys.readouterr().err
+    assert (
+        "notebooks/01_tiny.ipynb: it has an unresolved merge conflict in line 2; "
+        "keep one of the two versions." in message
+    )
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '"x"', "{}", '{"cells": 3}', '{"nbformat": 4, "cells": [{}]}']
+)
+def test_file_that_is_no_notebook_is_named(course, text):
+    pretend_executed(course)
+    course.notebook("01_tiny", solved=False).write_text(text)
+    [problem] = build.problems(course)
+    assert problem.startswith("notebooks/01_tiny.ipynb: it is not a notebook that Jupyter opens")
+
+
+def test_notebook_that_is_not_utf_8_is_named(course):
+    pretend_executed(course)
+    course.notebook("01_tiny", solved=False).write_bytes(b'{"a": "\xe9"}')
+    assert build.problems(course) == ["notebooks/01_tiny.ipynb: it is not text in UTF-8 (byte 8)"]
+
+
+@pytest.mark.parametrize("verb", ["check", "generate", "course", "join"])
+def test_merge_conflict_in_a_source_stops_every_verb(course, capsys, verb):
+    rewrite(course, "def double(x):", "<<<<<<< HEAD\ndef double(x):")
+    options = ["--out", str(course.root / "pages")] if verb == "course" else []
+    assert build.main([verb, *options], root=course.root) == 1
+    assert "01_tiny.py has an unresolved merge conflict in line 10" in capsys.readouterr().err
+
+
+def test_cells_that_talk_about_merge_conflicts_or_draw_lines_are_none(tmp_path):
+    path = tmp_path / "x.py"
+    text = "a <<<<<<< b\n=======\n<<<<<<<<<< x\nprint('>>>>>>> theirs')\n"
+    path.write_text(text)
+    assert build.read_text(path) == text
+
+
+@pytest.mark.parametrize(
+    ("project", "sentence"),
+    [
+        ('[project]\nname = "x"\n', "no `Repository` below [project.urls]"),
+        ("[project\n", "is not valid TOML"),
+    ],
+)
+def test_project_file_without_an_address_is_named(course, capsys, project, sentence):
+    (course.root / "pyproject.toml").write_text(project)
+    assert build.main(["check"], root=course.root) == 1
+    assert sentence in capsys.readouterr().err
+
+
+# --- forks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://github.com/me/fork",
+        "https://github.com/me/fork/",
+        "https://github.com/me/fork.git",
+        "https://github.com/me/fork.git/",
+        "https://www.github.com/me/fork",
+        "http://github.com/me/fork",
+        "git+https://github.com/me/fork.git",
+        "https://token@github.com/me/fork.git",
+        "git@github.com:me/fork.git",
+        "ssh://git@github.com/me/fork.git",
+        "git://github.com/me/fork.git",
+        "https://github.com/me/fork/tree/main",
+        "github.com/me/fork",
+    ],
+)
+def test_every_way_to_write_a_fork_gives_its_badge_and_an_address_to_clone(course, address):
+    (course.root / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{address}"\n')
+    assert course.repository == "https://github.com/me/fork"
+    first, setup = sources(build.compose(course, "01_tiny", solved=False))[:2]
+    assert "/github/me/fork/blob/main/notebooks/01_tiny.ipynb)" in first
+    assert setup.startswith('repository = "https://github.com/me/fork"')
+
+
+def test_fork_whose_name_has_dots_keeps_them(course):
+    address = "https://github.com/me/my.git.course"
+    (course.root / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{address}"\n')
+    assert course.repository == address
+
+
+def test_fork_elsewhere_has_no_badge_because_colab_could_not_open_it(course):
+    address = "https://gitlab.com/me/fork.git"
+    (course.root / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{address}"\n')
+    first, setup = sources(build.compose(course, "01_tiny", solved=False))[:2]
+    assert first == "# A tiny lesson\n\nWhat it is about."
+    assert address in setup
+
+
+# --- the rules of a lesson ----------------------------------------------------------------------
+
+RULED = """\
+# %% [markdown]
+# # Lesson 08: A lesson more
+#
+# **What you will learn**
+
+# %%
+# SETUP
+
+# %% [markdown]
+# ## 1. A section
+
+# %%
+print("Key result: 1")
+
+# %% [markdown]
+# ## What we saw
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. One**
+
+# %%
+# BEGIN SOLUTION
+a = 1
+# END SOLUTION
+
+# %%
+exercises.check((a, 1, "one"))
+
+# %% [markdown]
+# **2. Two**
+
+# %%
+# BEGIN SOLUTION
+b = 2
+# END SOLUTION
+
+# %%
+exercises.check((b, 2, "two"))
+
+# %%
+# SOLUTION CHECK
+assert a + b == 3
+
+# %% [markdown]
+# ## Where to go next
+"""
+
+
+@pytest.fixture
+def ruled(course):
+    """A checkout with an eighth lesson that keeps every rule."""
+    (course.source / "01_tiny.py").unlink()
+    (course.source / "08_more.py").write_text(RULED)
+    (course.root / "README.md").write_text("| [08 More](notebooks/08_more.ipynb) |\n")
+    return course
+
+
+def test_lesson_that_keeps_the_rules_has_no_fault(ruled):
+    assert build.faults(ruled, "08_more") == []
+    pretend_executed(ruled)
+    assert build.main(["check"], root=ruled.root) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("# # Lesson 08: A", "# # Lesson 8: A", "it must open with `# Lesson 08: ...`"),
+        ("**What you will learn**", "You learn", "`**What you will learn**` is missing"),
+        ("# ## What we saw", "# # What we saw", "`## What we saw` is missing"),
+        ("# ## 1. A section", "# ## 1. A\n#\n# # B", "2 titles; `# B` must be a section"),
+        ("# SETUP\n", "pass\n", "one code cell that holds only `# SETUP`"),
+        ("# **2. Two**", "# Two", "1 numbered questions (`**1. ...**`), not 2 or more"),
+        ("# BEGIN SOLUTION\nb = 2\n# END SOLUTION", "b = 2", "2 numbered questions, but 1"),
+        ('exercises.check((b, 2, "two"))', "b", "a cell with `exercises.check(...)`"),
+        ("# SOLUTION CHECK\n", "", "one cell that opens with `# SOLUTION CHECK`"),
+        ('print("Key', "x\n" * 25 + 'print("Key', "has 26 lines; 25 are allowed"),
+        ('print("Key', "x\n" * 25 + 'print("Key', "the code cell `x`"),
+    ],
+)
+def test_check_says_which_rule_a_lesson_breaks(ruled, capsys, old, new, sentence):
+    assert old in RULED
+    (ruled.source / "08_more.py").write_text(RULED.replace(old, new))
+    assert build.main(["check"], root=ruled.root) == 1
+    message = capsys.readouterr().err
+    assert f"08_more: {sentence}" in message or sentence in message
+    assert "`--help` prints them" in message
+
+
+def test_parts_in_another_order_are_named_with_the_right_one(ruled):
+    swapped = RULED.replace("## What we saw", "## Later").replace("## Exercises", "## What we saw")
+    (ruled.source / "08_more.py").write_text(swapped.replace("## Later", "## Exercises"))
+    assert any("`## Exercises` stands too early" in f for f in build.faults(ruled, "08_more"))
+
+
+def test_long_cells_everywhere_are_named(ruled):
+    long = RULED.replace("a = 1", "a = 1\n" * 7).replace("b = 2", "b = 2\n" * 7)
+    long = long.replace("exercises.check(", "pass\n" * 7 + "exercises.check(")
+    (ruled.source / "08_more.py").write_text(long)
+    assert any("more than half" in fault for fault in build.faults(ruled, "08_more"))
+
+
+def test_lesson_that_the_readme_lacks_is_named(ruled):
+    (ruled.root / "README.md").write_text("")
+    [fault] = build.faults(ruled, "08_more")
+    assert "README.md has no row with [...](notebooks/08_more.ipynb)" in fault
+
+
+@pytest.mark.parametrize("name", ["8_more.py", "08-more.py", "more.py"])
+def test_source_that_is_not_called_like_a_lesson_is_named(ruled, capsys, name):
+    pretend_executed(ruled)
+    (ruled.source / name).write_text(RULED)
+    assert build.main(["check"], root=ruled.root) == 1
+    assert f"notebooks/source/{name}: a lesson is called NN_name.py" in capsys.readouterr().err
+
+
+def test_lesson_is_found_by_its_number_without_the_nought(ruled):
+    assert ruled.lessons(["8"]) == ["08_more"]
+
+
+def test_generate_says_at_once_what_check_will_refuse(ruled, capsys):
+    unchecked = RULED.replace("exercises.check((", "print((").replace("((a", "((0")
+    (ruled.source / "08_more.py").write_text(unchecked.replace("((b", "((0"))
+    assert build.main(["generate", "08"], root=ruled.root) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("08_more: each exercise needs") and "`check` will refuse" in first
+
+
+def test_generate_refuses_what_course_would_refuse(course, capsys):
+    rewrite(course, "Key result: 42", "42")
+    assert build.main(["generate"], root=course.root) == 1
+    assert "01_tiny: no output line starts with `Key result:`" in capsys.readouterr().err
+    assert not course.notebook("01_tiny", solved=False).exists()
+
+
+def test_rules_of_a_lesson_stand_in_the_help():
+    text = build.parser().format_help()
+    assert "Rules of a lesson" in text
+    for part in build.PARTS[1:]:
+        assert f"`{part.strip()}" in text
+    assert f"at most {build.USUAL_LINES} lines" in text and str(build.MOST_LINES) in text
+
+
 def test_committed_notebooks_agree_with_their_sources():
     assert build.problems(build.Course(ROOT)) == []
+
+
+@pytest.mark.parametrize("lesson", build.Course(ROOT).lessons())
+def test_committed_lessons_keep_the_rules(lesson):
+    assert build.faults(build.Course(ROOT), lesson) == []
+    assert build.strays(build.Course(ROOT)) == []

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from utils.data import protocols, synthetic
-from utils.errors import ProtocolError, SubmissionError
+from utils.data import datasets, protocols, synthetic
+from utils.errors import NoRoomError, ProtocolError, SubmissionError
 from utils.scoring import evaluation, metrics
 
 PAIRS = [
@@ -277,6 +278,18 @@ def test_missing_photo_is_named_with_its_line(to_submit, name):
         evaluation.submission_pairs(to_submit([f"face00000.jpg-{name}"]))
 
 
+def test_lines_of_pairs_are_those_of_an_editor_and_the_archive_is_named(families_root, tmp_path):
+    for name in ("train", "test", datasets.RELATIONSHIPS):
+        (tmp_path / name).symlink_to(families_root / name)
+    path = tmp_path / datasets.SAMPLE
+    path.write_text("img_pair,is_related\n\n\nface00000.jpg-face00001.jpg,0\n\nhello,0\n")
+    with pytest.raises(SubmissionError, match=r"sample_submission\.csv, line 6: 'hello'"):
+        evaluation.submission_pairs(datasets.load(tmp_path))
+    path.unlink()
+    with pytest.raises(SubmissionError, match=rf"{tmp_path} has no sample_submission"):
+        evaluation.submission_pairs(datasets.load(tmp_path))
+
+
 # --- writing a submission -----------------------------------------------------------------------
 
 
@@ -325,7 +338,7 @@ def test_write_that_fails_halfway_leaves_the_old_file(to_submit, tmp_path, monke
     path = tmp_path / "face_vgg.csv"
     path.write_text("old")
     monkeypatch.setattr(pd.DataFrame, "to_csv", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(NoRoomError, match=re.escape(f"There is no room in {tmp_path}: ")):
         evaluation.write_submission(to_submit(["a-b"]), [0.5], path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 

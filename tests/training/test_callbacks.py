@@ -1,5 +1,7 @@
 """The watched number is exact, and a run goes on from its state as if nothing had happened."""
 
+import os
+import re
 import types
 
 import keras
@@ -9,9 +11,10 @@ from keras import layers
 from numpy.testing import assert_array_equal
 from sklearn.metrics import log_loss, roc_auc_score
 
+from utils import files
 from utils.data import protocols
-from utils.errors import DatasetError, ModelError
-from utils.training.callbacks import FoldAUC, Resume, WatchedFold
+from utils.errors import BusyError, DatasetError, ModelError, NoRoomError, StorageError
+from utils.training.callbacks import FoldAUC, Resume, WatchedFold, run_folder, training_into
 
 # --- the fold -----------------------------------------------------------------------------------
 
@@ -199,3 +202,77 @@ def test_failed_write_leaves_the_old_state(state, stepped, monkeypatch):
         resume.on_epoch_end(2, {"loss": 0.1})
     assert state.read_bytes() == before
     assert [path.name for path in state.parent.iterdir()] == ["state.npz"]
+
+
+# --- the folder of a run ------------------------------------------------------------------------
+
+
+def test_second_training_is_told_who_trains_in_the_folder(tmp_path):
+    run = tmp_path / "new" / "out.run"
+    message = re.escape(f"process {os.getpid()} is training into {run} at this moment; wait until")
+    with run_folder(run) as folder:
+        assert folder == run
+        with pytest.raises(BusyError, match=message), run_folder(run):
+            pass
+    with run_folder(run):  # it has ended
+        pass
+    assert list(run.parent.iterdir()) == []
+
+
+def test_second_training_into_a_file_is_told_at_its_start(tmp_path):
+    out = tmp_path / "mine.keras"
+    (tmp_path / ".mine-ab_cdef1.keras").touch()
+    message = re.escape(f"process {os.getpid()} is training into {out} at this moment; wait until")
+    with training_into(out), pytest.raises(BusyError, match=message), training_into(out):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_without_a_folder_has_one_for_itself_as_long_as_it_runs():
+    with run_folder(None) as one, run_folder(None) as two:
+        assert one != two and one.is_dir()
+    assert not one.exists()
+
+
+def test_run_removes_half_a_state_that_a_killed_one_left(state):
+    (state.parent / ".state-ab_cdef1.npz").touch()
+    (state.parent / "notes.txt").touch()
+    with run_folder(state.parent):
+        pass
+    assert {path.name for path in state.parent.iterdir()} == {"state.npz", "notes.txt"}
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_room_for_the_state_is_looked_for_before_the_training(state, monkeypatch, begun):
+    model = small_trainer()
+    variables = [*model.variables, *model.optimizer.variables]
+    size = sum(np.asarray(variable).nbytes for variable in variables)
+    if not begun:  # then there are two states for a moment
+        state.unlink()
+        size *= 2
+    monkeypatch.setattr(files, "free_room", lambda folder: size)
+    resume_from(state).restore(model)
+    monkeypatch.setattr(files, "free_room", lambda folder: size - 1)
+    with pytest.raises(NoRoomError, match=re.escape(f"no room in {state.parent}: ")):
+        resume_from(state).restore(model)
+
+
+def test_full_disk_at_the_end_of_an_epoch_keeps_the_state_before(state, stepped, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    before, resume = state.read_bytes(), resume_from(state)
+    resume.set_model(stepped)
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(NoRoomError, match="no room in"):
+        resume.on_epoch_end(2, {"loss": 0.1})
+    assert state.read_bytes() == before and list(state.parent.iterdir()) == [state]
+
+
+def test_state_that_the_machine_does_not_give_is_not_called_damaged(state, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(StorageError, match=r"state\.npz cannot be read \(Permission denied\)"):
+        resume_from(state).restore(small_trainer())

@@ -130,7 +130,7 @@ def _choose_face(source: images.Source, place: str, which: Which) -> ChosenFace:
     name = images.name_of(source, place)
     photo = images.read(source, name)  # uint8 RGB (height, width, 3)
     faces = detection.detect(photo)  # in the photo's own pixels
-    return ChosenFace(photo, detection.choose(faces, which, name), faces)
+    return ChosenFace(photo, detection.choose(faces, which, name, photo), faces)
 
 
 def compare(network: Aligning, a: ChosenFace, b: ChosenFace) -> Comparison:

@@ -7,7 +7,8 @@ def build_parser() -> argparse.ArgumentParser:
     """All verbs with their options.
 
     Returns:
-        A parser whose result has ``run``, the function of the verb, and ``json``.
+        A parser whose result has ``run``, the function of the verb, ``json`` and
+        ``verbose``.
     """
     from . import answers, data, faces, scoring, training  # each declares its verbs
     from .verbs import parser_of

@@ -3,8 +3,21 @@
 import argparse
 from pathlib import Path
 
+from ..errors import CalibrationError
 from .shared import BACKBONE, TWO_PHOTOS
+from .values import FIGURES, new_file
 from .verbs import Result, option, verb
+
+
+def cutoff(text: str) -> str:
+    """Where ``verify`` decides: a policy's name or a cosine distance."""
+    from ..scoring import calibration
+
+    try:
+        calibration.threshold_of(text, dict.fromkeys(calibration.POLICIES, 0.0))
+    except CalibrationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 @verb(
@@ -15,6 +28,7 @@ from .verbs import Result, option, verb
         *TWO_PHOTOS,
         option(
             "--threshold",
+            type=cutoff,
             default="relatives",
             metavar="POLICY",
             help="relatives (default), strangers, strict, article, or a cosine distance "
@@ -42,7 +56,7 @@ def verify(options: argparse.Namespace) -> Result:
         option("--model", type=Path, help="file of: ship (default: models/kinship.npz)"),
         option(
             "--figure",
-            type=Path,
+            type=new_file(*FIGURES),
             metavar="PNG",
             help="also draw which regions carry the answer",
         ),

@@ -6,16 +6,8 @@ from pathlib import Path
 
 from .. import settings
 from .shared import BACKBONE
+from .values import JPEG, new_file, new_folder, seed, span, whole
 from .verbs import DATA, Result, option, verb
-
-
-def span(text: str) -> tuple[int, int]:
-    """The least and the most that a text such as ``1-4`` or ``3`` names."""
-    least, _, most = text.partition("-")
-    try:
-        return int(least), int(most or least)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a span such as 1-4") from error
 
 
 @verb(
@@ -24,23 +16,28 @@ def span(text: str) -> tuple[int, int]:
     ["families --families 40 --seed 1 --out my_families"],
     [
         option("--out", type=Path, help="folder to make (default: data/families, kept if there)"),
-        option("--families", type=int, default=120, help="number of families (default: 120)"),
+        option(
+            "--families",
+            type=whole(20, 900),
+            default=120,
+            help="number of families, 20 to 900 (default: 120)",
+        ),
         option(
             "--children",
-            type=span,
+            type=span(1, 99),
             default=(1, 4),
             metavar="LEAST-MOST",
             help="children of a family (default: 1-4)",
         ),
         option(
             "--photos",
-            type=span,
+            type=span(1, 99),
             default=(1, 7),
             metavar="LEAST-MOST",
             help="photos of a person (default: 1-7)",
         ),
         option(
-            "--seed", type=int, default=settings.SEED, help="the same seed gives the same bytes"
+            "--seed", type=seed, default=settings.SEED, help="the same seed gives the same bytes"
         ),
     ],
 )
@@ -51,9 +48,12 @@ def families(options: argparse.Namespace) -> Result:
     # a folder that is named must be new; the default one may be there already
     out = options.out or settings.families_dir()
     start = time.perf_counter()
-    is_new = bool(options.out) or not out.exists()
-    if is_new:
-        synthetic.generate(out, options.families, options.children, options.photos, options.seed)
+    arguments = {name: vars(options)[name] for name in ("families", "children", "photos", "seed")}
+    if options.out:
+        synthetic.generate(out, **arguments)
+        is_new = True
+    else:
+        is_new = synthetic.generate_once(out, **arguments)
     # what it holds is counted in the folder, not taken from what was asked for
     dataset = datasets.load(out)
     facts = {
@@ -78,7 +78,7 @@ def families(options: argparse.Namespace) -> Result:
     ["audit --data recognizing-faces-in-the-wild.zip --json"],
     [
         DATA,
-        option("--figures", type=Path, metavar="DIR", help="also write the figures as PNG"),
+        option("--figures", type=new_folder, metavar="DIR", help="also write the figures as PNG"),
     ],
 )
 def audit(options: argparse.Namespace) -> Result:
@@ -108,7 +108,7 @@ def audit(options: argparse.Namespace) -> Result:
         DATA,
         option(
             "--out",
-            type=Path,
+            type=new_folder,
             required=True,
             metavar="DIR",
             help="folder for the three CSV files",
@@ -149,16 +149,19 @@ def protocol(options: argparse.Namespace) -> Result:
     [
         DATA,
         option(
-            "--out", type=Path, default=settings.EIGENFACES, help="default: data/eigenfaces.npz"
+            "--out",
+            type=new_file(".npz"),
+            default=settings.EIGENFACES,
+            help="default: data/eigenfaces.npz",
         ),
-        option("--components", type=int, default=200, help="default: 200"),
+        option("--components", type=whole(1), default=200, help="default: 200"),
     ],
 )
 def build_eigenfaces(options: argparse.Namespace) -> Result:
     """Fit and write the face model."""
     from ..data import eigenfaces, open_data
 
-    dataset = open_data(options.data, readable=False)
+    dataset = open_data(options.data)
     model, facts = eigenfaces.build(dataset, options.components)
     eigenfaces.save(model, options.out)
     share = 100 * facts["variance_share"]
@@ -181,7 +184,9 @@ def build_eigenfaces(options: argparse.Namespace) -> Result:
             type=Path,
             help="real data to compare with (privacy, expected figures)",
         ),
-        option("--picture", type=Path, help="also write a picture of five families (JPEG)"),
+        option(
+            "--picture", type=new_file(*JPEG), help="also write a picture of five families (JPEG)"
+        ),
     ],
 )
 def quality(options: argparse.Namespace) -> Result:
@@ -198,7 +203,7 @@ def quality(options: argparse.Namespace) -> Result:
     facts = {"synthetic": quality.measure(dataset, backbone)}
     columns = dict(facts)  # one a dataset
     if options.real:
-        real = datasets.load(options.real)
+        real = datasets.readable(datasets.load(options.real))
         columns["real"] = quality.measure(real, backbone)
         facts = {**columns, "privacy": quality.privacy(dataset, real, backbone)}
     # five families, a row each

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import CourseError
+from ..errors import CourseError, ImageError
 from ..faces.backbones import REGISTRY
 from .shared import BACKBONE, embeddings_of, open_with_backbone
+from .values import new_file, new_folder
 from .verbs import DATA, Result, option, verb
 
 if TYPE_CHECKING:
@@ -31,10 +32,16 @@ def pixels(text: str) -> int:
     "find the faces in photos",
     ["detect holiday.jpg party.png --out faces"],
     [
-        option("photos", nargs="+", type=Path, metavar="PHOTO"),
+        option(
+            "photos",
+            nargs="+",
+            type=Path,
+            metavar="PHOTO",
+            help="a photo, or a folder: all photos in it",
+        ),
         option(
             "--out",
-            type=Path,
+            type=new_folder,
             metavar="DIR",
             help="write each photo with its faces drawn, each face by itself, and faces.json",
         ),
@@ -43,7 +50,8 @@ def pixels(text: str) -> int:
             type=pixels,
             default=20,
             metavar="PIXELS",
-            help="about the smallest face to look for (default: 20)",
+            help="about the smallest face to look for (default: 20); in a photo of more than 1280 "
+            "pixels a side, faces below 1/64 of its longer side may be missed",
         ),
     ],
 )
@@ -54,8 +62,9 @@ def detect(options: argparse.Namespace) -> Result:
     from .. import files
 
     # every photo has names of its own for what is written
-    names = file_names(options.photos, options.out)
-    bar = tqdm(options.photos, unit="photo", desc="Detecting", disable=len(names) == 1)
+    photos = with_folders(options.photos, options.out)
+    names = file_names(photos, options.out)
+    bar = tqdm(photos, unit="photo", desc="Detecting", disable=len(names) == 1)
     rows = [
         _detected(path, name, options.min_face, options.out)
         for path, name in zip(bar, names, strict=True)
@@ -68,17 +77,41 @@ def detect(options: argparse.Namespace) -> Result:
     return Result(facts, "\n".join(map(_faces_line, rows)), failed=failed > 0)
 
 
+def with_folders(paths: Sequence[Path], out: Path | None = None) -> list[Path]:
+    """The paths, with its photos in place of each folder; one without photos stays as it is.
+
+    Args:
+        paths: photos and folders.
+        out: the folder to write to: what an earlier run wrote there is not taken.
+    """
+    from .. import images
+
+    photos: list[Path] = []
+    for path in paths:
+        try:
+            photos += images.photos_in(path, out) if path.is_dir() else [path]
+        except ImageError:
+            photos.append(path)
+    return photos
+
+
 def _detected(path: Path, name: str, min_face: int, out: Path | None) -> dict:
     """The faces of one photo, and the files written for it; or what is wrong with it."""
     from .. import images
     from ..faces import detection
 
     try:
+        if path.is_dir():
+            images.photos_in(path, out)  # says that there are none
         photo = images.read(path)
     except CourseError as error:
         return {"photo": str(path), "error": str(error)}
     faces = detection.detect(photo, min_face)
-    row = {"photo": str(path), "faces": [face.to_dict() for face in faces]}
+    row: dict = {"photo": str(path), "faces": [face.to_dict() for face in faces]}
+    # a photo that is shrunk before the search must show larger faces than were asked for
+    least = detection.least_face(photo, min_face)
+    if least != max(min_face, detection.MTCNN_MIN_FACE):
+        row["least_face"] = least
     return {**row, "files": _write_faces(out, name, photo, faces)} if out else row
 
 
@@ -126,6 +159,13 @@ def _faces_line(row: dict) -> str:
         place = f"{width:.0f}×{height:.0f} pixels at ({x:.0f}, {y:.0f})"
         lines.append(f"  {number}. {place}, confidence {face['confidence']:.3f}")
     counted = {0: "no face", 1: "1 face"}.get(len(lines), f"{len(lines)} faces")
+    # what else may be in the photo
+    if row.get("least_face"):
+        counted += (
+            f" (in a photo of this size, faces below {row['least_face']} pixels may be missed)"
+        )
+    elif "least_face" in row:
+        counted += " (it is too narrow to be searched; cut out the part that shows the face)"
     return "\n".join([f"{row['photo']}: {counted}", *lines])
 
 
@@ -136,7 +176,7 @@ def _faces_line(row: dict) -> str:
     [
         DATA,
         BACKBONE,
-        option("--out", type=Path, help="also write paths and embeddings to this .npz file"),
+        option("--out", type=new_file(), help="also write paths and embeddings to this .npz file"),
     ],
 )
 def embed(options: argparse.Namespace) -> Result:

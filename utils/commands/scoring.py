@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import settings
 from .shared import BACKBONE, embeddings_of, open_with_backbone
+from .values import new_file
 from .verbs import DATA, Result, option, verb
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 MODEL = option(
     "--model",
     type=Path,
-    default=settings.MODELS / "kinship_head.keras",
+    default=settings.writable(settings.MODELS) / "kinship_head.keras",
     help="file of: train, ship (default: models/kinship_head.keras)",
 )
 
@@ -141,12 +142,17 @@ def evaluate(options: argparse.Namespace) -> Result:
         DATA,
         BACKBONE,
         MODEL,
-        option("--out", type=Path, default=Path("face_vgg.csv"), help="default: face_vgg.csv"),
+        option(
+            "--out",
+            type=new_file(),
+            default=Path("face_vgg.csv"),
+            help="default: face_vgg.csv",
+        ),
     ],
 )
 def submit(options: argparse.Namespace) -> Result:
     """Score the test pairs and write the submission."""
-    from ..data import open_data, synthetic
+    from ..data import open_data, synthetic, unreadable
     from ..faces import backbones
     from ..scoring import evaluation
 
@@ -154,13 +160,21 @@ def submit(options: argparse.Namespace) -> Result:
     trained = scorer(options.model, backbones.get(options.backbone))
     # a score a pair, in the order of the sample submission
     pairs = evaluation.submission_pairs(dataset)
-    scores = trained.score_table(dataset, pairs)
+    a, b = (dataset.paths(pairs[side]) for side in ("photo_a", "photo_b"))
+    usable = unreadable.readable_pairs(a, b, options.data or dataset.root)
+    scores = np.empty(len(pairs))
+    scores[usable] = trained.score_table(dataset, pairs[usable])
+    # Kaggle wants a score for the others too: one that puts them neither first nor last
+    scores[~usable] = np.median(scores[usable])
     path = evaluation.write_submission(dataset, scores, options.out)
     # synthetic families come with the answers that Kaggle keeps
     truth = dataset.root / synthetic.TRUTH
     auc = evaluation.score_submission(path, truth) if truth.is_file() else None
     note = f"; AUC against the known answers {auc:.3f}" if auc is not None else ""
-    facts = {"out": str(path), "pairs": len(pairs), "auc": auc}
+    left_out = int((~usable).sum())
+    if left_out:
+        note += f"; {left_out} of them, with photos that cannot be read, have the median score"
+    facts = {"out": str(path), "pairs": len(pairs), "left_out": left_out, "auc": auc}
     return Result(facts, f"{path}: {len(pairs)} pairs{note}")
 
 
@@ -186,7 +200,7 @@ def submit(options: argparse.Namespace) -> Result:
 )
 def score_relations(options: argparse.Namespace) -> Result:
     """AUC and accuracy by relation."""
-    from ..data import relations
+    from ..data import relations, unreadable
     from ..scoring import evaluation
     from ..training import models, shipping
 
@@ -196,6 +210,10 @@ def score_relations(options: argparse.Namespace) -> Result:
         listed = relations.load_rfiw(options.pairs, options.photos)
     else:
         listed = relations.load_kinfacew(options.pairs)
+    usable = unreadable.readable_pairs(
+        listed.paths("photo_a"), listed.paths("photo_b"), options.pairs
+    )
+    listed = relations.RelationPairs(listed.root, listed.pairs[usable].reset_index(drop=True))
     a, b = listed.paths("photo_a"), listed.paths("photo_b")
     scores = encoder.probability(shipping.similarities(encoder, a, b))
     # accuracy at the model's own threshold, and by the published folds
@@ -204,7 +222,11 @@ def score_relations(options: argparse.Namespace) -> Result:
     if not options.photos:  # lists of RFIW have no folds
         tables["by the folds"] = evaluation.by_relation(listed.pairs, scores)
     # the same tables for programs and for people
-    facts = {"pairs": str(options.pairs), "model": encoder.facts["name"]}
+    facts: dict[str, object] = {
+        "pairs": str(options.pairs),
+        "model": encoder.facts["name"],
+        "left_out": int((~usable).sum()),
+    }
     texts = []
     for name, table in tables.items():
         facts[name] = table.round(4).to_dict("index")
@@ -219,7 +241,7 @@ def score_relations(options: argparse.Namespace) -> Result:
     [
         DATA,
         BACKBONE,
-        option("--out", type=Path, help="write the calibration to this JSON file"),
+        option("--out", type=new_file(), help="write the calibration to this JSON file"),
     ],
 )
 def calibrate(options: argparse.Namespace) -> Result:

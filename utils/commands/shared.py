@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ..faces.backbones import DEFAULT, REGISTRY, Backbone
+from .values import whole
 from .verbs import option
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ TWO_PHOTOS = (
     option(
         "--faces",
         nargs=2,
-        type=int,
+        type=whole(1),
         default=(1, 1),
         metavar="N",
         help="which face of A and of B, where there are several (default: 1 1, the largest)",

@@ -14,6 +14,7 @@ from .shared import (
     open_with_backbone,
     verbosity,
 )
+from .values import learning_rate, new_file, seed, whole
 from .verbs import DATA, Result, option, verb
 
 if TYPE_CHECKING:
@@ -21,16 +22,23 @@ if TYPE_CHECKING:
 
 LAYERS = ("none", "last-3", "upper-half", "all-but-last-3", "all")
 
-FOLD = option("--fold", type=int, default=0, help="fold to watch, 0 to 4 (default: 0)")
-SEED = option("--seed", type=int, default=settings.SEED, help=f"default: {settings.SEED}")
-PAIRS = option("--pairs", type=int, help="kin pairs a step, each of another family (default: 64)")
+FOLD = option("--fold", type=whole(0, 4), default=0, help="fold to watch, 0 to 4 (default: 0)")
+SEED = option("--seed", type=seed, default=settings.SEED, help=f"default: {settings.SEED}")
+PAIRS = option(
+    "--pairs",
+    type=whole(2),
+    help="kin pairs a step, each of another family, 2 at least (default: 64)",
+)
 TRAINABLE = option("--trainable", choices=LAYERS, help="layers that train (default: all)")
 
 
 def out_option(name: str):
     """Where the model goes: ``models/NAME`` if nothing else is said."""
     return option(
-        "--out", type=Path, default=settings.MODELS / name, help=f"default: models/{name}"
+        "--out",
+        type=new_file(),
+        default=settings.writable(settings.MODELS) / name,
+        help=f"default: models/{name}",
     )
 
 
@@ -44,27 +52,28 @@ def out_option(name: str):
         FOLD,
         SEED,
         out_option("kinship_head.keras"),
-        option("--epochs", type=int, help="at most (default: 40)"),
-        option("--learning-rate", type=float, help="default: 3e-4"),
+        option("--epochs", type=whole(1), help="at most (default: 40)"),
+        option("--learning-rate", type=learning_rate, help="default: 3e-4"),
     ],
 )
 def train_head(options: argparse.Namespace) -> Result:
     """Train the head and save it."""
-    from ..training import models
+    from ..training import callbacks, models
     from ..training.head import HeadSettings, fit_head
 
     models.keras_path(options.out)  # a name that does not fit is told before, not after
-    dataset, backbone = open_with_backbone(options)
-    model, history = fit_head(
-        dataset,
-        embeddings_of(dataset, backbone),
-        backbone,
-        options.fold,
-        options.seed,
-        changed(HeadSettings(), epochs=options.epochs, learning_rate=options.learning_rate),
-        verbose=verbosity(options, 2),
-    )
-    return _saved(model, history, options)
+    with callbacks.training_into(options.out):
+        dataset, backbone = open_with_backbone(options)
+        model, history = fit_head(
+            dataset,
+            embeddings_of(dataset, backbone),
+            backbone,
+            options.fold,
+            options.seed,
+            changed(HeadSettings(), epochs=options.epochs, learning_rate=options.learning_rate),
+            verbose=verbosity(options, 2),
+        )
+        return _saved(model, history, options)
 
 
 @verb(
@@ -84,38 +93,44 @@ def train_head(options: argparse.Namespace) -> Result:
         ),
         TRAINABLE,
         PAIRS,
-        option("--steps", type=int, help="in all, a multiple of 50 (default: 400)"),
-        option("--learning-rate", type=float, help="default: 3e-5"),
+        option(
+            "--steps",
+            type=whole(100, step=50),
+            help="in all, a multiple of 50, 100 at least (default: 400)",
+        ),
+        option("--learning-rate", type=learning_rate, help="default: 3e-5"),
         PRECISION,
     ],
 )
 def train_encoder(options: argparse.Namespace) -> Result:
     """Fine-tune an encoder and save it; a run that was killed goes on where it was."""
-    from ..training import models
+    from ..training import callbacks, models
     from ..training.encoder import FinetuneSettings, fit_encoder
 
     models.keras_path(options.out)
-    dataset, backbone = open_with_backbone(options, for_training=True)
-    # the settings of the course, but for what was asked for
-    finetuning = changed(
-        FinetuneSettings(),
-        loss=options.loss,
-        trainable=options.trainable,
-        pairs=options.pairs,
-        steps=options.steps,
-        learning_rate=options.learning_rate,
-        precision=options.precision,
-    )
-    model, history = fit_encoder(
-        dataset,
-        backbone,
-        options.fold,
-        options.seed,
-        finetuning,
-        run=options.out.with_suffix(".run"),  # what a killed run needs lies beside the model
-        verbose=verbosity(options),
-    )
-    return _saved(model, history, options)
+    run = options.out.with_suffix(".run")  # what a killed run needs lies beside the model
+    with callbacks.training_into(options.out):
+        dataset, backbone = open_with_backbone(options, for_training=True)
+        # the settings of the course, but for what was asked for
+        finetuning = changed(
+            FinetuneSettings(),
+            loss=options.loss,
+            trainable=options.trainable,
+            pairs=options.pairs,
+            steps=options.steps,
+            learning_rate=options.learning_rate,
+            precision=options.precision,
+        )
+        model, history = fit_encoder(
+            dataset,
+            backbone,
+            options.fold,
+            options.seed,
+            finetuning,
+            run=run,
+            verbose=verbosity(options),
+        )
+        return _saved(model, history, options)
 
 
 @verb(
@@ -142,9 +157,9 @@ def train_encoder(options: argparse.Namespace) -> Result:
             help="features of a pair (default: symmetric)",
         ),
         TRAINABLE,
-        option("--epochs", type=int, help="at most (default: 50)"),
-        option("--steps", type=int, help="batches an epoch (default: 200)"),
-        option("--learning-rate", type=float, help="default: 1e-5"),
+        option("--epochs", type=whole(1), help="at most (default: 50)"),
+        option("--steps", type=whole(1), help="batches an epoch (default: 200)"),
+        option("--learning-rate", type=learning_rate, help="default: 1e-5"),
         option("--h5", action="store_true", help="also write it as .h5, as the article does"),
     ],
 )
@@ -152,10 +167,11 @@ def train_network(options: argparse.Namespace) -> Result:
     """Train the article's network and save it; a run that was killed goes on where it was."""
     from ..data import open_data
     from ..faces import backbones
-    from ..training import models
+    from ..training import callbacks, models, networks
     from ..training.pair_network import NetworkSettings, fit_network
 
     models.keras_path(options.out)
+    run = options.out.with_suffix(".run")
     # the article's settings, but for what was asked for
     network_settings = changed(
         NetworkSettings(options.variant),
@@ -165,33 +181,39 @@ def train_network(options: argparse.Namespace) -> Result:
         learning_rate=options.learning_rate,
     )
     towers = [backbones.get(name) for name in options.backbones]
+    # what is wrong with them is told before the photos are read
+    networks.check_towers(towers)
+    for tower in towers:
+        tower.weights_path()
     # fixed towers embed each photo once and need no photos afterwards
     fixed = network_settings.trainable == "none"
     sizes = [] if fixed else [tower.input_size for tower in towers]
-    model, history = fit_network(
-        open_data(options.data, sizes=sizes),
-        towers,
-        options.fold,
-        options.seed,
-        network_settings,
-        run=options.out.with_suffix(".run"),
-        verbose=verbosity(options),
-    )
-    # the file of the course, and the article's format beside it
-    result = _saved(model, history, options)
-    if options.h5:
-        model.export_h5(options.out.with_suffix(".h5"))
-    return result
+    with callbacks.training_into(options.out):
+        model, history = fit_network(
+            open_data(options.data, sizes=sizes),
+            towers,
+            options.fold,
+            options.seed,
+            network_settings,
+            run=run,
+            verbose=verbosity(options),
+        )
+        # the file of the course, and the article's format beside it
+        result = _saved(model, history, options)
+        if options.h5:
+            model.export_h5(options.out.with_suffix(".h5"))
+        return result
 
 
 def _saved(
     model: "TrainedModel", history: dict[str, list[float]], options: argparse.Namespace
 ) -> Result:
-    """Write the model, and say where and how good it is."""
+    """Write the model, and say where and how good it is; a training that ended early failed."""
     model.save(options.out)
     auc = model.facts["val_auc"]
     facts = {**model.facts, "history": history, "out": str(options.out)}
-    return Result(facts, f"{options.out}: AUC {auc:.3f} on fold {options.fold}")
+    text = f"{options.out}: AUC {auc:.3f} on fold {options.fold}"
+    return Result(facts, text, failed="stopped" in facts)
 
 
 @verb(
@@ -203,14 +225,14 @@ def _saved(
         BACKBONE,
         option(
             "--out",
-            type=Path,
+            type=new_file(),
             required=True,
             help="JSON file; what it holds already is not run again",
         ),
         option("--rows", nargs="+", metavar="ROW", help="of the table (default: all)"),
-        option("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2"),
+        option("--seeds", nargs="+", type=seed, default=[0, 1, 2], help="default: 0 1 2"),
         PAIRS,
-        option("--steps", type=int, help="of a training (default: 400)"),
+        option("--steps", type=whole(51), help="of a training, 51 at least (default: 400)"),
         PRECISION,
     ],
 )
@@ -219,6 +241,7 @@ def ablation(options: argparse.Namespace) -> Result:
     from ..training import ablation
     from ..training.encoder import FinetuneSettings
 
+    ablation.check_rows(options.rows)  # a wrong name is told before, not after
     dataset, backbone = open_with_backbone(options, for_training=True)
     # the settings that every row but one thing has in common
     base = changed(
@@ -248,7 +271,7 @@ def ablation(options: argparse.Namespace) -> Result:
         option(
             "encoders", nargs="+", type=Path, metavar="ENCODER", help="files of: train encoder"
         ),
-        option("--out", type=Path, required=True, metavar="NPZ"),
+        option("--out", type=new_file(".npz"), required=True, metavar="NPZ"),
         option("--name", default="kinship", help="what answers shall call it (default: kinship)"),
         option(
             "--side-by-side",

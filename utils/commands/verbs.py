@@ -60,6 +60,11 @@ def option(*names: str, **settings: Any) -> Option:
 
 
 JSON = option("--json", action="store_true", help="print JSON")
+VERBOSE = option(
+    "--verbose",
+    action="store_true",
+    help="also show what other libraries log and warn of (or set KIN_VERBOSE=1)",
+)
 DATA = option(
     "--data",
     type=Path,
@@ -74,11 +79,11 @@ def verb(name: str, summary: str, examples: Sequence[str], options: Sequence[Opt
         name: what users type; the first of two words is a group, as in ``train head``.
         summary: what it does.
         examples: what may stand behind the program's name.
-        options: its arguments; ``--json`` is added to all.
+        options: its arguments; ``--json`` and ``--verbose`` are added to all.
     """
 
     def declare(function):
-        function.verb = Verb(name, summary, tuple(examples), (*options, JSON), function)
+        function.verb = Verb(name, summary, tuple(examples), (*options, JSON, VERBOSE), function)
         return function
 
     return declare

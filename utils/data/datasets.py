@@ -14,50 +14,39 @@ import contextlib
 import functools
 import hashlib
 import itertools
+import math
 import re
-import shutil
-import tempfile
-import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from pathlib import Path
+from typing import BinaryIO
 
-import filelock
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from .. import images, settings
 from ..errors import DatasetError, ImageError
-from ..files import atomic, read_json, sha256, write_json
+from ..files import (
+    atomic,
+    lock,
+    need_room,
+    read_json,
+    remove_leftovers,
+    reserve,
+    room_in,
+    temporary_file,
+    write_json,
+)
+from . import layout, sources, tables, unreadable
 
 TEST_PREFIX = "F09"
 PHOTO_SIZE = 224  # side of a crop in pixels
-RELATIONSHIPS = "train_relationships.csv"
-SAMPLE = "sample_submission.csv"
+RELATIONSHIPS, SAMPLE = layout.RELATIONSHIPS, layout.SAMPLE
 PHOTO_COLUMNS = ["family", "person", "photo_id", "path"]
 _PERSON = re.compile(r"F\d{4}/MID\d+")
-_TRAIN_PHOTO = re.compile(r"F\d{4}/MID\d+/P\d+_face\d*\.jpe?g", re.IGNORECASE)
-_TEST_PHOTO = re.compile(r"face\d+\.jpe?g", re.IGNORECASE)
-# Members of the archive that are extracted; everything else in it is passed over.
-_MEMBERS = {
-    "train": re.compile(r"(?:train/)?(F\d{4}/MID\d+/\w[\w.-]*)"),
-    "test": re.compile(r"(?:test/)?(\w[\w.-]*)"),
-}
-# What zipfile raises on broken content, found by feeding it such archives.
-ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    NotImplementedError,
-    RuntimeError,
-)
-
-Index = TypeVar("Index")
+_TRAIN_PHOTO = re.compile(rf"F\d{{4}}/MID\d+/P\d+_face\d*{layout.ENDING}", re.IGNORECASE)
+_TEST_PHOTO = re.compile(rf"face\d+{layout.ENDING}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -72,6 +61,7 @@ class Dataset:
         sample: the sample submission: img_pair, is_related; empty when there is none.
         file_versions: size and time of change of each training photo, by its path, as they were
             when the data was opened.
+        source: the archive or folder that the user named; None for data made by a program.
     """
 
     root: Path
@@ -80,6 +70,7 @@ class Dataset:
     test_photos: list[str]
     sample: pd.DataFrame
     file_versions: dict[str, str] = field(repr=False)
+    source: Path | None = None
 
     @functools.cached_property
     def people(self) -> set[str]:
@@ -140,146 +131,29 @@ def family_of(people: pd.Series) -> pd.Series:
 def load(source: str | Path) -> Dataset:
     """Index the competition's archive (extracted once into the cache) or its folder.
 
+    Both are taken as people's tools leave them: see :mod:`utils.data.layout`.
+
     Raises:
         DatasetError: missing, half downloaded, without training photos, or with wrong columns.
+        NoRoomError: the cache has no room for the content of the archive.
     """
-    return open_source(
+    dataset = sources.open_source(
         source,
         archive="the Kaggle archive",
         content="the competition's data",
-        extract=_extract_kaggle,
+        extract=sources.extract_kaggle,
+        locate=sources.locate_kaggle,
         index=_index_kaggle,
     )
-
-
-def open_source(
-    source: str | Path,
-    archive: str,
-    content: str,
-    extract: Callable[[Path], Path],
-    index: Callable[[Path], Index],
-) -> Index:
-    """The index of a folder, or of the folder that an archive is extracted to.
-
-    Args:
-        source: the archive or the folder.
-        archive: what messages call the archive.
-        content: what messages call the data in it.
-        extract: gives the folder of an archive.
-        index: gives the index of a folder.
-
-    Returns:
-        What ``index`` returns.
-
-    Raises:
-        DatasetError: the source does not exist or does not hold the data.
-    """
-    source = Path(source).expanduser()
-    if source.is_dir():
-        return index(source)
-    if not source.is_file():
-        raise DatasetError(f"{source} does not exist; name {archive} or its extracted folder.")
-    folder = extract(source)
-    # a message should name the archive, not only the folder in the cache
-    try:
-        return index(folder)
-    except DatasetError as error:
-        raise DatasetError(f"{source} does not hold {content}: {error}") from error
-
-
-def extract_once(
-    archive: Path, suffix: str, write: Callable[[zipfile.ZipFile, Path], None]
-) -> Path:
-    """Extract an archive into the cache, once for each content.
-
-    Args:
-        archive: the zip archive.
-        suffix: stands behind the folder's name: an archive that is read as data of two kinds has
-            two folders.
-        write: writes the members that are needed to a folder.
-
-    Returns:
-        The folder that was filled, now or in an earlier call.
-
-    Raises:
-        DatasetError: the archive is not whole or is damaged.
-    """
-    if not zipfile.is_zipfile(archive):
-        # the list of members stands at the end, which half a download lacks
-        raise DatasetError(f"{archive} is not a whole zip archive; download it again.")
-    # the same content has the same folder, whatever the archive is called
-    target = settings.cache_dir() / "extracted" / f"{sha256(archive)[:16]}{suffix}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # of several programs at once, one extracts and the others wait
-    with filelock.FileLock(f"{target}.lock"):
-        if not target.is_dir():
-            # fill another folder first: a killed run leaves none under the final name
-            temporary = Path(tempfile.mkdtemp(dir=target.parent))
-            try:
-                _write_members(archive, temporary, write)
-                temporary.chmod(0o755)
-                temporary.rename(target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-    return target
-
-
-def _write_members(
-    path: Path, target: Path, write: Callable[[zipfile.ZipFile, Path], None]
-) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            write(archive, target)
-    except ZIP_ERRORS as error:
-        raise DatasetError(f"{path} is damaged ({error}); download it again.") from error
-
-
-def write_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
-    """Write a member of an archive to a path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(archive.read(info))
-
-
-# --- the competition's layout -------------------------------------------------------------------
-
-
-def _extract_kaggle(archive: Path) -> Path:
-    return extract_once(archive, "", _write_kaggle)
-
-
-def _write_kaggle(outer: zipfile.ZipFile, target: Path) -> None:
-    """Write what belongs to the layout; anything else in the archive is passed over."""
-    for name in outer.namelist():
-        inner = PurePosixPath(name).name
-        if inner in (RELATIONSHIPS, SAMPLE):
-            (target / inner).write_bytes(outer.read(name))
-        elif inner in ("train.zip", "test.zip"):
-            with outer.open(name) as stream, zipfile.ZipFile(stream) as photos:
-                _write_photos(photos, target, inner.removesuffix(".zip"))
-    # an archive of the plain folder holds the photos themselves
-    _write_photos(outer, target, "train")
-
-
-def _write_photos(photos: zipfile.ZipFile, target: Path, kind: str) -> None:
-    for info in photos.infolist():
-        folder = "test" if info.filename.startswith("test/") else kind
-        match = _MEMBERS[folder].fullmatch(info.filename)
-        if match:
-            write_member(photos, info, target / folder / match[1])
+    return replace(dataset, source=Path(source).expanduser())
 
 
 def _index_kaggle(root: Path) -> Dataset:
     train, test = root / "train", root / "test"
-    if not train.is_dir():
-        raise DatasetError(
-            f"{root} has no folder train/; name the folder that holds train/ and {RELATIONSHIPS}."
-        )
     # one row a training photo, in the order of the paths
     names = sorted(path.relative_to(train).as_posix() for path in train.glob("F*/MID*/*"))
     rows = [_photo_row(name) for name in names if _TRAIN_PHOTO.fullmatch(name)]
     photos = pd.DataFrame(rows, columns=PHOTO_COLUMNS, dtype=object)
-    if photos.empty:
-        raise DatasetError(f"{train} holds no photo such as F0123/MID1/P00009_face3.jpg.")
     # one name a test photo; of whom they are, nobody says
     test_names = [path.name for path in test.glob("face*") if _TEST_PHOTO.fullmatch(path.name)]
     return Dataset(
@@ -287,7 +161,7 @@ def _index_kaggle(root: Path) -> Dataset:
         photos=photos,
         relationships=_relationships(root / RELATIONSHIPS),
         test_photos=sorted(test_names),
-        sample=_read_csv(root / SAMPLE, ["img_pair", "is_related"], required=False),
+        sample=_sample(root / SAMPLE),
         file_versions={name: _file_version(root / name) for name in photos["path"]},
     )
 
@@ -307,14 +181,16 @@ def _file_version(path: Path) -> str:
 
 
 def _relationships(path: Path) -> pd.DataFrame:
-    table = _read_csv(path, ["p1", "p2"], required=True)
+    table = tables.read_columns(path, {"p1": ("p1",), "p2": ("p2",)})
+    lines = table.attrs.pop("lines")
     for column in table:
-        wrong = ~table[column].astype(str).str.fullmatch(_PERSON)
+        # Windows writes its own separator
+        table[column] = table[column].str.replace("\\", "/")
+        wrong = ~table[column].str.fullmatch(_PERSON)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            # the first row stands in line 2, below the names of the columns
             raise DatasetError(
-                f"{path}, line {row + 2}: {table[column][row]!r} is not a person "
+                f"{path}, line {lines[row]}: {table[column][row]!r} is not a person "
                 "such as F0123/MID1."
             )
     if table.empty:
@@ -322,21 +198,13 @@ def _relationships(path: Path) -> pd.DataFrame:
     return table
 
 
-def _read_csv(path: Path, columns: list[str], required: bool) -> pd.DataFrame:
+def _sample(path: Path) -> pd.DataFrame:
+    """The sample submission; ``attrs["lines"]`` holds the line of each pair."""
+    names = ["img_pair", "is_related"]
     if not path.is_file():
-        if required:
-            raise DatasetError(f"{path} is missing; copy it from the competition's data.")
-        return pd.DataFrame(columns=columns)
-    # pandas raises a ValueError of its own for an empty file or an open quote
-    try:
-        table = pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} is not a CSV file that can be read.") from error
-    if list(table.columns) != columns:
-        raise DatasetError(
-            f"{path} has the columns {', '.join(map(str, table.columns))}; "
-            f"expected {', '.join(columns)}."
-        )
+        return pd.DataFrame(columns=names)
+    table = tables.read_columns(path, {name: (name,) for name in names})
+    tables.make_numbers(table, ["is_related"])
     return table
 
 
@@ -379,17 +247,25 @@ def readable(dataset: Dataset, sizes: Sequence[int] = ()) -> Dataset:
         dataset: the data as it was loaded.
         sizes: sizes that :func:`decoded` will be asked for. They are written in the same pass, so
             that no photo is decoded a second time.
+
+    Raises:
+        DatasetError: none of them can be decoded.
     """
     path = settings.cache_dir() / "unreadable" / f"{dataset.fingerprint}.json"
     if not path.is_file():
-        write_json(path, _decode_readable(dataset, sizes) if sizes else unreadable_photos(dataset))
+        # of several programs at once, one tries the photos and the others wait
+        with lock(path):
+            remove_leftovers(path)
+            if not path.is_file():
+                write_json(path, _problems(dataset, sizes))
     problems = read_json(path)
-    if problems:
-        warnings.warn(
-            f"{len(problems)} photos cannot be read and are left out: {', '.join(problems)}",
-            stacklevel=2,
-        )
+    unreadable.warn(problems, dataset.source or dataset.root, len(dataset.photos))
     return dataset.without_photos(problems)
+
+
+def _problems(dataset: Dataset, sizes: Sequence[int]) -> dict[str, str]:
+    """The photos that cannot be decoded; the others are written in some sizes on the way."""
+    return _decode_readable(dataset, sizes) if sizes else unreadable_photos(dataset)
 
 
 def decoded(dataset: Dataset, sizes: Sequence[int], progress: bool = True) -> list[np.ndarray]:
@@ -409,19 +285,44 @@ def decoded(dataset: Dataset, sizes: Sequence[int], progress: bool = True) -> li
 
     Raises:
         ImageError: a photo cannot be read; leave it out with :func:`readable`.
+        NoRoomError: the disk of the cache is full.
     """
     files = _decoded_files(dataset, sizes)
-    lock = filelock.FileLock(_decoded_folder() / f"{dataset.fingerprint}.lock")
-    with lock, contextlib.ExitStack() as stack:
-        # an array for each size that is not there; it gets its final name when it is whole
+    missing = {size: path for size, path in files.items() if not path.is_file()}
+    # arrays that are there are only read, perhaps from where nothing can be written
+    if missing:
+        with _decoding(dataset):
+            _write_decoded(dataset, missing, progress)
+    return [np.load(files[size], mmap_mode="r") for size in sizes]
+
+
+@contextlib.contextmanager
+def _decoding(dataset: Dataset) -> Iterator[None]:
+    """A lock on the arrays of a dataset, without what killed runs have left of them."""
+    folder = _decoded_folder()
+    with room_in(folder), lock(folder / dataset.fingerprint):
+        for leftover in folder.glob(f".{dataset.fingerprint}-*"):
+            leftover.unlink()
+        yield
+
+
+def _write_decoded(dataset: Dataset, paths: dict[int, Path], progress: bool) -> None:
+    """Write the array of each size that nobody has written meanwhile; the caller has the lock."""
+    absent = {size: path for size, path in paths.items() if not path.is_file()}
+    need_room(_decoded_folder(), _decoded_bytes(dataset, absent))
+    with contextlib.ExitStack() as stack:
+        # an array gets its final name when it is whole
         arrays = {}
-        for size, path in files.items():
-            if not path.is_file():
-                arrays[size] = _new_array(stack.enter_context(atomic(path)), dataset, size)
+        for size, path in absent.items():
+            arrays[size] = _new_array(stack.enter_context(atomic(path)), dataset, size)
         problems = _decode(dataset, arrays, progress) if arrays else {}
         if problems:
             raise ImageError(next(iter(problems.values())))
-    return [np.load(files[size], mmap_mode="r") for size in sizes]
+
+
+def _decoded_bytes(dataset: Dataset, sizes: Iterable[int]) -> int:
+    """Bytes of the arrays of all photos in some sizes: three for each pixel."""
+    return len(dataset.photos) * sum(3 * size * size for size in sizes)
 
 
 def _decoded_folder() -> Path:
@@ -436,9 +337,22 @@ def _decoded_files(dataset: Dataset, sizes: Sequence[int]) -> dict[int, Path]:
 
 
 def _new_array(path: Path, dataset: Dataset, size: int) -> np.ndarray:
-    """A file of zeros, as a memory map: uint8 ``(photos, size, size, 3)``."""
+    """A file of zeros, as a memory map: uint8 ``(photos, size, size, 3)``.
+
+    Its room on the disk is taken at once: a full disk would end the program later (SIGBUS).
+    """
     shape = (len(dataset.photos), size, size, 3)
-    return np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    with open(path, "wb") as file:
+        _write_header(file, shape)
+        length = file.tell() + _decoded_bytes(dataset, [size])
+    reserve(path, length)
+    return np.load(path, mmap_mode="r+")
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """Write what stands before the values in a ``.npy`` file of bytes."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _decode_readable(dataset: Dataset, sizes: Sequence[int]) -> dict[str, str]:
@@ -447,16 +361,32 @@ def _decode_readable(dataset: Dataset, sizes: Sequence[int]) -> dict[str, str]:
     Returns:
         The other photos: relative path to what is wrong.
     """
-    with tempfile.TemporaryDirectory(dir=_decoded_folder()) as folder:
-        paths = {size: Path(folder) / f"{size}.npy" for size in sizes}
-        arrays = {size: _new_array(path, dataset, size) for size, path in paths.items()}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_decoding(dataset))
+        need_room(_decoded_folder(), _decoded_bytes(dataset, sizes))
+        # what an array is called is known at the end only: its name has the readable photos in it
+        unfinished = {
+            size: stack.enter_context(temporary_file(path))
+            for size, path in _decoded_files(dataset, sizes).items()
+        }
+        arrays = {size: _new_array(path, dataset, size) for size, path in unfinished.items()}
         problems = _decode(dataset, arrays, progress=True)
-        # how many photos a file holds, and what it is called, is known only now
         rest = dataset.without_photos(problems)
+        del arrays  # Windows cuts no file that is mapped
         for size, path in _decoded_files(rest, sizes).items():
-            with atomic(path) as temporary:
-                np.save(temporary, arrays[size][: len(rest.photos)])
+            _finish(unfinished[size], len(rest.photos), size, path)
     return problems
+
+
+def _finish(unfinished: Path, photos: int, size: int, path: Path) -> None:
+    """Cut an array to the photos that were written, and give it its final name."""
+    shape = (photos, size, size, 3)
+    with open(unfinished, "r+b") as file:
+        # as long as the one before: NumPy leaves room for longer numbers
+        _write_header(file, shape)
+        file.truncate(file.tell() + math.prod(shape))
+    unfinished.chmod(0o644)
+    unfinished.replace(path)
 
 
 def _decode(

@@ -19,8 +19,9 @@ from tqdm.auto import tqdm
 from .. import images
 from ..errors import DatasetError
 from ..faces import alignment, detection
-from ..files import NPZ_ERRORS, atomic
+from ..files import NPZ_ERRORS, atomic, check_machine
 from ..settings import EIGENFACES
+from ..surroundings import check_installed
 from .datasets import PHOTO_SIZE, Dataset
 
 SIZE = 128  # side of a face in pixels
@@ -107,11 +108,13 @@ def load(path: str | Path = EIGENFACES) -> Eigenfaces:
     Raises:
         DatasetError: the file is missing or damaged.
     """
+    check_installed(path)
     try:
         with np.load(path) as stored:
             components = stored["components"].astype(np.float32) * stored["step"]
             return Eigenfaces(stored["mean"].astype(np.float32), components, stored["landmarks"])
     except NPZ_ERRORS as error:
+        check_machine(error, path)
         raise DatasetError(
             f"The eigenfaces {path} are missing or damaged; restore the file from the "
             "repository, or build it with: kincourse eigenfaces"

@@ -9,7 +9,8 @@ import pandas as pd
 from ..errors import DatasetError, ProtocolError
 from ..files import write_text
 from ..settings import PROTOCOLS, SEED
-from . import synthetic
+from ..surroundings import check_installed
+from . import synthetic, tables, unreadable
 from .datasets import TEST_PREFIX, Dataset
 from .pairs import PairSampler
 
@@ -85,6 +86,7 @@ def make_folds(dataset: Dataset, families: list[str], count: int = 5) -> pd.Data
 def folds_for(dataset: Dataset) -> pd.DataFrame:
     """Five folds over the families that are not held out: the committed ones for Kaggle's data."""
     if is_kaggle(dataset):
+        check_installed(FOLDS)
         return pd.read_csv(FOLDS)
     return make_folds(dataset, split_families(dataset)[0])
 
@@ -254,6 +256,8 @@ def read_protocol(path: str | Path, dataset: Dataset) -> pd.DataFrame:
 
     Raises:
         ProtocolError: missing file, wrong columns or values, or photos that the data lacks.
+            Pairs of photos that cannot be read, which :func:`datasets.readable` has warned of,
+            are left out.
     """
     table = _read_pairs(path, dataset, PROTOCOL_COLUMNS)
     if not table[["is_related", "same_photo"]].isin([0, 1]).all(axis=None):
@@ -284,23 +288,30 @@ def _read_pairs(path: str | Path, dataset: Dataset, columns: list[str]) -> pd.Da
     if not path.is_file():
         raise ProtocolError(f"The protocol {path} does not exist; check the path.")
     try:
-        table = pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"{path} is not a CSV file that can be read.") from error
-    if list(table.columns) != columns:
-        raise ProtocolError(
-            f"{path} has the columns {', '.join(map(str, table.columns))}; expected "
-            f"{', '.join(columns)}."
-        )
+        table = tables.read_columns(path, {name: (name,) for name in columns})
+    except DatasetError as error:
+        raise ProtocolError(str(error)) from error
+    tables.make_numbers(table, ["is_related", "same_photo"])
     # a protocol of other data names photos that are not there
     named = set(table["photo_a"]) | set(table["photo_b"])
     absent = named - set(dataset.photos["path"])
-    if absent:
+    if _unreadable(dataset, absent) != absent:
         raise ProtocolError(
-            f"{path} names {len(absent)} photos that {dataset.root} lacks, "
+            f"{path} names {len(absent)} photos that {dataset.source or dataset.root} lacks, "
             f"{min(map(str, absent))} among them; it was made for other data."
         )
+    # those that were left out of the data, because they cannot be read, are left out here too
+    if absent:
+        named_absent = table[["photo_a", "photo_b"]].isin(absent).any(axis=1)
+        table = table[~named_absent].reset_index(drop=True)
     return table
+
+
+def _unreadable(dataset: Dataset, names: set[str]) -> set[str]:
+    """Those of some photos that were in the data as it was opened, and cannot be read."""
+    there = sorted(names & dataset.file_versions.keys())
+    paths = dict(zip(dataset.paths(there), there, strict=True))
+    return {paths[path] for path in unreadable.problems(list(paths))}
 
 
 # --- what the data is called --------------------------------------------------------------------

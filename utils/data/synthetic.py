@@ -7,27 +7,26 @@ down in ``manifest.json``, so that an audit can be checked against it.
 """
 
 import itertools
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-import filelock
 import numpy as np
 import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .. import images
+from .. import files, images
 from ..errors import DatasetError
 from ..files import read_json, write_json
-from ..settings import SEED, cache_dir
+from ..settings import SEED
 from . import datasets, eigenfaces
 from .eigenfaces import Eigenfaces
 
 MIN_FAMILIES = 20
 MANIFEST = "manifest.json"
 TRUTH = "truth/test_labels.csv"
+BYTES_A_PHOTO = 10_000  # a little below the mean, so that nobody is refused who has room
 
 
 @dataclass(frozen=True)
@@ -250,26 +249,23 @@ def generate(
 
     Raises:
         DatasetError: the folder exists, or the numbers make no sense.
+        NoRoomError: the disk is full.
     """
     out = Path(out)
     _check_numbers(out, families, children, photos)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # fill another folder first: a killed run leaves none under the final name
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    try:
-        _Maker(families, children, photos, seed, recipe).write(temporary, progress)
-        temporary.chmod(0o755)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    maker = _Maker(families, children, photos, seed, recipe)
+    # of several programs at once, one writes and the others wait; then it is there
+    with files.lock(out):
+        _check_absent(out)
+        with files.atomic_folder(out, maker.expected_size()) as temporary:
+            maker.write(temporary, progress)
     return out
 
 
 def _check_numbers(
     out: Path, families: int, children: tuple[int, int], photos: tuple[int, int]
 ) -> None:
-    if out.exists():
-        raise DatasetError(f"{out} exists already; delete it or name another folder.")
+    _check_absent(out)
     if not MIN_FAMILIES <= families <= 900:
         raise DatasetError(f"{families} families cannot be made; ask for {MIN_FAMILIES} to 900.")
     for name, (least, most) in (("children", children), ("photos", photos)):
@@ -277,6 +273,11 @@ def _check_numbers(
             raise DatasetError(
                 f"{least} to {most} {name} make no sense; the least is 1, the most 99."
             )
+
+
+def _check_absent(out: Path) -> None:
+    if out.exists():
+        raise DatasetError(f"{out} exists already; delete it or name another folder.")
 
 
 class _Maker:
@@ -301,10 +302,17 @@ class _Maker:
             "recipe": asdict(recipe),
         }
         self.families, self.children, self.photos = families, children, photos
+        self.hidden = max(8, families // 3)  # families in the test photos only
         self.recipe = recipe
         self.rng = np.random.default_rng(seed)
         self.faces = eigenfaces.load()
         self.photograph_numbers = itertools.count(1)
+
+    def expected_size(self) -> int:
+        """About how many bytes will be written: the photos, as many as there are on average."""
+        families = self.families + self.hidden
+        people = 2.6 + sum(self.children) / 2  # parents, perhaps grandparents, children
+        return int(families * people * sum(self.photos) / 2 * BYTES_A_PHOTO)
 
     def write(self, root: Path, progress: bool) -> None:
         """Make everything and write it to an empty folder."""
@@ -312,7 +320,7 @@ class _Maker:
         held_out = max(10, self.families // 10)
         names = [f"F{number:04d}" for number in range(1, self.families - held_out + 1)]
         names += [f"F09{number:02d}" for number in range(held_out)]
-        hidden_names = [f"X{number:03d}" for number in range(max(8, self.families // 3))]
+        hidden_names = [f"X{number:03d}" for number in range(self.hidden)]
         bar = tqdm(
             names + hidden_names, desc="Making families", unit="family", disable=not progress
         )
@@ -538,14 +546,22 @@ def manifest(root: str | Path) -> dict:
     return read_json(Path(root) / MANIFEST)
 
 
-def generate_once(out: Path) -> None:
+def generate_once(out: Path, **arguments: Any) -> bool:
     """Make the families unless they are there; of several programs at once, one makes them.
 
     Args:
         out: the folder of the families.
+        arguments: the others of :func:`generate`.
+
+    Returns:
+        Whether they were made by this call.
     """
-    lock = cache_dir() / "families.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(lock):
-        if not out.exists():
-            generate(out)
+    # a folder that is there may lie where nothing can be written
+    if out.exists():
+        return False
+    # a lock of its own, since `generate` takes the one on the folder
+    with files.lock(out.with_name(f"{out.name}-once")):
+        if out.exists():
+            return False
+        generate(out, **arguments)
+        return True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from .. import surroundings
 from ..errors import FaceError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def detect(
     Args:
         photo: RGB uint8 ``(height, width, 3)``.
         min_face: about the smallest face to look for, in pixels of the photo; MTCNN may still find
-            faces of half that size.
+            faces of half that size. In a large photo those below :func:`least_face` may be missed.
         long_side: larger photos are shrunk to this many pixels before the search; the faces are
             in pixels of the photo all the same.
 
@@ -141,32 +142,95 @@ def detect_in_crops(crops: Sequence[np.ndarray]) -> list[Face | None]:
     return results
 
 
-def largest(faces: Sequence[Face], name: str = "the photo") -> Face:
-    """The first of the faces that :func:`detect` gives; ``name`` is used in the message only.
+def least_face(
+    photo: np.ndarray, min_face: int = MTCNN_MIN_FACE, long_side: int = LONG_SIDE
+) -> int | None:
+    """The width in pixels from which :func:`detect` finds faces in this photo.
+
+    A photo that is shrunk before the search must show larger faces than one that is not.
+
+    Args:
+        photo: RGB uint8 ``(height, width, 3)``.
+        min_face: as for :func:`detect`.
+        long_side: as for :func:`detect`.
+
+    Returns:
+        Pixels of the photo; None if it is too narrow to be searched at all.
+
+    Example:
+        >>> least_face(np.zeros((720, 1280, 3), np.uint8))
+        20
+        >>> least_face(np.zeros((3000, 4000, 3), np.uint8))
+        63
+    """
+    height, width = photo.shape[:2]
+    size, _ = _searched_size(height, width, MTCNN_MIN_FACE, long_side)
+    if min(size) < MTCNN_MIN_SIDE:
+        return None
+    # rounded up: the face has 20 pixels when the longer side has so many
+    shrunk = -(-MTCNN_MIN_FACE * max(height, width) // long_side)
+    return max(MTCNN_MIN_FACE, min_face, shrunk)
+
+
+def largest(
+    faces: Sequence[Face], name: str = "the photo", photo: np.ndarray | None = None
+) -> Face:
+    """The first of the faces that :func:`detect` gives.
+
+    Args:
+        faces: those of one photo.
+        name: what the message calls the photo.
+        photo: in which they were looked for; the message says how large a face must be in it.
+            None: a photo that is not shrunk.
 
     Raises:
         FaceError: there is none.
     """
     if not faces:
-        raise FaceError(
-            f"No face was found in {name}; use a photo in which one looks at the camera, "
-            f"sharp, upright and at least {MTCNN_MIN_FACE} pixels wide."
-        )
+        raise FaceError(f"No face was found in {name}; {_advice(photo)}")
     return faces[0]
 
 
-def choose(faces: Sequence[Face], which: Which = 1, name: str = "the photo") -> Face:
+def _advice(photo: np.ndarray | None) -> str:
+    """What to do about a photo without a face, the rest of a sentence."""
+    photo = np.empty((MTCNN_MIN_SIDE, MTCNN_MIN_SIDE, 3), np.uint8) if photo is None else photo
+    least, size = least_face(photo), f"{photo.shape[1]}×{photo.shape[0]} pixels"
+    if least is None:
+        return (
+            f"its {size} are too narrow to be searched: use a photo of another shape, or cut out "
+            "the part that shows the face."
+        )
+    wanted = (
+        "use a photo in which one looks at the camera, sharp, upright and at least "
+        f"{least} pixels wide"
+    )
+    # a photo that is not shrunk needs no explanation
+    if least == MTCNN_MIN_FACE:
+        return f"{wanted}."
+    return (
+        f"{wanted} (a photo of {size} is shrunk before the search), or cut out the part that "
+        "shows the face."
+    )
+
+
+def choose(
+    faces: Sequence[Face],
+    which: Which = 1,
+    name: str = "the photo",
+    photo: np.ndarray | None = None,
+) -> Face:
     """One face of several: by its number, or the one whose centre is nearest to a point.
 
     Args:
         faces: those of one photo, the largest first, as :func:`detect` gives them.
         which: 1 is the largest face, 2 the next, and so on; or (x, y) in pixels of the photo.
         name: used in messages only.
+        photo: used in messages only: see :func:`largest`.
 
     Raises:
         FaceError: there is no face, or none of this number.
     """
-    largest(faces, name)  # says so when there is none
+    largest(faces, name, photo)  # says so when there is none
     if not isinstance(which, int):
         return min(faces, key=lambda face: np.hypot(*(face.centre - which)))
     if not 1 <= which <= len(faces):
@@ -184,6 +248,7 @@ _building = threading.Lock()
 
 def detector() -> MTCNN:
     """The one MTCNN of this process, built at the first call; any number of threads may use it."""
+    surroundings.check_process()
     with _building:
         return _detector()
 
@@ -215,8 +280,7 @@ def _search(
 
     faces_by_photo: list[list[Face]] = [[] for _ in photos]
     for (height, width), rows in groups.items():
-        scale = min(1.0, MTCNN_MIN_FACE / min_face, long_side / max(height, width))
-        size = (round(width * scale), round(height * scale))
+        size, scale = _searched_size(height, width, min_face, long_side)
         if min(size) < MTCNN_MIN_SIDE:
             continue
         count = max(1, BATCH_PIXELS // (size[0] * size[1]))
@@ -226,6 +290,14 @@ def _search(
             for row, faces in zip(batch, faces_by_row, strict=True):
                 faces_by_photo[row] = faces
     return faces_by_photo
+
+
+def _searched_size(
+    height: int, width: int, min_face: int, long_side: int
+) -> tuple[tuple[int, int], float]:
+    """(width, height) in which a photo is searched, and the factor between; 1 at most."""
+    scale = min(1.0, MTCNN_MIN_FACE / min_face, long_side / max(height, width))
+    return (round(width * scale), round(height * scale)), scale
 
 
 def _run(photos: list[np.ndarray], size: tuple[int, int], scale: float) -> list[list[Face]]:

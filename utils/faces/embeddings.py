@@ -14,11 +14,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .. import images, settings
-from ..files import NPZ_ERRORS, atomic
+from ..errors import CourseWarning
+from ..files import NPZ_ERRORS, atomic, check_machine, lock, need_room, room_in
 from . import alignment
 from .backbones import Backbone
 
 CHUNK = 512  # photos decoded, embedded and written at a time; 35 MB at 150×150
+KEY = 32  # bytes of a SHA-256
 
 
 def embed_photos(
@@ -39,6 +41,7 @@ def embed_photos(
 
     Raises:
         ImageError: a photo cannot be read; the embeddings of the chunks before it are kept.
+        NoRoomError: the disk of the cache is full.
 
     Example:
         >>> from utils.faces import backbones
@@ -57,6 +60,8 @@ def embed_photos(
     path_of = dict(zip(keys, paths, strict=True))
     missing = [(key, path) for key, path in path_of.items() if key not in embeddings]
 
+    # a key and numbers of four bytes for each photo
+    need_room(folder, len(missing) * (KEY + 4 * backbone.embedding_size))
     # each chunk is written before the next is begun
     with tqdm(
         total=len(missing),
@@ -103,9 +108,14 @@ def _content_key(path: str | Path) -> bytes:
 def _save(folder: Path, keys: Sequence[bytes], vectors: np.ndarray) -> None:
     """Write one shard: keys uint8 ``(n, 32)`` and vectors float32 ``(n, d)``."""
     # as bytes of one array: 32 a key
-    rows = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
-    with atomic(folder / f"{uuid.uuid4().hex}.npz") as temporary, open(temporary, "wb") as file:
-        np.savez(file, keys=rows, vectors=vectors)
+    rows = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY)
+    # one program writes at a time, so what was begun by others belongs to killed ones
+    with room_in(folder), lock(folder):
+        for leftover in folder.glob(".*.npz"):
+            leftover.unlink()
+        shard = folder / f"{uuid.uuid4().hex}.npz"
+        with atomic(shard) as temporary, open(temporary, "wb") as file:
+            np.savez(file, keys=rows, vectors=vectors)
 
 
 def _load(folder: Path, size: int) -> dict[bytes, np.ndarray]:
@@ -114,9 +124,13 @@ def _load(folder: Path, size: int) -> dict[bytes, np.ndarray]:
     for path in sorted(folder.glob("[!.]*.npz")):  # a name with a dot is being written
         try:
             keys, vectors = _read(path, size)
+        except FileNotFoundError:  # another program has just dropped it
+            continue
         except NPZ_ERRORS as error:
+            check_machine(error, path)
             warnings.warn(
                 f"The embedding cache {path} is damaged ({error}); its photos are embedded again.",
+                CourseWarning,
                 stacklevel=3,
             )
             path.unlink(missing_ok=True)
@@ -131,7 +145,7 @@ def _read(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Keys and vectors of one shard. Raises one of ``NPZ_ERRORS``: it is not as it was written."""
     with np.load(path) as shard:
         keys, vectors = shard["keys"], shard["vectors"]
-    if vectors.shape != (len(keys), size) or keys.shape[1:] != (32,):
+    if vectors.shape != (len(keys), size) or keys.shape[1:] != (KEY,):
         raise ValueError("wrong shape")
     if (keys.dtype, vectors.dtype) != (np.uint8, np.float32):
         raise ValueError("wrong type")

@@ -1,9 +1,10 @@
 """Weight files: carried by a package, or fetched from their publisher; checked before use."""
 
+import contextlib
 import functools
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import requests
 from tqdm.auto import tqdm
 
 from .. import files
-from ..errors import WeightsError
+from ..errors import CourseWarning, NoRoomError, WeightsError
 from ..files import read_json, sha256, write_json, write_text
 
 RECORDED = "checksums.json"
@@ -158,10 +159,11 @@ class PublishedWeights:
             with filelock.FileLock(folder / f"{RECORDED}.lock"):
                 record = {**_recorded(folder), self.file: checksum(path)}
                 write_json(folder / RECORDED, record)
-        except OSError as error:
+        except (OSError, NoRoomError) as error:
             warnings.warn(
                 f"The checksum of {path} cannot be recorded ({error}); a change of the file "
                 "would go unnoticed.",
+                CourseWarning,
                 stacklevel=2,
             )
 
@@ -235,12 +237,12 @@ def download(url: str, path: Path, check: Check, progress: bool = True) -> None:
     Raises:
         WeightsError: no network, an error of the server, an interruption, or a file that ``check``
             refuses (it is deleted).
+        NoRoomError: the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
         # one run at a time; the file has its name only once it is whole and checked
-        with filelock.FileLock(f"{path}.lock", timeout=0):
+        with _room_for(part), filelock.FileLock(f"{path}.lock", timeout=0):
             _fetch(url, part, progress)
             _check_or_forget(url, part, check)
             part.replace(path)
@@ -251,6 +253,18 @@ def download(url: str, path: Path, check: Check, progress: bool = True) -> None:
         ) from error
     except requests.RequestException as error:
         raise WeightsError(_sentence(error, url, path, part)) from error
+
+
+@contextlib.contextmanager
+def _room_for(part: Path) -> Iterator[None]:
+    """Make the folder of a download; where there is no room for all of it, nothing is kept."""
+    try:
+        with files.room_in(part.parent):
+            part.parent.mkdir(parents=True, exist_ok=True)
+            yield
+    except NoRoomError:
+        _forget(part)
+        raise
 
 
 def _check_or_forget(url: str, part: Path, check: Check) -> None:
@@ -313,6 +327,7 @@ def _append(response: requests.Response, part: Path, size: int, progress: bool) 
 
     # a piece at a time, so that an interrupted download keeps what has come
     left = response.headers.get("Content-Length")
+    files.need_room(part.parent, int(left or 0))
     with (
         open(part, "ab") as file,
         tqdm(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import settings
+from .. import settings, surroundings
 from ..data import protocols
 from ..data.datasets import Dataset
 from ..errors import CalibrationError
@@ -239,6 +239,7 @@ def load(backbone: Backbone, path: str | Path | None = None) -> Calibration:
             preprocessing.
     """
     path = Path(path or path_of(backbone.name))
+    surroundings.check_installed(path)
     # what makes one, for the messages
     command = f"kincourse calibrate --backbone {backbone.name} --data ARCHIVE --out {path.name}"
     if not path.is_file():

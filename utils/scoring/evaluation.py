@@ -10,7 +10,7 @@ import pandas as pd
 from ..data import protocols
 from ..data.datasets import Dataset
 from ..errors import ProtocolError, SubmissionError
-from ..files import atomic, read_json
+from ..files import atomic, check_machine, read_json
 from . import metrics
 from .metrics import Interval, cosine
 
@@ -296,10 +296,15 @@ def submission_pairs(dataset: Dataset) -> pd.DataFrame:
         SubmissionError: no sample submission, a malformed pair, or a photo that is not there.
     """
     if dataset.sample.empty:
-        raise SubmissionError(f"{dataset.root} has no sample_submission.csv with pairs to score.")
+        raise SubmissionError(
+            f"{dataset.source or dataset.root} has no sample_submission.csv with pairs to score."
+        )
     photos = set(dataset.test_photos)
+    # a table that was made by a program has no lines of its own; line 1 is the header
+    pairs = dataset.sample["img_pair"]
+    lines = dataset.sample.attrs.get("lines") or range(2, len(pairs) + 2)
     rows = []
-    for line, pair in enumerate(dataset.sample["img_pair"], start=2):  # line 1 is the header
+    for line, pair in zip(lines, pairs, strict=True):
         names = _names_of(pair, line)
         for name in names:
             if name not in photos:
@@ -383,6 +388,7 @@ def _read_answers(path: str | Path) -> pd.Series:
         rows = pd.read_csv(path, dtype={"is_related": np.float64})
         return rows.set_index("img_pair")["is_related"]
     except (OSError, ValueError, KeyError) as error:
+        check_machine(error, path)
         raise SubmissionError(
             f"{path} is not a CSV file with img_pair and is_related; check the path."
         ) from error

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from .. import files
 from ..data import datasets
 from ..data.datasets import Dataset
 from ..errors import ModelError
@@ -22,7 +23,7 @@ from ..faces import embeddings
 from ..faces.backbones import Backbone
 from ..files import read_json, write_json
 from ..scoring import evaluation, metrics
-from .callbacks import WatchedFold
+from .callbacks import WatchedFold, busy
 from .encoder import FinetuneSettings, family_means, fit_encoder
 from .head import fit_head
 from .models import Encoder, FaceEmbedder, pair_similarity
@@ -83,24 +84,34 @@ def run(
 
     Raises:
         ModelError: no such row, or ``out`` was measured with other settings.
+        BusyError: another program is measuring into ``out``.
     """
-    # a wrong name is told before anything is trained
-    names = list(ROWS) if rows is None else rows
+    names = check_rows(rows)
+    settings = settings or FinetuneSettings()
+    # two programs would overwrite each other's rows
+    with files.lock(out, busy(out)):
+        files.remove_leftovers(out)
+        result = _measured_so_far(out, settings)
+        # all rows with one seed before the next, so that a killed run has rows to compare
+        for seed in seeds:
+            for name in names:
+                if str(seed) in result["rows"].get(name, {}):
+                    continue  # measured before
+                row = _train(dataset, backbone, name, seed, settings, verbose)
+                for measured, numbers in _measure(row):
+                    result["rows"].setdefault(measured, {})[str(seed)] = numbers
+                write_json(out, result)
+    return result
+
+
+def check_rows(names: list[str] | None) -> list[str]:
+    """The rows of these names, None for all. Raises ModelError: there is no such row."""
+    if names is None:
+        return list(ROWS)
     unknown = [name for name in names if name not in ROWS]
     if unknown:
         raise ModelError(f"There is no row {unknown[0]!r}; choose of: {', '.join(ROWS)}.")
-    settings = settings or FinetuneSettings()
-    result = _measured_so_far(out, settings)
-    # all rows with one seed before the next, so that a killed run has rows to compare
-    for seed in seeds:
-        for name in names:
-            if str(seed) in result["rows"].get(name, {}):
-                continue  # measured before
-            row = _train(dataset, backbone, name, seed, settings, verbose)
-            for measured, numbers in _measure(row):
-                result["rows"].setdefault(measured, {})[str(seed)] = numbers
-            write_json(out, result)
-    return result
+    return names
 
 
 def _measured_so_far(out: Path, settings: FinetuneSettings) -> dict[str, Any]:

@@ -1,6 +1,11 @@
 """What watches a training: AUC over a whole fold, and the state that a killed run goes on from."""
 
+import contextlib
 import json
+import math
+import tempfile
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +13,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from .. import surroundings
 from ..data import protocols
 from ..data.datasets import Dataset
-from ..errors import ModelError
-from ..files import NPZ_ERRORS, atomic
+from ..errors import CourseWarning, ModelError, TrainingError
+from ..files import NPZ_ERRORS, atomic, check_machine, lock, need_room, remove_leftovers, room_in
 from ..scoring import metrics
 
 # What a run keeps in its folder until it is done.
@@ -105,7 +111,7 @@ class FoldAUC(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Score the fold, and add the two numbers to ``logs``."""
-        scores = self.scores()
+        scores = numbers(self.scores(), epoch)
         # a probability of exactly 0 or 1 has no finite logarithm
         probability = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
         kin = self.labels * np.log(probability)
@@ -114,7 +120,127 @@ class FoldAUC(keras.callbacks.Callback):
         logs["val_loss"] = float(-np.mean(kin + strangers))
 
 
+# --- a loss that is not a number ----------------------------------------------------------------
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stops a training at the first step whose loss is not a number. Put it first."""
+
+    def __init__(self):
+        super().__init__()
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Remember the epoch, for the message."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Look at the mean loss of the epoch so far. Raises TrainingError: it is not a number."""
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(_not_a_number(self.epoch))
+
+
+def numbers(scores: np.ndarray, epoch: int) -> np.ndarray:
+    """Scores of a fold after an epoch. Raises TrainingError: some are not numbers."""
+    if not np.isfinite(scores).all():
+        raise TrainingError(_not_a_number(epoch))
+    return scores
+
+
+def _not_a_number(epoch: int) -> str:
+    """What is said of a loss that is not a number; Keras counts epochs from 0."""
+    return f"The loss is not a number in epoch {epoch + 1}; choose a smaller learning rate."
+
+
+def fit(model: keras.Model, *batches: Any, **options: Any) -> str | None:
+    """``model.fit``, which ends early when the loss is not a number.
+
+    Args:
+        model: what is fitted.
+        batches: as Keras takes them.
+        options: as Keras takes them; among the callbacks are those of this module.
+
+    Returns:
+        Why it ended early; None: it did not.
+    """
+    surroundings.check_process()
+    try:
+        model.fit(*batches, **options)
+    except TrainingError as error:
+        return str(error)
+    return None
+
+
+def keep_last_good(problem: str | None, epochs: int) -> dict[str, str]:
+    """What the facts of a model say of a training that ended early, which is warned of too.
+
+    Args:
+        problem: what :func:`fit` returned.
+        epochs: how many were done before, whose weights are kept.
+
+    Returns:
+        "stopped" and why; nothing where the training did not end early.
+
+    Raises:
+        TrainingError: no epoch was done, so there is nothing to keep.
+    """
+    if problem is None:
+        return {}
+    if epochs == 0:
+        raise TrainingError(f"{problem} No epoch was done, so no model is kept.")
+    warnings.warn(
+        f"{problem} The model has the last good weights, of {epochs} epochs.",
+        CourseWarning,
+        stacklevel=3,
+    )
+    return {"stopped": problem}
+
+
 # --- the state of a run -------------------------------------------------------------------------
+
+
+def busy(path: str | Path) -> str:
+    """What a second training is told that would write to the same place."""
+    return (
+        f"{{owner}} is training into {path} at this moment; wait until it has ended, or name "
+        "another output (--out)."
+    )
+
+
+@contextlib.contextmanager
+def training_into(out: Path) -> Iterator[None]:
+    """Keep other programs from training into the same file, from before the data is opened on.
+
+    Args:
+        out: the file of the model. What killed programs had begun of it is removed.
+
+    Raises:
+        BusyError: another program trains into it.
+    """
+    with lock(out, busy(out)):
+        remove_leftovers(out)
+        yield
+
+
+@contextlib.contextmanager
+def run_folder(run: str | Path | None) -> Iterator[Path]:
+    """The folder of a run, which no other program trains in while the block runs.
+
+    Args:
+        run: the folder, which need not exist yet. None: a temporary one.
+
+    Raises:
+        BusyError: another program trains in it.
+        NoRoomError: its disk is full.
+    """
+    if run is None:
+        with tempfile.TemporaryDirectory() as temporary, room_in(temporary):
+            yield Path(temporary)
+        return
+    folder = Path(run)
+    with lock(folder, busy(folder)), room_in(folder):
+        remove_leftovers(folder / STATE)
+        yield folder
 
 
 class Resume(keras.callbacks.Callback):
@@ -152,12 +278,17 @@ class Resume(keras.callbacks.Callback):
 
         Raises:
             ModelError: the file belongs to a run with other settings or data, or is damaged.
+            NoRoomError: the disk has no room for the state of the run.
         """
+        variables = _variables(model)
+        size = sum(np.asarray(variable).nbytes for variable in variables)
+        # a new state is written beside the one before
         if not self.path.is_file():
+            need_room(self.path.parent, 2 * size)
             return
+        need_room(self.path.parent, size)
         state, values = self._read()
         # nothing is changed unless everything fits
-        variables = _variables(model)
         if state["identity"] != self.identity or len(values) != len(variables):
             raise ModelError(
                 f"The run kept in {self.path} had other settings or data; delete that file "
@@ -176,6 +307,7 @@ class Resume(keras.callbacks.Callback):
                 values = [file[f"variable{number}"] for number in range(content["variables"])]
             state = {name: content[name] for name in STATE_KEYS}
         except NPZ_ERRORS as error:
+            check_machine(error, self.path)
             raise ModelError(
                 f"{self.path} is damaged; delete it to start the run anew."
             ) from error

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,17 @@ from ..faces.backbones import Backbone
 from ..scoring import metrics
 from ..settings import SEED
 from . import losses, models, networks
-from .callbacks import STATE, FoldAUC, Resume, WatchedFold
+from .callbacks import (
+    STATE,
+    FiniteLoss,
+    FoldAUC,
+    Resume,
+    WatchedFold,
+    fit,
+    keep_last_good,
+    numbers,
+    run_folder,
+)
 from .models import FaceEmbedder
 
 COHORT_PHOTOS = 10  # of each family
@@ -169,7 +178,7 @@ class EncoderFoldAUC(FoldAUC):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Score the fold, and add its AUC to ``logs``: a cosine has no loss."""
-        logs["val_auc"] = metrics.roc_auc(self.labels, self.scores())
+        logs["val_auc"] = metrics.roc_auc(self.labels, numbers(self.scores(), epoch))
 
 
 # --- a whole run --------------------------------------------------------------------------------
@@ -247,11 +256,35 @@ def fit_encoder(
     Raises:
         ModelError: settings that do not fit, or a run folder of a run with others.
         DatasetError: no such fold, or too few families.
+        BusyError: another program trains in the run folder.
+        NoRoomError: a disk is full.
+        TrainingError: the loss is not a number, as :func:`head.fit_head` says.
     """
-    if run is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return fit_encoder(dataset, backbone, fold, seed, settings, folder, verbose)
     settings.check()
+    with run_folder(run) as folder:
+        return _fit_in(folder, dataset, backbone, fold, seed, settings, verbose)
+
+
+def _fit_in(
+    folder: Path,
+    dataset: Dataset,
+    backbone: Backbone,
+    fold: int,
+    seed: int,
+    settings: FinetuneSettings,
+    verbose: int | str,
+) -> tuple[models.Encoder, dict[str, list[float]]]:
+    """What :func:`fit_encoder` does in the folder of the run, which is locked.
+
+    Args:
+        folder: for what a killed run needs.
+        dataset: the photos and the kin.
+        backbone: where it starts.
+        fold: which of the five folds to watch.
+        seed: of everything that is drawn at random.
+        settings: how it trains.
+        verbose: what Keras's ``fit`` prints.
+    """
     # the fold, and the pairs of the other families
     keras.utils.set_random_seed(seed)
     watched = WatchedFold.of(dataset, fold, settings.fold_pairs)
@@ -266,11 +299,11 @@ def fit_encoder(
     # train from where a killed run stopped
     trainer = _trainer(embedder, len(watched.families), settings)
     watch = EncoderFoldAUC(embedder, faces, watched)
-    state = Path(run) / STATE
+    state = folder / STATE
     resume = Resume(state, [], finetuning.description | {"photos": dataset.fingerprint})
-    _fit(finetuning, trainer, watch, resume)
+    stopped = _fit(finetuning, trainer, watch, resume)
 
-    encoder = _finished(finetuning, watch)
+    encoder = _finished(finetuning, watch, len(resume.history), stopped)
     # not before everything is done: what is killed until here can go on
     state.unlink()
     return encoder, resume.curves
@@ -308,7 +341,9 @@ def _trainer(average: FaceEmbedder, families: int, settings: FinetuneSettings) -
     return trainer
 
 
-def _fit(run: FinetuneRun, trainer: EncoderTrainer, watch: EncoderFoldAUC, resume: Resume) -> None:
+def _fit(
+    run: FinetuneRun, trainer: EncoderTrainer, watch: EncoderFoldAUC, resume: Resume
+) -> dict[str, str]:
     """Do all steps, from where a killed run stopped.
 
     Args:
@@ -316,6 +351,9 @@ def _fit(run: FinetuneRun, trainer: EncoderTrainer, watch: EncoderFoldAUC, resum
         trainer: what is fitted.
         watch: looks at the fold after each epoch.
         resume: the state of the run; afterwards it has the whole history.
+
+    Returns:
+        What :func:`callbacks.keep_last_good` says.
     """
     resume.restore(trainer)
     settings, epoch = run.settings, len(resume.history)
@@ -323,7 +361,7 @@ def _fit(run: FinetuneRun, trainer: EncoderTrainer, watch: EncoderFoldAUC, resum
     if step and run.verbose:
         print(f"{resume.path}: going on after step {step}")
     if step == settings.steps:
-        return
+        return {}
     # the batches of the steps that are left
     batches = pairs.pipeline(
         [watch.faces],
@@ -333,23 +371,32 @@ def _fit(run: FinetuneRun, trainer: EncoderTrainer, watch: EncoderFoldAUC, resum
         [run.backbone.preprocess],
         settings.augmentation_strength,
     )
-    trainer.fit(
+    problem = fit(
+        trainer,
         batches,
         epochs=settings.steps // settings.check_every,
         initial_epoch=epoch,
         steps_per_epoch=settings.check_every,
         shuffle=False,
         verbose=run.verbose,
-        callbacks=[watch, resume],
+        callbacks=[FiniteLoss(), watch, resume],
     )
+    stopped = keep_last_good(problem, len(resume.history))
+    if stopped:
+        resume.restore(trainer)  # what it wrote after the last good epoch
+    return stopped
 
 
-def _finished(run: FinetuneRun, watch: EncoderFoldAUC) -> models.Encoder:
+def _finished(
+    run: FinetuneRun, watch: EncoderFoldAUC, epochs: int, stopped: dict[str, str]
+) -> models.Encoder:
     """The trained encoder, with its cohort and all its facts.
 
     Args:
         run: what was trained.
         watch: the trained network, and the fold that gives threshold and probabilities.
+        epochs: how many it was trained for.
+        stopped: why it was not trained for longer, if so.
     """
     # what a pair is compared against: the families that the encoder has learned from
     cohort = family_means(watch.embedder, watch.faces, run.dataset, run.watched.families)
@@ -358,10 +405,11 @@ def _finished(run: FinetuneRun, watch: EncoderFoldAUC) -> models.Encoder:
     logistic = metrics.fit_logistic(watch.labels, similarities)
     probabilities = models.kin_probability(similarities, logistic)
     facts = run.description | {
-        "pairs": run.settings.steps * run.settings.pairs,
+        "pairs": epochs * run.settings.check_every * run.settings.pairs,
         "val_auc": round(metrics.roc_auc(watch.labels, similarities), 4),
         "logistic": logistic,
         "threshold": metrics.best_threshold(watch.labels, probabilities),
+        **stopped,
     }
     return models.Encoder(watch.embedder.model, facts, run.backbone, cohort)
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from .. import __version__
+from .. import __version__, files
 from ..data import pairs, protocols
 from ..data.datasets import Dataset
 from ..faces.backbones import Backbone
 from ..scoring import metrics
 from ..settings import SEED, cache_dir
 from . import models, networks
-from .callbacks import FoldAUC, WatchedFold
+from .callbacks import FiniteLoss, FoldAUC, WatchedFold, fit, keep_last_good
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ def fit_head(
 
     Raises:
         DatasetError: no such fold, or too few families.
+        TrainingError: the loss is not a number in the first epoch. In a later one, the weights
+            before it are kept, a warning says so, and the facts have the reason as "stopped".
     """
     keras.utils.set_random_seed(seed)
     # the fold's pairs to watch, and pairs of the other families to train on
@@ -83,7 +85,7 @@ def fit_head(
         dataset, embeddings, watched.families, steps, settings.batch_size, seed
     )
     watch = FoldAUC(fold_inputs, watched.labels)
-    model, history = _fit(batches, watch, settings, verbose)
+    model, history, stopped = _fit(batches, watch, settings, verbose)
 
     # the threshold comes from the same pairs as the best epoch
     threshold = metrics.best_threshold(watched.labels, watch.scores())
@@ -102,13 +104,14 @@ def fit_head(
         "pairs": epochs * steps * settings.batch_size,
         "val_auc": round(max(history["val_auc"]), 4),
         "threshold": threshold,
+        **stopped,
     }
     return models.Head(model, facts), history
 
 
 def _fit(
     batches: "EmbeddingPairs", watch: FoldAUC, settings: HeadSettings, verbose: int | str
-) -> tuple[keras.Model, dict[str, list[float]]]:
+) -> tuple[keras.Model, dict[str, list[float]], dict[str, str]]:
     """Train until the fold's AUC stops rising, and take the weights of its best epoch.
 
     Args:
@@ -118,7 +121,7 @@ def _fit(
         verbose: what Keras's ``fit`` prints.
 
     Returns:
-        The network, and the history by name.
+        The network, the history by name, and what :func:`callbacks.keep_last_good` says.
     """
     size = batches.embeddings[0].shape[1]
     model = networks.kinship_head(size, settings.units, settings.dropout, settings.feature_dropout)
@@ -126,14 +129,19 @@ def _fit(
     stopping = keras.callbacks.EarlyStopping(
         "val_auc", mode="max", patience=settings.patience, restore_best_weights=True
     )
-    training = model.fit(
+    problem = fit(
+        model,
         batches,
         epochs=settings.epochs,
         shuffle=False,  # the pairs are drawn at random as it is
         verbose=verbose,
-        callbacks=[watch, stopping],  # in this order: the second reads what the first adds
+        callbacks=[FiniteLoss(), watch, stopping],  # in this order: the last reads what watch adds
     )
-    return model, training.history
+    history = model.history.history
+    stopped = keep_last_good(problem, len(history.get("loss", [])))
+    if stopped:
+        model.set_weights(stopping.best_weights)
+    return model, history, stopped
 
 
 def cached_head(dataset: Dataset, embeddings: np.ndarray, backbone: Backbone) -> models.Head:
@@ -149,8 +157,12 @@ def cached_head(dataset: Dataset, embeddings: np.ndarray, backbone: Backbone) ->
     name = f"{dataset.fingerprint}-{backbone.fingerprint}-{defaults}.keras"
     path = cache_dir() / "heads" / name
     if not path.is_file():
-        head, _ = fit_head(dataset, embeddings, backbone, verbose=0)
-        head.save(path)
+        # of several programs at once, one trains and the others wait
+        with files.lock(path):
+            files.remove_leftovers(path)
+            if not path.is_file():
+                head, _ = fit_head(dataset, embeddings, backbone, verbose=0)
+                head.save(path)
     return models.load_head(path, backbone)
 
 

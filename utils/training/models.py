@@ -13,11 +13,11 @@ import numpy as np
 from keras import layers
 from tqdm.auto import tqdm
 
-from .. import images
+from .. import images, surroundings
 from ..errors import ModelError
 from ..faces.alignment import CROP_LANDMARKS
 from ..faces.backbones import Backbone, get
-from ..files import NPZ_ERRORS, atomic
+from ..files import NPZ_ERRORS, atomic, check_machine
 from ..scoring.metrics import cosine, csls, normalise
 from . import networks
 
@@ -163,6 +163,7 @@ def _in_parts(head: keras.Model, inputs: Sequence[np.ndarray], size: int = 4096)
     Returns:
         Probabilities ``(n,)``.
     """
+    surroundings.check_process()
     parts = [np.empty(0, np.float32)]  # so that no pairs give no scores
     for start in range(0, len(inputs[0]), size):
         part = head([x[start : start + size] for x in inputs], training=False)  # (size, 1)
@@ -523,6 +524,7 @@ def _read_facts(path: str | Path, needed: tuple[str, ...] = ()) -> dict[str, Any
         if not isinstance(facts, dict) or not set(MODEL_KINDS.values()) & set(facts):
             raise ValueError("not the facts of a model")
     except NPZ_ERRORS as error:
+        check_machine(error, path)
         raise ModelError(DAMAGED.format(path)) from error
     # a whole model, but is it of the right kind?
     missing = [name for name in needed if name not in facts]
@@ -535,9 +537,11 @@ def _read_facts(path: str | Path, needed: tuple[str, ...] = ()) -> dict[str, Any
 
 def _read_model(path: str | Path) -> keras.Model:
     """The network in a ``.keras`` file."""
+    surroundings.check_process()
     try:
         return keras.models.load_model(keras_path(path), compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        check_machine(error, path)
         raise ModelError(DAMAGED.format(path)) from error
 
 
@@ -550,6 +554,7 @@ def _read_cohort(path: str | Path) -> np.ndarray | None:
             with archive.open(COHORT) as file:
                 return np.load(file)
     except NPZ_ERRORS as error:
+        check_machine(error, path)
         raise ModelError(DAMAGED.format(path)) from error
 
 
@@ -654,6 +659,7 @@ def load_shipped(path: str | Path) -> Encoder:
         BackboneError: of a backbone that this version lacks.
     """
     path = Path(path)
+    surroundings.check_installed(path)
     if not path.is_file():
         raise ModelError(f"There is no kinship model {path}; make one with: kincourse ship")
     try:
@@ -672,6 +678,7 @@ def load_shipped(path: str | Path) -> Encoder:
         if cohort is not None and (not len(cohort) or cohort.shape[1:] != model.output.shape[1:]):
             raise ValueError("a cohort of other embeddings")
     except (*NPZ_ERRORS, IndexError) as error:
+        check_machine(error, path)
         raise ModelError(DAMAGED_SHIPPED.format(path)) from error
     return Encoder(model, facts, backbone, cohort)
 

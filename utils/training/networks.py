@@ -152,6 +152,16 @@ def pair_head(
     return head
 
 
+def check_towers(backbones: Sequence[Backbone]) -> None:
+    """Raise ModelError unless these can be towers: one or two different backbones."""
+    names = [backbone.name for backbone in backbones]
+    if len(set(names)) != len(names) or len(names) not in (1, 2):
+        raise ModelError(
+            "A pair network takes one or two different backbones, not: "
+            f"{', '.join(names) or 'none'}."
+        )
+
+
 def pair_network(
     backbones: Sequence[Backbone],
     variant: str = "symmetric",
@@ -178,12 +188,7 @@ def pair_network(
             backbones.
         WeightsError: the pretrained weights are not here.
     """
-    names = [backbone.name for backbone in backbones]
-    if len(set(names)) != len(names) or len(names) not in (1, 2):
-        raise ModelError(
-            "A pair network takes one or two different backbones, not: "
-            f"{', '.join(names) or 'none'}."
-        )
+    check_towers(backbones)
     inputs, embeddings = [], []
     for backbone in backbones:
         # one network for both photos: what it learns of one, it knows of the other

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,17 @@ from ..faces.embeddings import embed_photos
 from ..scoring import metrics
 from ..settings import SEED
 from . import models, networks
-from .callbacks import BEST, STATE, FoldAUC, Resume, WatchedFold
+from .callbacks import (
+    BEST,
+    STATE,
+    FiniteLoss,
+    FoldAUC,
+    Resume,
+    WatchedFold,
+    fit,
+    keep_last_good,
+    run_folder,
+)
 from .head import EmbeddingPairs
 from .models import PairScorer
 
@@ -347,11 +356,35 @@ def fit_network(
     Raises:
         ModelError: settings that do not fit, or a run folder of a run with others.
         DatasetError: no such fold, or too few families.
+        BusyError: another program trains in the run folder.
+        NoRoomError: a disk is full.
+        TrainingError: the loss is not a number, as :func:`head.fit_head` says.
     """
-    if run is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return fit_network(dataset, backbones, fold, seed, settings, folder, verbose)
     settings = settings.for_this_machine()
+    with run_folder(run) as folder:
+        return _fit_in(folder, dataset, backbones, fold, seed, settings, verbose)
+
+
+def _fit_in(
+    folder: Path,
+    dataset: Dataset,
+    backbones: list[Backbone],
+    fold: int,
+    seed: int,
+    settings: NetworkSettings,
+    verbose: int | str,
+) -> tuple[models.PairNetwork, dict[str, list[float]]]:
+    """What :func:`fit_network` does in the folder of the run, which is locked.
+
+    Args:
+        folder: for the best weights, TensorBoard's logs, and what a killed run needs.
+        dataset: the photos and the kin.
+        backbones: one or two.
+        fold: which of the five folds to watch.
+        seed: of everything that is drawn at random.
+        settings: how it trains, on this machine.
+        verbose: what Keras's ``fit`` prints.
+    """
     keras.utils.set_random_seed(seed)
     watched = WatchedFold.of(dataset, fold, settings.fold_pairs)
     # build the network, and what fits it
@@ -363,17 +396,17 @@ def fit_network(
         parts = OnEmbeddings(training) if settings.trainable == "none" else OnPhotos(training)
 
     # train from where a killed run stopped, until the best epoch is known
-    history = _fit_resumably(training, parts, Path(run))
-    trained = _finished(training, parts.watch, history)
+    history, stopped = _fit_resumably(training, parts, folder)
+    trained = _finished(training, parts.watch, history, stopped)
     # not before everything is done: what is killed until here can go on
     for name in (STATE, BEST):
-        (Path(run) / name).unlink()
+        (folder / name).unlink()
     return trained, history
 
 
 def _fit_resumably(
     run: NetworkRun, parts: OnEmbeddings | OnPhotos, folder: Path
-) -> dict[str, list[float]]:
+) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Fit until the fold's AUC stops rising, and load the weights of the best epoch.
 
     Args:
@@ -382,7 +415,7 @@ def _fit_resumably(
         folder: the state that a killed run left here is gone on from.
 
     Returns:
-        The history by name, a number an epoch.
+        The history by name, a number an epoch, and what :func:`callbacks.keep_last_good` says.
     """
     settings, trainer, watch = run.settings, parts.trainer, parts.watch
     # these read the fold's AUC; what they count is part of the state
@@ -406,23 +439,26 @@ def _fit_resumably(
     epoch = len(resume.history)
     if epoch and run.verbose:
         print(f"{resume.path}: going on after epoch {epoch}")
+    problem = None
     if epoch < settings.epochs and not resume.stopped:
         logs = keras.callbacks.TensorBoard(folder / "tensorboard")
-        trainer.fit(
+        problem = fit(
+            trainer,
             parts.batches(epoch),
             epochs=settings.epochs,
             initial_epoch=epoch,
             steps_per_epoch=settings.steps,
             shuffle=False,
             verbose=run.verbose,
-            callbacks=[watch, *rated, logs, resume],
+            callbacks=[FiniteLoss(), watch, *rated, logs, resume],
         )
+    stopped = keep_last_good(problem, len(resume.history))
     trainer.load_weights(folder / BEST)
-    return resume.curves
+    return resume.curves, stopped
 
 
 def _finished(
-    run: NetworkRun, watch: FoldAUC, history: dict[str, list[float]]
+    run: NetworkRun, watch: FoldAUC, history: dict[str, list[float]], stopped: dict[str, str]
 ) -> models.PairNetwork:
     """The trained network with all its facts, which computes in single precision on any machine.
 
@@ -430,6 +466,7 @@ def _finished(
         run: what was trained; its network has the weights of the best epoch.
         watch: scores the fold, which gives the threshold.
         history: of the training, by name.
+        stopped: why it was not trained for longer, if so.
     """
     settings, network = run.settings, run.network
     epochs = len(history["loss"])
@@ -438,6 +475,7 @@ def _finished(
         "pairs": epochs * settings.steps * settings.batch_size,
         "val_auc": round(max(history["val_auc"]), 4),
         "threshold": metrics.best_threshold(watch.labels, watch.scores()),
+        **stopped,
     }
     model = network.model
     if settings.mixed_precision:

@@ -189,6 +189,46 @@ def test_a_port_that_is_taken_is_one_sentence(monkeypatch, capsys):
     )
 
 
+def test_a_host_that_is_none_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setenv("KIN_APP_WARM", "false")
+    assert main(["--host", "no host", "--port", "0"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("Nothing can be served on no host, port 0 (")
+    assert printed.endswith("); choose another with --host and --port.\n")
+
+
+@pytest.mark.parametrize("port", ["70000", "-1", "x", "1e3"])
+def test_a_port_that_is_none_is_one_sentence(port, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([f"--port={port}"])
+    assert ended.value.code == 2
+    sentence = f"argument --port: '{port}' is not a port: a number up to 65535\n"
+    assert capsys.readouterr().err.endswith(sentence)
+
+
+def test_the_server_goes_on_when_nobody_reads_its_log():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "apps.flask_app", "--port", str(port)],
+        cwd=ROOT,
+        env={**os.environ, "KIN_APP_WARM": "false"},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    assert os.read(read, 5) == b"Open "  # it serves by now
+    os.close(read)
+    for _ in range(2):
+        assert ask(f"http://127.0.0.1:{port}", "/healthz")[0] == 200
+    server.send_signal(signal.SIGTERM)
+    errors = server.communicate(timeout=PATIENCE)[1]
+    assert server.returncode == 0 and not errors
+
+
 def test_a_setting_that_cannot_be_used_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setenv("KIN_APP_AT_ONCE", "abc")
     assert main([]) == 2

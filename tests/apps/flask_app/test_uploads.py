@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -85,6 +86,36 @@ def test_whatever_is_sent_in_json_arrives(photo, number, point):
     first, second = uploads.from_body(body(json.dumps(sent)))[0]
     assert (first.content, second.content) == (photo, photo)
     assert (first.face, second.face) == (number, point)
+
+
+DIALECTS = {
+    "one line": lambda photo: text(photo),
+    "lines of 76 characters, as MIME has it": lambda photo: base64.encodebytes(photo).decode(),
+    "lines of Windows": lambda photo: base64.encodebytes(photo).decode().replace("\n", "\r\n"),
+    "indented lines": lambda photo: base64.encodebytes(photo).decode().replace("\n", "\n  "),
+    "a newline behind it": lambda photo: text(photo) + "\n",
+    "no padding": lambda photo: text(photo).rstrip("="),
+    "for addresses": lambda photo: base64.urlsafe_b64encode(photo).decode(),
+    "for addresses, no padding": lambda photo: base64.urlsafe_b64encode(photo).decode().strip("="),
+    "a data URL": lambda photo: "data:image/png;base64," + text(photo),
+    "a data URL in lines": lambda photo: "DATA:;base64," + base64.encodebytes(photo).decode(),
+    "a data URL with escapes": lambda photo: "data:image/png;base64," + quote(text(photo)),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("size", [197, 198, 199])
+def test_base64_is_taken_as_any_library_writes_it(dialect, size):
+    photo = bytes(range(59, 256))[:size] + b"\xff\xfe"
+    sent = {"file1": DIALECTS[dialect](photo), "file2": text(b"two")}
+    first, _ = uploads.from_body(body(json.dumps(sent)))[0]
+    assert first.content == photo
+
+
+@pytest.mark.parametrize("sent", ["a b", "aGk=aGk=", "aGk===", "a", "=", "aä==", "data:,a b"])
+def test_what_is_not_base64_is_refused(sent):
+    with pytest.raises(BadRequest, match="The first photo is not base64"):
+        uploads.from_body(body(json.dumps({"file1": sent, "file2": text(b"two")})))
 
 
 @given(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ... import files, surroundings
 from ...errors import BackboneError, WeightsError
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Backbone(abc.ABC):
         Raises:
             WeightsError: the file is missing, damaged, or was written for another network.
         """
+        surroundings.check_process()
         # random weights first; whatever is loaded takes their place
         model = self.architecture()
         if weights == "pretrained":
@@ -114,6 +116,7 @@ class Backbone(abc.ABC):
         try:
             model.load_weights(path)
         except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+            files.check_machine(error, path)
             raise WeightsError(
                 f"{path} does not hold weights for {self.name}, or is damaged; name a "
                 ".weights.h5 or .keras file that was saved from this network."
@@ -179,6 +182,7 @@ class Backbone(abc.ABC):
         Raises:
             BackboneError: wrong shape or dtype.
         """
+        surroundings.check_process()
         self.check(faces)
         if not len(faces):
             return np.empty((0, self.embedding_size), np.float32)

@@ -84,7 +84,8 @@ def is_legacy(path: Path) -> bool:
     try:
         with h5py.File(path) as file:
             return bool(_parts(_weights_group(file), "layer_names"))
-    except OSError:  # truncated
+    except OSError as error:  # truncated
+        files.check_machine(error, path)
         return False
 
 
@@ -102,6 +103,7 @@ def load_h5(model: keras.Model, path: Path) -> None:
     try:
         tensors = _read(path, files.version(path))
     except (OSError, KeyError, ValueError, RuntimeError) as error:
+        files.check_machine(error, path)
         raise WeightsError(f"{path} is not a whole H5 file of weights; fetch it again.") from error
 
     # all or nothing: compare before the first variable changes

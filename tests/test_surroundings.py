@@ -1,0 +1,217 @@
+"""What lies around the course: settings of Keras, its installation, forked processes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import utils
+from utils import images, settings
+from utils.data import scenes
+
+ROOT = Path(utils.__file__).parents[1]
+VARIABLES = ("KERAS_BACKEND", "KERAS_HOME", "TF_USE_LEGACY_KERAS")
+
+
+def run(code, home, **variables):
+    """Run code in a Python whose user has this home; what it printed, line by line."""
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment |= {"HOME": str(home), "KIN_CACHE": str(home / "cache"), **variables}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def write_settings(home, text):
+    path = home / ".keras" / "keras.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    return path
+
+
+# --- Keras --------------------------------------------------------------------------------------
+
+SETTINGS = """
+import utils, keras
+config = keras.config
+print(config.backend(), config.image_data_format(), config.floatx(), config.epsilon())
+"""
+USUAL = ["tensorflow channels_last float32 1e-07"]
+
+
+@pytest.mark.parametrize(
+    ("text", "variables"),
+    [
+        ('{"backend": "jax", "image_data_format": "channels_first"}', {}),
+        ('{"backend": "theano", "image_dim_ordering": "th", "epsilon": 1e-07}', {}),
+        (
+            '{"image_data_format": "channels_middle", "floatx": "float16"}',
+            {"KERAS_BACKEND": "torch"},
+        ),
+        ("not JSON", {"KERAS_BACKEND": "jax"}),
+        ("{}", {"KERAS_BACKEND": "", "TF_USE_LEGACY_KERAS": "1"}),
+    ],
+)
+def test_settings_of_another_library_change_nothing(tmp_path, text, variables):
+    path = write_settings(tmp_path, text)
+    assert run(SETTINGS, tmp_path, **variables) == USUAL
+    assert path.read_text() == text
+
+
+def test_settings_that_nobody_can_read_change_nothing(tmp_path):
+    write_settings(tmp_path, "{}").unlink()
+    (tmp_path / ".keras" / "keras.json").mkdir()
+    assert run(SETTINGS, tmp_path) == USUAL
+
+
+def test_usual_settings_leave_the_folder_of_keras_where_it_is(tmp_path):
+    write_settings(tmp_path, '{"backend": "tensorflow", "image_data_format": "channels_last"}')
+    code = "import os, utils; print(os.environ.get('KERAS_HOME'))"
+    assert run(code, tmp_path) == ["None"]
+
+
+def test_keras_imported_before_the_course_is_set_right(tmp_path):
+    write_settings(tmp_path, '{"image_data_format": "channels_first", "floatx": "float64"}')
+    assert run(SETTINGS.replace("utils, keras", "keras, utils"), tmp_path) == USUAL
+
+
+def test_keras_on_another_backend_is_named(tmp_path):
+    code = """
+        import sys, types
+        sys.modules["keras"] = types.ModuleType("keras")
+        sys.modules["keras"].config = types.SimpleNamespace(backend=lambda: "jax")
+        try:
+            import utils
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}")
+    """
+    assert run(code, tmp_path) == [
+        "SurroundingsError: Keras runs on jax in this process, and the course needs TensorFlow: "
+        "restart Python (or the notebook's kernel) and import utils before keras."
+    ]
+
+
+def test_faces_are_embedded_alike_under_settings_of_another_library(tmp_path):
+    code = """
+        import numpy as np
+        from utils.faces import backbones
+        faces = np.random.default_rng(0).integers(0, 256, (1, 150, 150, 3), np.uint8)
+        print(*backbones.get("dlib-resnet").embed(faces)[0, :4].round(4))
+    """
+    plain, foreign = tmp_path / "plain", tmp_path / "foreign"
+    plain.mkdir()
+    foreign.mkdir()
+    write_settings(foreign, '{"backend": "jax", "image_data_format": "channels_first"}')
+    assert run(code, plain) == run(code, foreign, KERAS_BACKEND="torch")
+
+
+# --- the installation ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def packages(tmp_path):
+    """A folder of packages with the course's own, as ``pip install .`` makes it: no data."""
+    shutil.copytree(ROOT / "utils", tmp_path / "packages" / "utils")
+    return tmp_path / "packages"
+
+
+@pytest.mark.parametrize(
+    ("words", "folder", "file"),
+    [
+        (["families"], "data", "data/eigenfaces.npz"),
+        (["kin", "PHOTO", "PHOTO"], "models", "models/kinship.npz"),
+        (["verify", "PHOTO", "PHOTO"], "data", "data/calibration/dlib-resnet.json"),
+    ],
+)
+def test_installation_without_the_courses_data_says_so(packages, words, folder, file):
+    photo = packages / "photo.jpg"
+    photo.write_bytes(images.to_jpeg(scenes.two_photos("same", 3)[0]))
+    words = [str(photo) if word == "PHOTO" else word for word in words]
+    done = subprocess.run(
+        [sys.executable, "-m", "utils", *words],
+        cwd=packages,
+        env={**os.environ, "HOME": str(packages.parent), "XDG_CACHE_HOME": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        f"error: The course was installed without its folder {folder}/, so {packages / file} is "
+        "missing: clone the repository and install it from there with: pip install -e ."
+    )
+    # nothing is left among the packages
+    assert sorted(path.name for path in packages.iterdir()) == ["photo.jpg", "utils"]
+
+
+def test_course_that_cannot_be_written_uses_the_users_own_cache(monkeypatch, tmp_path):
+    data, models = tmp_path / "data", tmp_path / "models"
+    data.mkdir()
+    monkeypatch.setattr(settings, "DATA", data)
+    monkeypatch.setattr(settings, "MODELS", models)
+    monkeypatch.delenv("KIN_CACHE", raising=False)
+    monkeypatch.delenv("KIN_WEIGHTS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    assert settings.cache_dir() == data / "cache"
+    # a read-only disk; root may write to any other folder
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    own = tmp_path / "own" / "kinship-course"
+    assert settings.cache_dir() == own / "cache"
+    assert settings.weights_dir() == own / "downloads"
+    assert settings.families_dir() == own / "families"
+    # families that are there are read where they are
+    (data / "families").mkdir()
+    assert settings.families_dir() == data / "families"
+    monkeypatch.setenv("KIN_CACHE", str(tmp_path / "named"))
+    assert settings.cache_dir() == tmp_path / "named"
+
+
+# --- forked processes ---------------------------------------------------------------------------
+
+FORKED = """
+import multiprocessing, sys
+import numpy as np
+from utils.errors import CourseError
+from utils.faces import backbones, detection
+
+backbone = backbones.get("dlib-resnet")
+faces = np.zeros((1, 150, 150, 3), np.uint8)
+photo = np.zeros((60, 60, 3), np.uint8)
+
+def work(task):
+    try:
+        return len(backbone.embed(faces)) if task == "embed" else len(detection.detect(photo))
+    except CourseError as error:
+        return f"{type(error).__name__}: {error}"
+
+if __name__ == "__main__":
+    BEFORE
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        for answer in pool.imap(work, ["embed", "detect"]):
+            print(answer)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_forked_pool_says_why_it_cannot_compute_instead_of_waiting_for_ever(tmp_path):
+    answers = run(FORKED.replace("BEFORE", "work('embed')"), tmp_path)
+    assert len(answers) == 2
+    for answer in answers:
+        assert answer.startswith("SurroundingsError: This process was forked after TensorFlow")
+        assert 'multiprocessing.get_context("spawn").Pool()' in answer
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_pool_forked_before_tensorflow_is_used_computes(tmp_path):
+    assert run(FORKED.replace("BEFORE", "pass"), tmp_path) == ["1", "0"]
