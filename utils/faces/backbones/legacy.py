@@ -5,7 +5,9 @@ with a ``/``, which Keras 3 refuses, and uses Lambda layers, which cannot be loa
 execute it in a module of its own, whose ``import`` statement is ours and gives stand-ins for those
 names. Nothing outside that module changes: not ``keras``, not ``sys.modules``.
 
-**Weights.** The published files hold each layer's tensors under the layer's original name.
+**Weights.** The published files hold each layer's tensors under the layer's original name. Where
+a file has none of a network's layer names, but its layers have the same tensors in the same order,
+they are matched by that order, as Keras itself matches them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -92,12 +94,15 @@ def is_legacy(path: Path) -> bool:
 def load_h5(model: keras.Model, path: Path) -> None:
     """Fill every tensor of a model from a legacy H5 file, by layer and tensor name.
 
+    Layers that all have other names in the file are taken in their order, but only if all of
+    their tensors agree in name and shape.
+
     Raises:
         WeightsError: not such a file, a tensor missing, of another shape, or left over. The model
             is unchanged then.
     """
     # the model's own variables by name
-    variables = {
+    variables: dict[Name, keras.Variable] = {
         (layer.name, weight.name): weight for layer in model.layers for weight in layer.weights
     }
     try:
@@ -105,6 +110,7 @@ def load_h5(model: keras.Model, path: Path) -> None:
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         files.check_machine(error, path)
         raise WeightsError(f"{path} is not a whole H5 file of weights; fetch it again.") from error
+    tensors = _with_names_of(variables, tensors)
 
     # all or nothing: compare before the first variable changes
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
@@ -112,6 +118,35 @@ def load_h5(model: keras.Model, path: Path) -> None:
     _compare(shapes, stored, model.name, path)
     for name, variable in variables.items():
         variable.assign(tensors[name])
+
+
+def _with_names_of(
+    variables: Mapping[Name, keras.Variable], tensors: dict[Name, np.ndarray]
+) -> dict[Name, np.ndarray]:
+    """The tensors of a file under a model's layer names, where it has all layers by other names.
+
+    Args:
+        variables: of the model, in its order.
+        tensors: of the file, in its order.
+
+    Returns:
+        ``tensors`` as they are, if a single layer has the same name in both, or if any two layers
+        at the same place differ in the names or shapes of their tensors.
+    """
+    ours, theirs = _by_layer(variables), _by_layer(tensors)
+    same = list(ours.values()) == list(theirs.values())
+    if not same or ours.keys() & theirs.keys():
+        return tensors
+    # both dictionaries run through the same tensors in the same order
+    return dict(zip(variables, tensors.values(), strict=True))
+
+
+def _by_layer(tensors: Mapping[Name, Any]) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+    """(name, shape) of the tensors of each layer, all in the order in which they come."""
+    layers: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+    for (layer, name), tensor in tensors.items():
+        layers.setdefault(layer, []).append((name, tuple(tensor.shape)))
+    return layers
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""What backbones have in common whose weights are fetched from a publisher."""
+"""What backbones have in common whose weights are fetched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import settings
 from ..alignment import BOX_LANDMARKS
-from ..weights import PublishedWeights, checksum
+from ..weights import FetchedWeights, checksum
 from .base import Backbone
 from .legacy import load_h5
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class PublishedBackbone(Backbone):
-    """A backbone whose code comes with a package, and its weights from the package's publisher.
+    """A backbone whose code comes with a package, and whose weights are fetched.
 
     Attributes:
-        box_share: the networks were trained on detected boxes with a margin; this share of a
-            crop's side is the box.
+        box_share: most networks were trained on detected boxes with a margin; this share of a
+            crop's side is the box. One with another ``template`` has none.
     """
 
     box_share: float
 
     @property
     @abc.abstractmethod
-    def weights(self) -> PublishedWeights:
-        """Where the weights are published."""
+    def weights(self) -> FetchedWeights:
+        """Where the weights come from: a publisher's server, or an archive of a package."""
 
     @property
     def template(self) -> np.ndarray:
@@ -40,7 +40,7 @@ class PublishedBackbone(Backbone):
         return ((BOX_LANDMARKS - 0.5) * self.box_share + 0.5) * self.input_size
 
     def weights_path(self) -> Path:
-        """The published file in the folder that ``KIN_WEIGHTS`` names. Raises WeightsError."""
+        """The file in the folder that ``KIN_WEIGHTS`` names. Raises WeightsError."""
         return self.weights.path(settings.weights_dir())
 
     def fetch(self, progress: bool = True) -> Path:
@@ -51,7 +51,7 @@ class PublishedBackbone(Backbone):
         )
 
     def load_pretrained(self, model: keras.Model) -> None:
-        """Read the published file, every tensor by name. Raises WeightsError."""
+        """Read the file, every tensor by name. Raises WeightsError."""
         # recorded after loading: a checksum stands for weights that fit
         path = self.weights_path()
         load_h5(model, path)
