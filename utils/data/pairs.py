@@ -151,6 +151,19 @@ class PairSampler:
         order = rng.permutation(count)
         return PairBatch(photos[order, 0], photos[order, 1], labels[order])
 
+    def every_kin_pair(self, times: int, rng: np.random.Generator) -> PairBatch:
+        """A photo pair of each kin pair of people, ``times`` over, and as many of strangers.
+
+        Args:
+            times: how often each kin pair is drawn, every time with other photos if there are.
+            rng: what is drawn from.
+        """
+        related = np.repeat(self.kin, times, axis=0)
+        people = np.concatenate([related, self._strangers(len(related), rng)])
+        photos = self._place[self._photos(people, rng)]  # (2 n, 2)
+        labels = np.repeat(np.array([1, 0], np.float32), len(related))
+        return PairBatch(photos[:, 0], photos[:, 1], labels)
+
     def _people(self, kin: int, strangers: int, rng: np.random.Generator) -> np.ndarray:
         """Two people a pair, ``(kin + strangers, 2)``."""
         within = rng.binomial(strangers, self.within_family_negatives) if len(self.unlisted) else 0

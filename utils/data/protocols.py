@@ -17,6 +17,8 @@ from .pairs import PairSampler
 F09_PAIRS = PROTOCOLS / "f09_pairs.csv"
 F09_IDENTITY = PROTOCOLS / "f09_identity.csv"
 FOLDS = PROTOCOLS / "folds.csv"
+OUT_OF_FOLD = PROTOCOLS / "out_of_fold.csv"
+HELD_OUT = "held out"  # in place of a fold: the families of the final test
 PROTOCOL_COLUMNS = ["photo_a", "photo_b", "is_related", "same_photo"]
 IDENTITY_COLUMNS = ["photo_a", "photo_b", "kind"]
 PAIR_KINDS = ("same", "relatives", "strangers")
@@ -178,6 +180,48 @@ def fold_protocol(
     if families.empty:
         raise DatasetError(f"There is no fold {fold}; choose one of 0 to {folds['fold'].max()}.")
     return make_protocol(dataset, list(families), pairs_each)
+
+
+# --- every family, scored by who never saw it ---------------------------------------------------
+
+
+def make_out_of_fold(dataset: Dataset, times: int = 2, seed: int = SEED) -> pd.DataFrame:
+    """Draw a fixed list of pairs from every family: those of each fold, and the held-out ones.
+
+    Each kin pair of people comes ``times`` over, so no family is missed by chance and a family
+    counts by its kin pairs. Strangers are of two families of the same fold: models that never saw
+    the one have not seen the other.
+
+    Args:
+        dataset: the data to draw from.
+        times: photo pairs of each kin pair of people; fewer where there are not so many photos.
+        seed: the same seed gives the same list.
+
+    Returns:
+        A table of :func:`make_protocol` with a column more: fold, "0" to "4" or ``HELD_OUT``.
+    """
+    groups = [(str(fold), list(rows["family"])) for fold, rows in folds_for(dataset).groupby("fold")]
+    groups.append((HELD_OUT, split_families(dataset)[1]))
+    tables = []
+    for number, (fold, families) in enumerate(groups):
+        part = dataset.of_families(families)
+        rng = np.random.default_rng((seed, number))
+        batch = PairSampler(part, seed=seed).every_kin_pair(times, rng)
+        # a pair that was drawn twice counts once: (pairs, 2), the lower row first
+        pairs = np.sort(np.stack([batch.a, batch.b], 1), 1)
+        kin = dict.fromkeys(map(tuple, pairs[batch.labels == 1]))
+        strangers = list(dict.fromkeys(map(tuple, pairs[batch.labels == 0])))[: len(kin)]
+        rows = [_protocol_rows(part, kin, 1), _protocol_rows(part, strangers, 0)]
+        tables.append(pd.concat(rows).assign(fold=fold))
+    return pd.concat(tables, ignore_index=True)
+
+
+def out_of_fold_for(dataset: Dataset) -> pd.DataFrame:
+    """The committed ``out_of_fold.csv`` when the data is Kaggle's; else one of the same kind."""
+    if not is_kaggle(dataset):
+        return make_out_of_fold(dataset)
+    table = _read_pairs(OUT_OF_FOLD, dataset, [*PROTOCOL_COLUMNS, "fold"])
+    return table.assign(fold=table["fold"].astype(str))
 
 
 # --- pairs to verify identity on ----------------------------------------------------------------

@@ -30,6 +30,11 @@ BOX_LANDMARKS = np.array(
 DLIB_LANDMARKS = (
     np.array([(47.7, 47.1), (100.2, 46.8), (74.1, 77.0), (52.6, 107.8), (96.1, 107.5)]) / 150
 )
+# In the crops of 112 pixels of ArcFace and of what was trained after it (Deng et al., CVPR 2019).
+ARCFACE_LANDMARKS = (
+    np.array([(38.29, 51.70), (73.53, 51.50), (56.03, 71.74), (41.55, 92.37), (70.73, 92.20)])
+    / 112
+)
 
 # The corners of a square around (0, 0), of side 2.
 SQUARE = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])

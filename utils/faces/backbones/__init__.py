@@ -13,6 +13,7 @@ REGISTRY = {
     "dlib-resnet": "dlib_resnet:DlibResNet",
     "facenet": "facenet:FaceNet",
     "facenet512": "facenet:FaceNet512",
+    "sface": "sface:SFace",
     "vggface-resnet50": "vggface:VGGFaceResNet50",
     "vggface-senet50": "vggface:VGGFaceSENet50",
     "vggface-vgg16": "vggface:VGGFaceVGG16",
