@@ -14,7 +14,9 @@ from PIL import Image, ImageFilter
 
 from ..data import eigenfaces
 from ..faces import alignment
-from ..training.models import CROP_LANDMARKS, Encoder
+from ..faces.alignment import CROP_LANDMARKS
+from ..training.ensemble import Ensemble
+from ..training.models import Encoder
 
 REGIONS = ("eyes", "brows", "nose", "mouth", "jaw", "forehead")
 DONORS = 6  # faces whose regions are put in
@@ -93,7 +95,7 @@ class Regions:
         }
 
 
-def explain(encoder: Encoder, crops: np.ndarray, landmarks: np.ndarray) -> Regions:
+def explain(encoder: Encoder | Ensemble, crops: np.ndarray, landmarks: np.ndarray) -> Regions:
     """Measure what each region of two aligned faces carries.
 
     Args:
@@ -134,7 +136,7 @@ def _exchanged_faces(crops: np.ndarray, masks: np.ndarray, donors: np.ndarray) -
     return np.stack(faces)
 
 
-def _log_odds(encoder: Encoder, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _log_odds(encoder: Encoder | Ensemble, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return encoder.log_odds(encoder.similarity(a, b))
 
 

@@ -12,7 +12,7 @@ from ..faces.detection import Which
 from ..scoring import calibration, metrics
 from ..scoring.calibration import Calibration, percent
 from ..scoring.metrics import Interval
-from ..training import models
+from ..training import ensemble
 from . import explanation
 from .comparison import ChosenFace, Comparison, choose_faces, compare
 from .explanation import Regions
@@ -158,7 +158,7 @@ class Kinship:
         identity: the calibration of the frozen encoder, for verification.
     """
 
-    encoder: models.Encoder
+    encoder: ensemble.Ensemble
     identity: Calibration
 
     @classmethod
@@ -236,7 +236,7 @@ class Kinship:
     def _same_person(self, pair: tuple[ChosenFace, ChosenFace]) -> SamePerson:
         """What verification says: the frozen encoder, on faces aligned for it."""
         # a network has its own template, so the faces are cut out once more: (2, size, size, 3)
-        frozen = self.encoder.backbone
+        frozen = backbones.get(self.identity.backbone)
         embeddings = frozen.embed(compare(frozen, *pair).crops)  # (2, d)
         distance = max(0.0, float(1 - metrics.cosine(*embeddings)))  # rounding may give -1e-8
         threshold = self.identity.threshold()
@@ -250,5 +250,5 @@ class Kinship:
 
 @functools.cache
 def _load(path: Path) -> Kinship:
-    encoder = models.load_shipped(path)
-    return Kinship(encoder, calibration.load(backbones.get(encoder.backbone.name)))
+    encoder = ensemble.load(path)
+    return Kinship(encoder, calibration.load(backbones.get()))

@@ -57,11 +57,11 @@ def scorer(path: Path, backbone: "Backbone") -> Scorer:
         ModelError: the file is missing, damaged, or a head of another backbone.
     """
     from ..faces.embeddings import embed_photos
-    from ..training import models, shipping
+    from ..training import ensemble, models, shipping
 
     # the shipped model
     if path.suffix == ".npz":
-        shipped = models.load_shipped(path)
+        shipped = ensemble.load(path)
 
         def score_as_users(a: Sequence[Path], b: Sequence[Path]) -> np.ndarray:
             # it takes photos as users have them, and finds the faces
@@ -202,9 +202,9 @@ def score_relations(options: argparse.Namespace) -> Result:
     """AUC and accuracy by relation."""
     from ..data import relations, unreadable
     from ..scoring import evaluation
-    from ..training import models, shipping
+    from ..training import ensemble, shipping
 
-    encoder = models.load_shipped(options.model or settings.KINSHIP)
+    encoder = ensemble.load(options.model or settings.KINSHIP)
     # pairs with their relation, from either kind of list
     if options.photos:
         listed = relations.load_rfiw(options.pairs, options.photos)

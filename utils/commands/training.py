@@ -1,4 +1,4 @@
-"""Verbs that make models: train head, train encoder, train network, ablation, ship."""
+"""Verbs that make models: train, ablation, crossvalidate, ship."""
 
 import argparse
 from pathlib import Path
@@ -263,40 +263,108 @@ def ablation(options: argparse.Namespace) -> Result:
 
 
 @verb(
-    "ship",
-    "make one small model of fine-tuned encoders, and measure it on held-out families",
-    ["ship fold0.keras fold1.keras --out kinship.npz"],
+    "train folds",
+    "fine-tune the encoders that ship, one of each backbone for each fold (hours; can be stopped)",
+    ["train folds --data recognizing-faces-in-the-wild.zip", "train folds --backbones sface"],
     [
         DATA,
         option(
-            "encoders", nargs="+", type=Path, metavar="ENCODER", help="files of: train encoder"
+            "--backbones",
+            nargs="+",
+            metavar="NAME",
+            choices=REGISTRY,
+            help="default: those of the shipped model, each by its own recipe",
         ),
-        option("--out", type=new_file(".npz"), required=True, metavar="NPZ"),
-        option("--name", default="kinship", help="what answers shall call it (default: kinship)"),
         option(
-            "--side-by-side",
-            action="store_true",
-            help="keep all encoders and average their scores, instead of averaging their weights",
+            "--folds",
+            nargs="+",
+            type=whole(0, 4),
+            metavar="FOLD",
+            default=[0, 1, 2, 3, 4],
+            help="default: 0 1 2 3 4",
         ),
+        option(
+            "--out",
+            type=Path,
+            default=settings.writable(settings.MODELS) / "folds",
+            metavar="DIR",
+            help="folder of the encoders; those in it are not trained again "
+            "(default: models/folds)",
+        ),
+    ],
+)
+def train_folds(options: argparse.Namespace) -> Result:
+    """Train what the folder lacks; a run that was killed goes on where it was."""
+    from ..data import open_data
+    from ..faces import backbones
+    from ..training import encoder
+
+    chosen = [backbones.get(name) for name in options.backbones or encoder.RECIPES]
+    for backbone in chosen:
+        backbone.weights_path()  # weights that are missing are told before the photos are read
+    dataset = open_data(options.data, sizes=[backbone.input_size for backbone in chosen])
+    aucs = encoder.fit_folds(
+        dataset, chosen, options.folds, options.out, verbose=verbosity(options)
+    )
+    lines = [f"{path}: AUC {auc:.3f}" for path, auc in aucs.items()]
+    return Result({"out": str(options.out), "aucs": aucs}, "\n".join(lines))
+
+
+@verb(
+    "crossvalidate",
+    "measure encoders on every family, each scored by those that never saw it",
+    ["crossvalidate models/folds/*.keras --data recognizing-faces-in-the-wild.zip"],
+    [
+        DATA,
+        option("encoders", nargs="+", type=Path, metavar="ENCODER", help="files of: train folds"),
+        option("--frozen", action="store_true", help="also the encoders as they were published"),
+        option("--out", type=new_file(), help="write the numbers to this JSON file"),
+    ],
+)
+def crossvalidate(options: argparse.Namespace) -> Result:
+    """A row for each backbone, and for all as one."""
+    from ..data import open_data
+    from ..files import write_json
+    from ..training import models, out_of_fold
+
+    dataset = open_data(options.data)
+    given = [models.load_encoder(path) for path in options.encoders]
+    folds = out_of_fold.embed_folds(dataset, given, frozen=options.frozen)
+    measured = {}
+    for name, members in out_of_fold.combinations(folds).items():
+        measured[name] = out_of_fold.measure(folds, members)
+    if options.out:
+        write_json(options.out, measured)
+    return Result(measured, out_of_fold.table(measured).to_string())
+
+
+@verb(
+    "ship",
+    "make one small model of fine-tuned encoders, and measure it on held-out families",
+    ["ship models/folds/*.keras --out kinship.npz"],
+    [
+        DATA,
+        option("encoders", nargs="+", type=Path, metavar="ENCODER", help="files of: train folds"),
+        option("--out", type=new_file(".npz"), required=True, metavar="NPZ"),
+        option("--name", default="kinship", help="what answers call it (default: kinship)"),
     ],
 )
 def ship(options: argparse.Namespace) -> Result:
     """Join encoders, calibrate and measure them, and write one file."""
     from ..data import open_data
-    from ..training import models, shipping
+    from ..training import ensemble, models, shipping
 
     # threshold, probabilities and error rates are measured before anything is written
     dataset = open_data(options.data)
     given = [models.load_encoder(path) for path in options.encoders]
-    encoders, facts, cohort = shipping.assemble(
-        dataset, given, options.name, averaged=not options.side_by_side
-    )
-    models.save_shipped(encoders, facts, options.out, cohort)
+    model = shipping.assemble(dataset, given, options.name)
+    ensemble.save(model, options.out)
     # its size and what it is worth
-    size = options.out.stat().st_size
-    auc, before = facts["report"]["auc"]["value"], facts["before_rounding"]["auc"]
+    size, facts = options.out.stat().st_size, model.facts
+    auc, every = facts["report"]["auc"]["value"], facts["out_of_fold"]["auc"]["value"]
     text = (
-        f"{options.out}: {size / 1e6:.1f} MB, AUC {auc:.3f} on held-out families "
-        f"({before:.3f} before rounding to half precision)"
+        f"{options.out}: {size / 1e6:.1f} MB, AUC {every:.3f} on all families, each scored by "
+        f"encoders that never saw it, {auc:.3f} on held-out families "
+        f"({facts['before_rounding']['auc']:.3f} before rounding to 8 bits)"
     )
     return Result({**facts, "out": str(options.out), "bytes": size}, text)

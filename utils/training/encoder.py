@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from .callbacks import (
     keep_last_good,
     numbers,
     run_folder,
+    training_into,
 )
 from .models import FaceEmbedder
 
@@ -41,6 +42,7 @@ class FinetuneSettings:
     Attributes:
         loss: one of ``losses.LOSSES``.
         temperature: what divides the cosines in the loss.
+        hardest: share of a photo's strangers that count in the contrastive loss, in (0, 1].
         pairs: kin pairs a step, each of another family.
         steps: how many, warm-up included.
         learning_rate: Adam's, reached after ``warmup`` steps and lowered to 0 along a cosine.
@@ -58,6 +60,7 @@ class FinetuneSettings:
 
     loss: str = "contrastive"
     temperature: float = 0.05
+    hardest: float = 1.0
     pairs: int = 64
     steps: int = 400
     learning_rate: float = 3e-5
@@ -86,6 +89,18 @@ class FinetuneSettings:
             raise ModelError(
                 f"A warm-up of {self.warmup} steps leaves none of {self.steps}; choose more steps."
             )
+
+
+# How the encoders of the shipped model are fine-tuned, chosen on inner folds.
+RECIPES = {
+    "facenet": FinetuneSettings(
+        steps=240, learning_rate=5e-5, check_every=60, precision="mixed_bfloat16"
+    ),
+    "sface": FinetuneSettings(
+        steps=240, learning_rate=1e-4, check_every=60, precision="mixed_bfloat16"
+    ),
+    "dlib-resnet": FinetuneSettings(precision="mixed_bfloat16"),
+}
 
 
 # --- a step -------------------------------------------------------------------------------------
@@ -265,6 +280,47 @@ def fit_encoder(
         return _fit_in(folder, dataset, backbone, fold, seed, settings, verbose)
 
 
+def fit_folds(
+    dataset: Dataset,
+    backbones: Sequence[Backbone],
+    folds: Sequence[int],
+    folder: Path,
+    recipes: Mapping[str, FinetuneSettings] = RECIPES,
+    verbose: int | str = "auto",
+) -> dict[str, float]:
+    """Fine-tune an encoder of each backbone for each fold, by its recipe, into a folder.
+
+    What is there already is kept, so the same call goes on after a run that was killed. The seed
+    is the fold's number.
+
+    Args:
+        dataset: the photos and the kin.
+        backbones: where they start.
+        folds: of the five.
+        folder: of the files ``NAME-fold0.keras``, which is made.
+        recipes: settings by the backbone's name; another backbone has the defaults.
+        verbose: what Keras's ``fit`` prints; 0: nothing.
+
+    Returns:
+        AUC on its fold by the path of each encoder.
+
+    Raises:
+        The errors of :func:`fit_encoder`.
+    """
+    aucs = {}
+    for backbone in backbones:
+        settings = recipes.get(backbone.name, FinetuneSettings())
+        for fold in folds:
+            out = folder / f"{backbone.name}-fold{fold}.keras"
+            with training_into(out):
+                if not out.is_file():
+                    run = out.with_suffix(".run")
+                    encoder, _ = fit_encoder(dataset, backbone, fold, fold, settings, run, verbose)
+                    encoder.save(out)
+            aucs[str(out)] = models.read_facts(out)["val_auc"]
+    return aucs
+
+
 def _fit_in(
     folder: Path,
     dataset: Dataset,
@@ -318,7 +374,7 @@ def _trainer(average: FaceEmbedder, families: int, settings: FinetuneSettings) -
         settings: how it trains.
     """
     backbone = average.backbone
-    loss = losses.get(settings.loss, families, settings.temperature)
+    loss = losses.get(settings.loss, families, settings.temperature, settings.hardest)
     # a second network with the weights that were read for the first
     with networks.precision(settings.precision):
         encoder = networks.set_trainable(backbone.build(None), settings.trainable)

@@ -5,6 +5,8 @@ for the family of each. Embeddings have length 1. A loss may have weights of its
 trained with the encoder.
 """
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -24,12 +26,15 @@ class Contrastive(layers.Layer):
     Args:
         families: number of families in training; not used here.
         temperature: divides the cosines; the smaller, the more the hardest strangers count.
+        hardest: share of a photo's strangers that count, in (0, 1]: those nearest to it. 1: all.
         options: of a Keras layer.
     """
 
-    def __init__(self, families: int = 0, temperature: float = 0.1, **options):
+    def __init__(
+        self, families: int = 0, temperature: float = 0.1, hardest: float = 1.0, **options
+    ):
         super().__init__(**options)
-        self.temperature = temperature
+        self.temperature, self.hardest = temperature, hardest
 
     def call(self, embeddings, families):
         """The mean loss over a batch, a scalar.
@@ -42,9 +47,25 @@ class Contrastive(layers.Layer):
         cosines = embeddings @ ops.transpose(embeddings)
         similarity = cosines / self.temperature - SELF_PENALTY * itself
         relatives = _same_family(families) - itself
+        if self.hardest < 1:
+            similarity -= SELF_PENALTY * self._easy(similarity, relatives + itself)
         # how likely each relative of a photo is to be picked among all others: (2 n,)
         log_probability = ops.sum(relatives * ops.log_softmax(similarity, axis=-1), -1)
         return -ops.mean(log_probability / ops.sum(relatives, -1))
+
+    def _easy(self, similarity, family):
+        """1.0 where a photo is a stranger who is not among the nearest: ``(2 n, 2 n)``.
+
+        Args:
+            similarity: of each photo to each, ``(2 n, 2 n)``.
+            family: 1.0 where two photos are of one family.
+        """
+        strangers = ops.stop_gradient(similarity - SELF_PENALTY * family)
+        # the least similarity that counts: with two photos a family 2 n - 2 are strangers
+        count = similarity.shape[0] or ops.shape(similarity)[0]
+        nearest = ops.cast(ops.ceil(self.hardest * ops.cast(count - 2, "float32")), "int32")
+        least = ops.take(ops.sort(strangers, -1), [count - nearest], axis=-1)  # (2 n, 1)
+        return ops.cast(strangers < least, "float32") * (1 - family)
 
 
 class PairClassification(layers.Layer):
@@ -129,17 +150,23 @@ LOSSES = {
 }
 
 
-def get(name: str, families: int, temperature: float) -> layers.Layer:
+def get(name: str, families: int, temperature: float, hardest: float = 1.0) -> layers.Layer:
     """A loss by name, in single precision under any policy.
 
     Args:
         name: one of ``LOSSES``.
         families: how many there are in training; their numbers in a batch are below it.
         temperature: divides the cosines.
+        hardest: share of the strangers that count, which the contrastive loss alone knows.
 
     Raises:
-        ModelError: no such loss.
+        ModelError: no such loss, or a share that it does not know.
     """
     if name not in LOSSES:
         raise ModelError(f"There is no loss {name!r}; choose one of: {', '.join(LOSSES)}.")
-    return LOSSES[name](families, temperature, dtype="float32", name="loss")
+    options: dict[str, Any] = {"dtype": "float32", "name": "loss"}
+    if hardest < 1:
+        if name != "contrastive":
+            raise ModelError(f"The loss {name!r} takes all strangers; leave out hardest.")
+        options["hardest"] = hardest
+    return LOSSES[name](families, temperature, **options)

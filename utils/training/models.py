@@ -29,7 +29,6 @@ MODEL_KINDS = {"head": "backbone", "network": "backbones", "encoder": "encoder"}
 CHUNK = 128  # photos decoded and embedded at a time; 30 MB in two sizes
 
 DAMAGED = "{} is not a whole kinship model; train it again with: kincourse train head"
-DAMAGED_SHIPPED = "{} is not a whole kinship model; restore it from the repository."
 PREPROCESSED_OTHERWISE = (
     "{} was trained on photos preprocessed as {}, which this version no longer does; "
     "train it again."
@@ -211,8 +210,47 @@ class Head(TrainedModel):
         return _in_parts(self.model, [a, b])
 
 
+class KinScores:
+    """What similarities of embeddings say: for an encoder, and for several of them as one.
+
+    Attributes:
+        facts: with "logistic", shift and slope from similarities to log-odds.
+        cohort: embeddings ``(families, d)`` of training families, against which a pair is compared
+            (see :func:`metrics.csls`). None: pairs are compared by their cosine alone.
+    """
+
+    facts: dict[str, Any]
+    cohort: np.ndarray | None
+
+    def similarity(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """How near the embeddings of two photos are, whichever comes first: ``(...)``.
+
+        Args:
+            a: embeddings of the first photos, ``(..., d)``.
+            b: embeddings of the second photos, ``(..., d)``.
+        """
+        return pair_similarity(a, b, self.cohort)
+
+    def log_odds(self, similarity: np.ndarray) -> np.ndarray:
+        """Log-odds of kin, kin and strangers as likely beforehand: Platt's scaling (1999)."""
+        return kin_log_odds(similarity, self.facts["logistic"])
+
+    def probability(self, similarity: np.ndarray) -> np.ndarray:
+        """The same as a probability in [0, 1]."""
+        return kin_probability(similarity, self.facts["logistic"])
+
+    def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Probability of kin for each pair of embeddings: ``(n,)`` in [0, 1].
+
+        Args:
+            a: embeddings of the first photos, ``(n, d)``.
+            b: embeddings of the second photos, ``(n, d)``.
+        """
+        return self.probability(self.similarity(a, b))
+
+
 @dataclass(frozen=True, eq=False)
-class Encoder(TrainedModel):
+class Encoder(TrainedModel, KinScores):
     """A fine-tuned encoder: ``model`` embeds preprocessed faces, relatives near each other.
 
     Attributes:
@@ -247,32 +285,6 @@ class Encoder(TrainedModel):
     def embed(self, faces: np.ndarray, batch_size: int = 64, mirrored: bool = True) -> np.ndarray:
         """Embeddings of length 1, float32 ``(n, d)``: see :meth:`FaceEmbedder.embed`."""
         return self.embedder.embed(faces, batch_size, mirrored)
-
-    def similarity(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """How near the embeddings of two photos are, whichever comes first: ``(...)``.
-
-        Args:
-            a: embeddings of the first photos, ``(..., d)``.
-            b: embeddings of the second photos, ``(..., d)``.
-        """
-        return pair_similarity(a, b, self.cohort)
-
-    def log_odds(self, similarity: np.ndarray) -> np.ndarray:
-        """Log-odds of kin, kin and strangers as likely beforehand: Platt's scaling (1999)."""
-        return kin_log_odds(similarity, self.facts["logistic"])
-
-    def probability(self, similarity: np.ndarray) -> np.ndarray:
-        """The same as a probability in [0, 1]."""
-        return kin_probability(similarity, self.facts["logistic"])
-
-    def score(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Probability of kin for each pair of embeddings: ``(n,)`` in [0, 1].
-
-        Args:
-            a: embeddings of the first photos, ``(n, d)``.
-            b: embeddings of the second photos, ``(n, d)``.
-        """
-        return self.probability(self.similarity(a, b))
 
     def score_photos(
         self, a: Sequence[str | Path], b: Sequence[str | Path], progress: bool = True
@@ -447,7 +459,7 @@ def keras_path(path: str | Path) -> Path:
 
 def kind_of(path: str | Path) -> str:
     """What a file holds: one of ``MODEL_KINDS``. Raises ModelError: not a whole model."""
-    facts = _read_facts(path)
+    facts = read_facts(path)
     return next(kind for kind, fact in MODEL_KINDS.items() if fact in facts)
 
 
@@ -461,7 +473,7 @@ def load_head(path: str | Path, backbone: Backbone) -> Head:
     Raises:
         ModelError: missing or damaged, or trained on embeddings of another backbone.
     """
-    facts = _read_facts(path, ("backbone", "fingerprint"))
+    facts = read_facts(path, ("backbone", "fingerprint"))
     model = _read_model(path)
     # embeddings of another network mean something else, even if they are as long
     if facts["fingerprint"] != backbone.fingerprint:
@@ -480,7 +492,7 @@ def load_network(path: str | Path) -> PairNetwork:
         ModelError: missing or damaged, or preprocessed otherwise than this version does.
         BackboneError: of a backbone that this version lacks.
     """
-    facts = _read_facts(path, ("backbones", "preprocessing"))
+    facts = read_facts(path, ("backbones", "preprocessing"))
     model = _read_model(path)
     backbones = [get(name) for name in facts["backbones"]]
     if [backbone.preprocessing for backbone in backbones] != facts["preprocessing"]:
@@ -495,7 +507,7 @@ def load_encoder(path: str | Path) -> Encoder:
         ModelError: missing or damaged, or preprocessed otherwise than this version does.
         BackboneError: of a backbone that this version lacks.
     """
-    facts = _read_facts(path, ("encoder", "preprocessing", "logistic"))
+    facts = read_facts(path, ("encoder", "preprocessing", "logistic"))
     model = _read_model(path)
     return Encoder(model, facts, _backbone_of(path, facts), _read_cohort(path))
 
@@ -508,7 +520,7 @@ def _backbone_of(path: str | Path, facts: dict[str, Any]) -> Backbone:
     return backbone
 
 
-def _read_facts(path: str | Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_facts(path: str | Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
     """The facts in a ``.keras`` file, which must be those of a kinship model.
 
     Args:
@@ -593,110 +605,3 @@ def _operation_or_layer(operation: type) -> type:
             return cast(Any, kind).from_config(config)
 
     return Either
-
-
-# --- the file that ships ------------------------------------------------------------------------
-
-
-def joined(models: Sequence[keras.Model]) -> keras.Model:
-    """Several networks of one backbone as one: their embeddings, each of length 1, side by side.
-
-    The cosine of two such embeddings is the mean of the networks' cosines. One network stays as it
-    is.
-
-    Args:
-        models: each embeds preprocessed faces: ``(batch, size, size, 3)`` to ``(batch, d)``.
-
-    Returns:
-        A network that embeds them as ``(batch, len(models) * d)``.
-    """
-    if len(models) == 1:
-        return models[0]
-    # each network embeds the same face
-    face = keras.Input(models[0].input.shape[1:], name="face")
-    embeddings = []
-    for number, model in enumerate(models):
-        # the same layers under a name of their own
-        member = keras.Model(model.input, model.output, name=f"encoder{number}")
-        unit_length = layers.UnitNormalization(name=f"unit_length{number}")
-        embeddings.append(unit_length(member(face)))
-    return keras.Model(face, layers.Concatenate(name="embedding")(embeddings), name="joined")
-
-
-def save_shipped(
-    encoders: Sequence[Encoder],
-    facts: dict[str, Any],
-    path: str | Path,
-    cohort: np.ndarray | None = None,
-) -> None:
-    """Write encoders in half precision with what their mean needs, atomically.
-
-    Args:
-        encoders: of one backbone.
-        facts: what :func:`load_shipped` gives; "encoder", "preprocessing" and "logistic" are among
-            them.
-        path: the file, which ends in ``.npz``.
-        cohort: embeddings ``(families, d)`` to compare pairs against. None: the cosine alone.
-    """
-    if Path(path).suffix != ".npz":
-        raise ModelError(f"{path} must end in .npz.")
-    arrays: dict[str, Any] = {"facts": json.dumps(facts)}
-    # one array for each weight: (encoders, ...)
-    weights = zip(*(encoder.model.get_weights() for encoder in encoders), strict=True)
-    for number, members in enumerate(weights):
-        arrays[f"weight{number:03d}"] = np.stack(members).astype(np.float16)
-    if cohort is not None:
-        arrays["cohort"] = cohort.astype(np.float16)
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
-
-
-def load_shipped(path: str | Path) -> Encoder:
-    """Read what :func:`save_shipped` wrote, as one encoder that computes in single precision.
-
-    Raises:
-        ModelError: missing, damaged, or for another version.
-        BackboneError: of a backbone that this version lacks.
-    """
-    path = Path(path)
-    surroundings.check_installed(path)
-    if not path.is_file():
-        raise ModelError(f"There is no kinship model {path}; make one with: kincourse ship")
-    try:
-        facts, arrays = _read_shipped(path)
-        # all other arrays are weights, in the order of the network
-        cohort, weights = arrays.pop("cohort", None), list(arrays.values())
-        backbone = _backbone_of(path, facts)
-        _check_shipped(facts)
-        # weight i of member m is weights[i][m]
-        members = []
-        for number in range(len(weights[0])):
-            member = backbone.build(None)
-            member.set_weights([weight[number] for weight in weights])
-            members.append(member)
-        model = joined(members)
-        if cohort is not None and (not len(cohort) or cohort.shape[1:] != model.output.shape[1:]):
-            raise ValueError("a cohort of other embeddings")
-    except (*NPZ_ERRORS, IndexError) as error:
-        check_machine(error, path)
-        raise ModelError(DAMAGED_SHIPPED.format(path)) from error
-    return Encoder(model, facts, backbone, cohort)
-
-
-def _read_shipped(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The facts, and the arrays in single precision by name, in order."""
-    with np.load(path) as file:
-        facts = json.loads(str(file["facts"]))
-        names = sorted(set(file.files) - {"facts"})
-        return facts, {name: file[name].astype(np.float32) for name in names}
-
-
-def _check_shipped(facts: dict[str, Any]) -> None:
-    """Raise a ValueError, KeyError or TypeError unless the facts are there that answers need."""
-    shift, slope = facts["logistic"]
-    for number in (facts["threshold"], shift, slope):
-        float(number)
-    missing = {"kin_rejected", "strangers_accepted"} - set(facts["rates"])
-    missing |= {"name", "version"} - set(facts)
-    if missing:
-        raise ValueError(f"without {', '.join(missing)}")

@@ -1,28 +1,25 @@
 """One small model of fine-tuned encoders: calibrated on folds, measured on held-out families."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from .. import __version__
-from ..data import datasets, protocols
+from ..data import protocols
 from ..data.datasets import Dataset
-from ..errors import ModelError
 from ..faces import alignment
-from ..faces.backbones import Backbone
 from ..scoring import evaluation, metrics
-from . import models
-from .encoder import family_means
-from .models import Encoder, FaceEmbedder
+from . import ensemble, out_of_fold
+from .ensemble import Ensemble
+from .models import Encoder
 
 CHUNK = 128  # photos decoded and searched at a time
-FOLD_PAIRS = 3000  # of kin, and as many of strangers, from each fold
 FAMILY_PAIRS = 10  # a family with fewer kin pairs says too little by itself
 
 
@@ -30,7 +27,7 @@ FAMILY_PAIRS = 10  # a family with fewer kin pairs says too little by itself
 
 
 def embed_faces(
-    encoder: Encoder, paths: Sequence[str | Path], progress: bool = True
+    encoder: Encoder | Ensemble, paths: Sequence[str | Path], progress: bool = True
 ) -> pd.DataFrame:
     """Embeddings of many photos the way :meth:`Kinship.predict` takes them.
 
@@ -53,7 +50,7 @@ def embed_faces(
 
 
 def similarities(
-    encoder: Encoder,
+    encoder: Encoder | Ensemble,
     a: Sequence[str | Path],
     b: Sequence[str | Path],
     progress: bool = True,
@@ -84,7 +81,7 @@ def _aligned(
 
 
 def _between(
-    encoder: Encoder,
+    encoder: Encoder | Ensemble,
     embeddings: pd.DataFrame,
     a: Sequence[str | Path],
     b: Sequence[str | Path],
@@ -100,103 +97,80 @@ def _between(
 
 def assemble(
     dataset: Dataset,
-    encoders: list[Encoder],
+    encoders: Sequence[Encoder],
     name: str,
-    averaged: bool = True,
     resamples: int = 1000,
     progress: bool = True,
-) -> tuple[list[Encoder], dict[str, Any], np.ndarray]:
-    """Make one model of encoders that were trained apart: what :func:`models.save_shipped` writes.
+) -> Ensemble:
+    """Make one model of encoders that were trained apart: what :func:`ensemble.save` writes.
 
-    Threshold and probabilities come from the folds that the encoders were watched on, each from
-    its own; what they are worth is measured on the held-out families. Faces are found in all
-    photos, as in those of users.
+    Of each backbone the mean of the encoders' weights is taken (a model soup: Wortsman et al.,
+    ICML 2022). How the backbones weigh, threshold, bands and probabilities come from the folds
+    that the encoders were watched on, each fold scored by encoders that never saw it; what they
+    are worth is measured on every family in this way, and once more on the held-out families as
+    users' photos are taken, with faces found in them.
 
     Args:
         dataset: the data that the encoders were trained on.
-        encoders: from :func:`encoder.fit_encoder`, of one backbone.
+        encoders: from :func:`encoder.fit_encoder`: of each backbone one for each of the folds.
         name: what answers call the model.
-        averaged: take the mean of their weights (a model soup: Wortsman et al., ICML 2022), as
-            small and as fast as one of them; else keep all, and take the mean of their cosines.
         resamples: of the families, for the intervals.
         progress: show bars.
 
     Returns:
-        The encoders to write, rounded to half precision, the facts, and the cohort: the mean
-        embedding of each training family.
+        The model with the weights that are written, and all its facts.
 
     Raises:
-        ModelError: encoders of different backbones.
+        ModelError: a backbone has not one encoder for each fold that another has.
     """
-    if len({encoder.facts["fingerprint"] for encoder in encoders}) > 1:
-        raise ModelError("These encoders are of different backbones; name encoders of one.")
-    backbone = encoders[0].backbone
+    groups = out_of_fold.by_backbone(encoders)
+    folds = out_of_fold.embed_folds(dataset, encoders, progress=progress)
+    # everything that is fitted, on the folds alone
+    decision = out_of_fold.Decision.fit(folds[:-1], list(groups))
+    weights = tuple(decision.weights.values())
+    cohorts = [cohort for cohort in folds[-1].cohorts.values() if cohort is not None]
     facts = {
-        **_description(encoders[0], name),
-        "averaged": averaged,
-        **_calibrate(dataset, encoders, progress),
+        **_description(groups, name, weights),
+        "logistic": decision.logistic,
+        "threshold": decision.threshold,
+        "bands": {"unlikely": decision.unlikely, "likely": decision.likely},
+        "out_of_fold": out_of_fold.measure(folds, list(groups), resamples),
     }
+    members = tuple(out_of_fold.soup(group) for group in groups.values())
+    exact = Ensemble(members, weights, facts, out_of_fold.joined_cohort(cohorts, weights))
+    model = ensemble.rounded(exact)
 
-    # in single precision: the weights of each network that is kept, and the cohort of them all
-    weights = [encoder.model.get_weights() for encoder in encoders]
-    if averaged:
-        weights = [_mean(weights)]
-    exact = models.joined([_network(backbone, member) for member in weights])
-    cohort = _cohort(dataset, FaceEmbedder(exact, backbone), progress)
-    encoder = Encoder(exact, facts, backbone, cohort)
-    held_out = HeldOut.of(dataset, encoder, progress)
-    before_rounding = held_out.aucs(encoder)
-
-    # in half precision, as they are written
-    networks = [_network(backbone, _rounded(member)) for member in weights]
-    [cohort] = _rounded([cohort])
-    encoder = Encoder(models.joined(networks), facts, backbone, cohort)
+    # the held-out families, as users' photos are taken
+    held_out = HeldOut.of(dataset, model, progress)
     facts = {
         **facts,
-        "members": [_member_facts(held_out, member) for member in encoders],
-        "before_rounding": before_rounding,
-        **held_out.measure(encoder, resamples),
+        "members": _member_facts(held_out, groups, cohorts),
+        "before_rounding": held_out.aucs(exact),
+        **held_out.measure(model, resamples),
     }
-    return [Encoder(network, facts, backbone) for network in networks], facts, cohort
+    return dataclasses.replace(model, facts=facts)
 
 
-def _description(encoder: Encoder, name: str) -> dict[str, Any]:
-    """The first facts of a model, those that all its encoders have in common.
+def _description(
+    groups: dict[str, list[Encoder]], name: str, weights: Sequence[float]
+) -> dict[str, Any]:
+    """The first facts of a model: what it is made of, and how that was trained.
 
     Args:
-        encoder: the first of them.
+        groups: the encoders by backbone.
         name: what answers call the model.
+        weights: of each backbone's cosine.
     """
-    common = ("encoder", "fingerprint", "preprocessing", "data", "settings")
-    facts = {key: encoder.facts[key] for key in common}
-    return {"name": name, "version": __version__, **facts}
-
-
-def _calibrate(dataset: Dataset, encoders: list[Encoder], progress: bool) -> dict[str, Any]:
-    """Threshold and probabilities, from families that no encoder was trained on itself.
-
-    Args:
-        dataset: the data that the encoders were trained on.
-        encoders: each is asked about the fold that it was watched on.
-        progress: show bars.
-
-    Returns:
-        The facts "logistic" and "threshold".
-    """
-    # pairs of each encoder's own fold, scored by that encoder
-    folds = protocols.folds_for(dataset)
-    labels, scores = [], []
-    for encoder in encoders:
-        pairs = protocols.fold_protocol(dataset, folds, encoder.facts["fold"], FOLD_PAIRS)
-        labels.append(pairs["is_related"].to_numpy())
-        scores.append(similarities(encoder, *_paths(dataset, pairs), progress=progress))
-    # the pairs of all folds behind one another: (n,)
-    all_labels, all_scores = np.concatenate(labels), np.concatenate(scores)
-    logistic = metrics.fit_logistic(all_labels, all_scores)
-    probabilities = models.kin_probability(all_scores, logistic)
+    first = [group[0] for group in groups.values()]
     return {
-        "logistic": logistic,
-        "threshold": metrics.best_threshold(all_labels, probabilities),
+        "name": name,
+        "version": __version__,
+        "encoders": list(groups),
+        "weights": [round(weight, 6) for weight in weights],
+        "fingerprints": [encoder.facts["fingerprint"] for encoder in first],
+        "preprocessing": [encoder.facts["preprocessing"] for encoder in first],
+        "settings": {encoder.backbone.name: encoder.facts["settings"] for encoder in first},
+        "data": first[0].facts["data"],
     }
 
 
@@ -205,34 +179,24 @@ def _paths(dataset: Dataset, pairs: pd.DataFrame) -> tuple[list[Path], list[Path
     return dataset.paths(pairs["photo_a"]), dataset.paths(pairs["photo_b"])
 
 
-def _mean(weights: list[list[np.ndarray]]) -> list[np.ndarray]:
-    """The mean of each weight over several networks."""
-    return [np.mean(members, 0) for members in zip(*weights, strict=True)]
+def _member_facts(
+    held_out: "HeldOut", groups: dict[str, list[Encoder]], cohorts: Sequence[np.ndarray]
+) -> list[dict[str, Any]]:
+    """What each backbone was trained to, and what it is worth by itself on held-out families.
 
-
-def _rounded(weights: list[np.ndarray]) -> list[np.ndarray]:
-    """The same in single precision, but with no more digits than half precision has."""
-    return [weight.astype(np.float16).astype(np.float32) for weight in weights]
-
-
-def _network(backbone: Backbone, weights: list[np.ndarray]) -> keras.Model:
-    """A network of the backbone with these weights."""
-    network = backbone.build(None)
-    network.set_weights(weights)
-    return network
-
-
-def _cohort(dataset: Dataset, embedder: FaceEmbedder, progress: bool) -> np.ndarray:
-    """The mean embedding of each training family, float32 ``(families, d)``."""
-    [photos] = datasets.decoded(dataset, [embedder.input_size], progress)
-    families = protocols.folds_for(dataset)["family"]
-    return family_means(embedder, photos, dataset, families)
-
-
-def _member_facts(held_out: "HeldOut", encoder: Encoder) -> dict[str, Any]:
-    """What one of the encoders is, and what it is worth by itself."""
-    facts = {key: encoder.facts[key] for key in ("fold", "seed", "val_auc")}
-    return facts | held_out.aucs(encoder)
+    Args:
+        held_out: the families.
+        groups: the encoders by backbone.
+        cohorts: of each backbone.
+    """
+    members = []
+    for (name, group), cohort in zip(groups.items(), cohorts, strict=True):
+        alone = Ensemble((out_of_fold.soup(group),), (1.0,), {}, cohort)
+        runs = [
+            {key: encoder.facts[key] for key in ("fold", "seed", "val_auc")} for encoder in group
+        ]
+        members.append({"encoder": name, "runs": runs, **held_out.aucs(alone)})
+    return members
 
 
 # --- what it is worth ---------------------------------------------------------------------------
@@ -278,19 +242,20 @@ class HeldOut:
         """1 for kin, 0 for strangers: ``(n,)``."""
         return self.protocol["is_related"].to_numpy()
 
-    def similarities(self, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
+    def similarities(self, encoder: Ensemble) -> tuple[np.ndarray, np.ndarray]:
         """Similarities of the pairs of either table: ``(n,)`` and ``(m,)``."""
-        embeddings = pd.DataFrame(encoder.embed(self.faces), self.photos)
+        faces = ensemble.resized(self.faces, encoder.input_size)
+        embeddings = pd.DataFrame(encoder.embed(faces), self.photos)
         first = _between(encoder, embeddings, *_paths(self.dataset, self.protocol))
         second = _between(encoder, embeddings, *_paths(self.dataset, self.identity))
         return first, second
 
-    def aucs(self, encoder: Encoder) -> dict[str, float]:
+    def aucs(self, encoder: Ensemble) -> dict[str, float]:
         """AUC over all pairs, and without those cut from one photograph."""
         scores, _ = self.similarities(encoder)
         return evaluation.aucs(self.labels, scores, self.protocol["same_photo"])
 
-    def measure(self, encoder: Encoder, resamples: int) -> dict[str, Any]:
+    def measure(self, encoder: Ensemble, resamples: int) -> dict[str, Any]:
         """The report, error rates, who is taken for kin, and how families differ.
 
         Args:

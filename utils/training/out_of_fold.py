@@ -1,0 +1,470 @@
+"""What encoders are worth on every family, each scored by encoders that never learned from it.
+
+An encoder that was fine-tuned without a fold scores that fold. The held-out families are scored by
+the mean of all encoders' weights, which learned from every other family. Weights, probabilities,
+threshold and bands of a fold are fitted on the scores of the other folds.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from .. import settings
+from ..data import datasets, protocols
+from ..data.datasets import Dataset
+from ..data.protocols import HELD_OUT
+from ..errors import ModelError
+from ..faces import embeddings
+from ..files import atomic
+from ..scoring import metrics
+from . import models
+from .encoder import family_means
+from .ensemble import joined_cohort
+from .models import Encoder, FaceEmbedder
+
+ENSEMBLE = "all encoders"
+FROZEN = "frozen "  # before the name of an encoder as it was published
+MOST_PHOTOS = 5  # of a person: more are one group in the table
+BAND_ERRORS = 0.1  # of the answers "likely", and of the answers "unlikely"
+
+
+@dataclass(frozen=True, eq=False)
+class FoldEmbeddings:
+    """The photos of a fold's families, embedded by encoders that never saw these families.
+
+    Attributes:
+        fold: "0" to "4", or ``HELD_OUT``.
+        pairs: the rows of the protocol that belong to the fold.
+        a: rows of the first photos in the embeddings, int64 ``(pairs,)``.
+        b: rows of the second photos.
+        people: whom each embedded photo shows, ``(photos,)``.
+        embeddings: by encoder, float32 ``(photos, d)``, of length 1.
+        cohorts: by encoder, the mean embeddings ``(families, d)`` of the families that it learned
+            from; None for a frozen encoder.
+    """
+
+    fold: str
+    pairs: pd.DataFrame
+    a: np.ndarray
+    b: np.ndarray
+    people: np.ndarray
+    embeddings: dict[str, np.ndarray]
+    cohorts: dict[str, np.ndarray | None]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """1 for kin, 0 for strangers: ``(pairs,)``."""
+        return self.pairs["is_related"].to_numpy()
+
+    def similarities(self, weights: dict[str, float]) -> np.ndarray:
+        """Similarity of each pair ``(pairs,)`` by some encoders as one.
+
+        Args:
+            weights: of each encoder's cosine, by its name; they sum to 1.
+        """
+        names = list(weights)
+        scale = np.sqrt(list(weights.values()))
+        rows = [factor * self.embeddings[name] for factor, name in zip(scale, names, strict=True)]
+        joined = np.concatenate(rows, axis=1)  # (photos, all d)
+        cohorts = [self.cohorts[name] for name in names]
+        known = [cohort for cohort in cohorts if cohort is not None]
+        cohort = joined_cohort(known, list(weights.values())) if len(known) == len(names) else None
+        return models.pair_similarity(joined[self.a], joined[self.b], cohort)
+
+    def averaged(self) -> "FoldEmbeddings":
+        """The same with each photo's embedding replaced by the mean over all of its person's."""
+        _, person = np.unique(self.people, return_inverse=True)
+        means = {}
+        for name, rows in self.embeddings.items():
+            sums = np.zeros((person.max() + 1, rows.shape[1]), np.float32)
+            np.add.at(sums, person, rows)
+            means[name] = metrics.normalise(sums)[person]
+        return FoldEmbeddings(
+            self.fold, self.pairs, self.a, self.b, self.people, means, self.cohorts
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How similarities become answers; fitted on pairs of some folds, applied to another.
+
+    Attributes:
+        weights: of each encoder's cosine, by its name; they sum to 1.
+        logistic: shift and slope from similarities to log-odds.
+        threshold: the probability at or above which a pair is taken for kin.
+        likely: the probability at or above which the answer is "likely"; above it at most
+            ``BAND_ERRORS`` are strangers.
+        unlikely: the probability below which it is "unlikely"; below it at most ``BAND_ERRORS``
+            are kin.
+    """
+
+    weights: dict[str, float]
+    logistic: tuple[float, float]
+    threshold: float
+    likely: float
+    unlikely: float
+
+    @classmethod
+    def fit(cls, folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> "Decision":
+        """Fit everything on the pairs of some folds.
+
+        Args:
+            folds: each embedded by encoders of its own.
+            names: of the encoders that answer together.
+        """
+        weights = _weights(folds, names)
+        labels = np.concatenate([fold.labels for fold in folds])
+        scores = np.concatenate([fold.similarities(weights) for fold in folds])
+        logistic = metrics.fit_logistic(labels, scores)
+        probabilities = models.kin_probability(scores, logistic)
+        unlikely, likely = bands(labels, probabilities)
+        threshold = metrics.best_threshold(labels, probabilities)
+        return cls(weights, logistic, threshold, likely, unlikely)
+
+    def probabilities(self, fold: FoldEmbeddings) -> np.ndarray:
+        """Probability of kin of a fold's pairs: ``(pairs,)``."""
+        return models.kin_probability(fold.similarities(self.weights), self.logistic)
+
+
+def _weights(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> dict[str, float]:
+    """Weights that give the encoders' similarities the same spread over strangers' pairs."""
+    spreads = {}
+    for name in names:
+        scores = [fold.similarities({name: 1.0})[fold.labels == 0] for fold in folds]
+        spreads[name] = float(np.std(np.concatenate(scores)))
+    total = sum(1 / spread for spread in spreads.values())
+    return {name: 1 / spread / total for name, spread in spreads.items()}
+
+
+def bands(
+    labels: np.ndarray, probabilities: np.ndarray, errors: float = BAND_ERRORS
+) -> tuple[float, float]:
+    """Where "unlikely" ends and where "likely" begins, so that each is wrong at most so often.
+
+    Args:
+        labels: ``(n,)``, 1 for kin, 0 for strangers, about as many of each.
+        probabilities: of kin, ``(n,)``.
+        errors: largest share of strangers among the likely, and of kin among the unlikely.
+
+    Returns:
+        Two probabilities, the first at most the second: between them nothing can be said.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    ranked, kin = probabilities[order], labels[order]
+    count = np.arange(1, len(kin) + 1)
+    # share of strangers from the top down to each pair, of kin from the bottom up to it
+    strangers_above = np.cumsum(1 - kin) / count
+    kin_below = (np.cumsum(kin[::-1]) / count)[::-1]
+    likely = np.flatnonzero(strangers_above <= errors)
+    unlikely = np.flatnonzero(kin_below <= errors)
+    top = float(ranked[likely[-1]]) if len(likely) else 1.0
+    bottom = float(ranked[unlikely[0]]) if len(unlikely) else 0.0
+    return min(bottom, top), max(bottom, top)
+
+
+# --- embedding ----------------------------------------------------------------------------------
+
+
+def by_backbone(encoders: Sequence[Encoder]) -> dict[str, list[Encoder]]:
+    """Encoders by the name of their backbone, each list by fold.
+
+    Raises:
+        ModelError: a backbone has not one encoder for each fold that another has.
+    """
+    groups: dict[str, list[Encoder]] = {}
+    for encoder in encoders:
+        groups.setdefault(encoder.backbone.name, []).append(encoder)
+    folds = {}
+    for name, group in groups.items():
+        group.sort(key=lambda encoder: encoder.facts["fold"])
+        folds[name] = [encoder.facts["fold"] for encoder in group]
+    wanted = sorted({fold for those in folds.values() for fold in those})
+    for name, those in folds.items():
+        if those != wanted:
+            raise ModelError(
+                f"Of {name} there are encoders of the folds {those}, of others {wanted}; name one "
+                "encoder of each backbone for each fold."
+            )
+    return groups
+
+
+def soup(encoders: Sequence[Encoder]) -> FaceEmbedder:
+    """One network of the mean weights of several (Wortsman et al., ICML 2022)."""
+    backbone = encoders[0].backbone
+    network = backbone.build(None)
+    weights = zip(*(encoder.model.get_weights() for encoder in encoders), strict=True)
+    network.set_weights([np.mean(members, 0) for members in weights])
+    return FaceEmbedder(network, backbone)
+
+
+def embed_folds(
+    dataset: Dataset, encoders: Sequence[Encoder], frozen: bool = False, progress: bool = True
+) -> list[FoldEmbeddings]:
+    """Embed every family's photos with encoders that never saw it.
+
+    What was embedded before is read from the cache.
+
+    Args:
+        dataset: the data that the encoders were trained on.
+        encoders: of one or more backbones, one for each fold.
+        frozen: also embed with the encoders as they were published.
+        progress: show bars.
+
+    Returns:
+        The folds, and the held-out families last.
+    """
+    groups = by_backbone(encoders)
+    table = protocols.out_of_fold_for(dataset)
+    folds = protocols.folds_for(dataset)
+    names = [str(encoder.facts["fold"]) for encoder in next(iter(groups.values()))]
+    parts = []
+    for number, fold in enumerate([*names, HELD_OUT]):
+        held_out = fold == HELD_OUT
+        trained = folds["family"] if held_out else folds.loc[folds["fold"] != int(fold), "family"]
+        embedded, cohorts = {}, {}
+        pairs = table[table["fold"] == fold].reset_index(drop=True)
+        rows = np.flatnonzero(dataset.photos["family"].isin(set(_families(pairs))))
+        for name, group in groups.items():
+            embedder = soup(group) if held_out else group[number].embedder
+            whole = _embedded(dataset, embedder, rows, trained, f"{name}, {fold}", progress)
+            embedded[name], cohorts[name] = whole
+        if frozen:
+            embedded |= _frozen(dataset, groups, rows, progress)
+        a, b = protocols.photo_rows(pairs, dataset)
+        parts.append(
+            FoldEmbeddings(
+                fold,
+                pairs,
+                np.searchsorted(rows, a),
+                np.searchsorted(rows, b),
+                dataset.photos["person"].to_numpy()[rows],
+                embedded,
+                {name: cohorts.get(name) for name in embedded},
+            )
+        )
+    return parts
+
+
+def _families(pairs: pd.DataFrame) -> Iterable[str]:
+    """The families of a protocol's pairs."""
+    first, second = protocols.pair_families(pairs)
+    return np.union1d(first.astype(str), second.astype(str))
+
+
+def _frozen(
+    dataset: Dataset, groups: dict[str, list[Encoder]], rows: np.ndarray, progress: bool
+) -> dict[str, np.ndarray]:
+    """Embeddings of some photos by the encoders as they were published.
+
+    Args:
+        dataset: the data.
+        groups: whose backbones are taken.
+        rows: of the photos, int64 ``(n,)``.
+        progress: show bars.
+    """
+    embedded = {}
+    paths = dataset.paths(dataset.photos["path"])
+    for name, group in groups.items():
+        whole = embeddings.embed_photos(group[0].backbone, paths, progress=progress)
+        embedded[f"{FROZEN}{name}"] = metrics.normalise(whole[rows])
+    return embedded
+
+
+def _embedded(
+    dataset: Dataset,
+    embedder: FaceEmbedder,
+    rows: np.ndarray,
+    families: Iterable[str],
+    title: str,
+    progress: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of some photos, and the cohort of some families; kept in the cache.
+
+    Args:
+        dataset: the data.
+        embedder: embeds the photos.
+        rows: of the photos, int64 ``(n,)``.
+        families: of the cohort.
+        title: of the bar.
+        progress: show it.
+
+    Returns:
+        float32 ``(n, d)`` and ``(families, d)``.
+    """
+    path = _cache_file(dataset, embedder.model, rows)
+    if not path.is_file():
+        [faces] = datasets.decoded(dataset, [embedder.input_size], progress)
+        parts = []
+        with tqdm(total=len(rows), desc=title, unit="photo", disable=not progress) as bar:
+            for chunk in np.array_split(rows, max(1, len(rows) // models.CHUNK)):
+                parts.append(embedder.embed(faces[chunk]))
+                bar.update(len(chunk))
+        cohort = family_means(embedder, faces, dataset, list(families))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, embeddings=np.concatenate(parts), cohort=cohort)
+    with np.load(path) as stored:
+        return stored["embeddings"], stored["cohort"]
+
+
+def _cache_file(dataset: Dataset, model: keras.Model, rows: np.ndarray) -> Path:
+    """Where the embeddings of these photos by this network are kept."""
+    digest = hashlib.sha256(dataset.fingerprint.encode())
+    for array in [rows, *model.get_weights()]:
+        digest.update(array.tobytes())
+    return settings.cache_dir() / "out_of_fold" / f"{digest.hexdigest()[:24]}.npz"
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def scored(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFrame:
+    """Probability and band of every pair, by decisions that were fitted on the other folds.
+
+    Args:
+        folds: of :func:`embed_folds`.
+        names: of the encoders that answer together.
+
+    Returns:
+        The protocol's rows with the columns probability, related and band: 1 likely, 0 cannot
+        say, -1 unlikely.
+    """
+    tables = []
+    for fold in folds:
+        others = [other for other in folds if other.fold not in (fold.fold, HELD_OUT)]
+        decision = Decision.fit(others, names)
+        probabilities = decision.probabilities(fold)
+        band = (probabilities >= decision.likely).astype(int)
+        band -= probabilities < decision.unlikely
+        tables.append(
+            fold.pairs.assign(
+                probability=probabilities,
+                related=probabilities >= decision.threshold,
+                band=band,
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def measure(
+    folds: Sequence[FoldEmbeddings], names: Sequence[str], resamples: int = 1000
+) -> dict[str, Any]:
+    """What some encoders as one are worth: over all families, and on the held-out ones.
+
+    Args:
+        folds: of :func:`embed_folds`.
+        names: of the encoders that answer together.
+        resamples: of the families, for the intervals.
+
+    Returns:
+        Plain numbers: AUC over all families, without pairs of one photograph, on the held-out
+        families, by photos of a person, with all photos of each person; accuracy, error rates and
+        bands.
+    """
+    table = scored(folds, names)
+    together = scored([fold.averaged() for fold in folds], names)
+    held_out = (table["fold"] == HELD_OUT).to_numpy()
+    cross = table["same_photo"].to_numpy() == 0
+    labels = table["is_related"].to_numpy()
+    probability = table["probability"].to_numpy()
+    related = table["related"].to_numpy()
+    return {
+        "auc": _interval(table, resamples),
+        "auc_cross_photo": _interval(table[cross], resamples),
+        "auc_held_out": _interval(table[held_out], resamples),
+        "auc_by_fold": {
+            str(fold): round(metrics.roc_auc(rows["is_related"], rows["probability"]), 4)
+            for fold, rows in table.groupby("fold")
+        },
+        "auc_by_photos": _by_photos(folds, labels, probability),
+        "auc_all_photos_of_a_person": _interval(together, resamples),
+        "accuracy": round(float(np.mean(related == labels)), 4),
+        "kin_rejected": round(float(np.mean(~related[labels == 1])), 4),
+        "strangers_accepted": round(float(np.mean(related[labels == 0])), 4),
+        "calibration_error": round(metrics.calibration_error(labels, probability), 4),
+        "bands": _bands(labels, table["band"].to_numpy()),
+    }
+
+
+def _interval(table: pd.DataFrame, resamples: int) -> dict[str, float]:
+    """AUC of a table's probabilities, with its interval over families."""
+    families = protocols.pair_families(table)
+    labels, scores = table["is_related"].to_numpy(), table["probability"].to_numpy()
+    return metrics.auc_interval(labels, scores, *families, resamples).to_dict()
+
+
+def _by_photos(
+    folds: Sequence[FoldEmbeddings], labels: np.ndarray, scores: np.ndarray
+) -> dict[str, float]:
+    """AUC by the number of photos that there are of the person with fewer.
+
+    Args:
+        folds: of :func:`embed_folds`.
+        labels: of the pairs of all folds, ``(n,)``.
+        scores: the same.
+    """
+    least = []
+    for fold in folds:
+        _, person, counts = np.unique(fold.people, return_inverse=True, return_counts=True)
+        least.append(np.minimum(counts[person[fold.a]], counts[person[fold.b]]))
+    photos = np.minimum(np.concatenate(least), MOST_PHOTOS)
+    groups = {}
+    for count in range(1, MOST_PHOTOS + 1):
+        these = photos == count
+        if len(set(labels[these])) == 2:
+            name = f"{count} or more" if count == MOST_PHOTOS else str(count)
+            groups[name] = round(metrics.roc_auc(labels[these], scores[these]), 4)
+    return groups
+
+
+def _bands(labels: np.ndarray, band: np.ndarray) -> dict[str, float]:
+    """Share of pairs in each band, and how often the two that decide are wrong."""
+    likely, unlikely = band == 1, band == -1
+    return {
+        "likely": round(float(likely.mean()), 4),
+        "cannot_say": round(float((band == 0).mean()), 4),
+        "unlikely": round(float(unlikely.mean()), 4),
+        "strangers_among_likely": round(float(1 - labels[likely].mean()), 4),
+        "kin_among_unlikely": round(float(labels[unlikely].mean()), 4),
+    }
+
+
+def combinations(folds: Sequence[FoldEmbeddings]) -> dict[str, list[str]]:
+    """The rows of the table: each encoder by itself, and those of a kind together, by name."""
+    names = list(folds[0].embeddings)
+    rows = {name: [name] for name in names}
+    tuned = [name for name in names if not name.startswith(FROZEN)]
+    frozen = [name for name in names if name.startswith(FROZEN)]
+    for title, members in ((f"{FROZEN}{ENSEMBLE}", frozen), (ENSEMBLE, tuned)):
+        if len(members) > 1:
+            rows[title] = members
+    return rows
+
+
+def table(measured: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """For people: a line for each row of what :func:`measure` gave."""
+    lines = []
+    for name, numbers in measured.items():
+        lines.append(
+            {
+                "": name,
+                "all families": _text(numbers["auc"]),
+                "without same-photo": f"{numbers['auc_cross_photo']['value']:.3f}",
+                "held out": _text(numbers["auc_held_out"]),
+                "all photos of a person": f"{numbers['auc_all_photos_of_a_person']['value']:.3f}",
+                "accuracy": f"{numbers['accuracy']:.3f}",
+                "cannot say": f"{numbers['bands']['cannot_say']:.2f}",
+            }
+        )
+    return pd.DataFrame(lines).set_index("")
+
+
+def _text(interval: dict[str, float]) -> str:
+    return str(metrics.Interval(**interval))
