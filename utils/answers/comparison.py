@@ -120,13 +120,23 @@ def choose_faces(
     # messages call a photo by its path, or by its place
     which_a, which_b = which
     return (
-        _choose_face(a, "the first photo", which_a),
-        _choose_face(b, "the second photo", which_b),
+        choose_face(a, "the first photo", which_a),
+        choose_face(b, "the second photo", which_b),
     )
 
 
-def _choose_face(source: images.Source, place: str, which: Which) -> ChosenFace:
-    """One face of one photo; ``place`` is what messages call a photo without a path."""
+def choose_face(source: images.Source, place: str, which: Which = 1) -> ChosenFace:
+    """One face of one photo.
+
+    Args:
+        source: the photo, as :func:`images.read` takes it.
+        place: what messages call a photo without a path.
+        which: of its faces, by number or point (:func:`detection.choose`).
+
+    Raises:
+        ImageError: the photo cannot be used.
+        FaceError: there is no face in it, or not the chosen one.
+    """
     name = images.name_of(source, place)
     photo = images.read(source, name)  # uint8 RGB (height, width, 3)
     faces = detection.detect(photo)  # in the photo's own pixels

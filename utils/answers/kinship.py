@@ -3,19 +3,25 @@
 import functools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from .. import images, settings
-from ..faces import backbones
+from ..faces import alignment, backbones
 from ..faces.detection import Which
 from ..scoring import calibration, metrics
 from ..scoring.calibration import Calibration, percent
 from ..scoring.metrics import Interval
 from ..training import ensemble
 from . import explanation
-from .comparison import ChosenFace, Comparison, choose_faces, compare
+from .comparison import ChosenFace, Comparison, choose_face, choose_faces, compare
 from .explanation import Regions
+
+BANDS = LIKELY, CANNOT_SAY, UNLIKELY = ("likely", "cannot say", "unlikely")
+BAND_SHARES = ("kin_among_unlikely", "strangers_among_likely", "cannot_say")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,43 @@ class SamePerson:
 
 
 @dataclass(frozen=True)
+class Bands:
+    """Where the answer is "likely" and where "unlikely"; between them the photos do not decide.
+
+    Attributes:
+        unlikely: below this probability few pairs are kin.
+        likely: at or above this probability few pairs are strangers.
+        kin_among_unlikely: share of kin among the unlikely, each family judged by models that
+            never saw it.
+        strangers_among_likely: share of strangers among the likely, likewise.
+        cannot_say: share of pairs between the two, likewise.
+    """
+
+    unlikely: float
+    likely: float
+    kin_among_unlikely: float
+    strangers_among_likely: float
+    cannot_say: float
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> "Bands":
+        """From the facts of a model."""
+        measured = facts["out_of_fold"]["bands"]
+        shares = {name: measured[name] for name in BAND_SHARES}
+        return cls(facts["bands"]["unlikely"], facts["bands"]["likely"], **shares)
+
+    def name(self, probability: float) -> str:
+        """One of ``BANDS``."""
+        if probability >= self.likely:
+            return LIKELY
+        return UNLIKELY if probability < self.unlikely else CANNOT_SAY
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain numbers, rounded to four decimals."""
+        return {name: round(value, 4) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
 class KinshipAnswer:
     """An answer. Probabilities and rates are in [0, 1].
 
@@ -54,11 +97,14 @@ class KinshipAnswer:
         related: whether the probability is at or above the threshold.
         probability: chance that the two are kin and not strangers, if both are as likely
             beforehand.
-        threshold: where the decision is made; chosen on training families.
+        threshold: where a decision without "cannot say" is made; chosen on training families.
+        bands: where the answer is "likely" or "unlikely", and how often each is wrong.
         kin_rejected: share of relatives that such a decision rejects, on families that had no
             part in training, with a 95 % interval.
         strangers_accepted: share of strangers that it accepts, likewise.
         same_person: a warning, if both photos may show one person.
+        photos: how many photos of either person were used.
+        gain: AUC with one photo of each person and with all that there are, over all families.
         regions: what each region of the faces carries; None if it was not asked for.
         model: name of the model that answered.
         version: its version.
@@ -69,22 +115,32 @@ class KinshipAnswer:
     related: bool
     probability: float
     threshold: float
+    bands: Bands
     kin_rejected: Interval
     strangers_accepted: Interval
     same_person: SamePerson
+    photos: tuple[int, int]
+    gain: tuple[float, float]
     regions: Regions | None
     model: str
     version: str
     seconds: dict[str, float]
 
     @property
+    def band(self) -> str:
+        """The answer in one of three words: one of ``BANDS``."""
+        return self.bands.name(self.probability)
+
+    @property
     def verdict(self) -> str:
-        """The decision in a sentence."""
-        who, side = ("Related", "at or above") if self.related else ("Not related", "below")
-        return (
-            f"{who}: the probability of kinship is {percent(self.probability)}, "
-            f"{side} the threshold of {percent(self.threshold)}."
-        )
+        """The answer in a sentence."""
+        chance = f"the probability of kinship is {percent(self.probability)}"
+        low, high = percent(self.bands.unlikely), percent(self.bands.likely)
+        if self.band == LIKELY:
+            return f"Likely related: {chance}, and from {high} on few pairs are strangers."
+        if self.band == UNLIKELY:
+            return f"Unlikely to be related: {chance}, and below {low} few pairs are kin."
+        return f"Cannot say: {chance}; between {low} and {high} these photos do not decide."
 
     @property
     def explanation(self) -> list[str]:
@@ -94,11 +150,19 @@ class KinshipAnswer:
             "How sure: where kin and strangers are as likely beforehand, "
             f"{percent(self.probability)} of pairs with such a score are kin. Of two people "
             "picked from a crowd far fewer are.",
-            "How often this is wrong: on families that had no part in training, "
-            f"{percent(self.kin_rejected.value)} of photo pairs of relatives fall below the "
-            f"threshold, and {percent(self.strangers_accepted.value)} of pairs of strangers "
-            "do not.",
+            "How often this is wrong: on families that the model never saw, "
+            f"{percent(self.bands.strangers_among_likely)} of the pairs called likely were "
+            f"strangers, {percent(self.bands.kin_among_unlikely)} of those called unlikely were "
+            f"kin, and of {percent(self.bands.cannot_say)} nothing was said.",
         ]
+        if max(self.photos) > 1:
+            one, many = self.gain
+            sentences.append(
+                f"Photos: {self.photos[0]} of the first person and {self.photos[1]} of the second "
+                "were averaged. Over all families, the chance that relatives score above "
+                f"strangers is {percent(many)} with all photos of a person, and {percent(one)} "
+                "with one."
+            )
         # one person twice is not a question of kinship
         if self.same_person.warning:
             sentences.append(
@@ -116,6 +180,8 @@ class KinshipAnswer:
             "related": self.related,
             "probability": round(self.probability, 4),
             "threshold": round(self.threshold, 4),
+            "band": self.band,
+            "bands": self.bands.to_dict(),
             "rates": {
                 "kin_rejected": self.kin_rejected.to_dict(),
                 "strangers_accepted": self.strangers_accepted.to_dict(),
@@ -123,6 +189,7 @@ class KinshipAnswer:
             "verdict": self.verdict,
             "explanation": self.explanation,
             "same_person": self.same_person.to_dict(),
+            "photos": list(self.photos),
             "regions": self.regions.to_dict() if self.regions else None,
             **self.comparison.to_dict(),  # faces, face_numbers, faces_found
             "model": self.model,
@@ -177,6 +244,7 @@ class Kinship:
         b: images.Source,
         explain: bool = True,
         faces: Sequence[Which] = (1, 1),
+        also: tuple[Sequence[images.Source], Sequence[images.Source]] = ((), ()),
     ) -> KinshipAnswer:
         """Say whether two people are related, by one face in each photo: the largest by default.
 
@@ -185,6 +253,9 @@ class Kinship:
             b: the second photo.
             explain: also measure what each region of the faces carries (about a second).
             faces: which face of each photo, by number or point (:func:`detection.choose`).
+            also: more photos of the first person, and of the second; the largest face of each.
+                A person's photos are averaged, and errors become fewer. Regions are explained on
+                the first photos alone.
 
         Raises:
             ImageError: a photo cannot be used.
@@ -197,7 +268,7 @@ class Kinship:
             >>> answer.related
             True
             >>> answer.verdict
-            'Related: the probability of kinship is ... %, at or above the threshold of ... %.'
+            'Likely related: the probability of kinship is ... %, and from ... % on few pairs ...'
         """
         # two photos to two faces
         watch = _Stopwatch()
@@ -206,7 +277,7 @@ class Kinship:
         watch.step_done("faces")
 
         # the fine-tuned encoder answers, the frozen one says whether it may be one person
-        first, second = self.encoder.embed(comparison.crops)  # (d,) each
+        first, second = (self._person(comparison.crops[i], also[i]) for i in (0, 1))  # (d,) each
         probability = float(self.encoder.score(first, second))
         same_person = self._same_person(pair)
         watch.step_done("kinship")
@@ -224,14 +295,30 @@ class Kinship:
             related=probability >= facts["threshold"],
             probability=probability,
             threshold=facts["threshold"],
+            bands=Bands.of(facts),
             kin_rejected=Interval(**facts["rates"]["kin_rejected"]),
             strangers_accepted=Interval(**facts["rates"]["strangers_accepted"]),
             same_person=same_person,
+            photos=(1 + len(also[0]), 1 + len(also[1])),
+            gain=_gain(facts),
             regions=regions,
             model=facts["name"],
             version=facts["version"],
             seconds=watch.seconds(),
         )
+
+    def _person(self, crop: np.ndarray, also: Sequence[images.Source]) -> np.ndarray:
+        """The mean embedding of a person's photos, of length 1: ``(d,)``.
+
+        Args:
+            crop: the face in the first of them, aligned, uint8 ``(size, size, 3)``.
+            also: the others, of which the largest face is taken.
+        """
+        crops = [crop]
+        for source in also:
+            chosen = choose_face(source, "a further photo")
+            crops.append(alignment.align_face(self.encoder, chosen.photo, chosen.face).crop)
+        return metrics.normalise(self.encoder.embed(np.stack(crops)).mean(0))
 
     def _same_person(self, pair: tuple[ChosenFace, ChosenFace]) -> SamePerson:
         """What verification says: the frozen encoder, on faces aligned for it."""
@@ -246,6 +333,12 @@ class Kinship:
             threshold=threshold,
             probability=float(self.identity.probability(distance, "relatives")),
         )
+
+
+def _gain(facts: dict[str, Any]) -> tuple[float, float]:
+    """AUC over all families with one photo of each person, and with all of them."""
+    measured = facts["out_of_fold"]
+    return measured["auc"]["value"], measured["auc_all_photos_of_a_person"]["value"]
 
 
 @functools.cache

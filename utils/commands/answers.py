@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import CalibrationError
+from .faces import with_folders
 from .shared import BACKBONE, TWO_PHOTOS
 from .values import FIGURES, new_file
 from .verbs import Result, option, verb
@@ -47,13 +48,27 @@ def verify(options: argparse.Namespace) -> Result:
     return Result(answer.to_dict(), "\n".join([answer.verdict, *answer.explanation]))
 
 
+def also(name: str, person: str):
+    """An option for more photos of a person."""
+    return option(
+        name,
+        nargs="+",
+        type=Path,
+        metavar="PHOTO",
+        default=[],
+        help=f"more photos of the {person} person, or a folder of them: errors become fewer",
+    )
+
+
 @verb(
     "kin",
     "say whether the people in two photos are related",
-    ["kin mother.jpg child.jpg --json"],
+    ["kin mother.jpg child.jpg --json", "kin mother.jpg child.jpg --also-a mother/"],
     [
         *TWO_PHOTOS,
         option("--model", type=Path, help="file of: ship (default: models/kinship.npz)"),
+        also("--also-a", "first"),
+        also("--also-b", "second"),
         option(
             "--figure",
             type=new_file(*FIGURES),
@@ -66,7 +81,10 @@ def kin(options: argparse.Namespace) -> Result:
     """Probability, decision, what it is worth and what it rests on."""
     from ..answers.kinship import Kinship
 
-    answer = Kinship.load(options.model).predict(options.a, options.b, faces=options.faces)
+    more = with_folders(options.also_a), with_folders(options.also_b)
+    answer = Kinship.load(options.model).predict(
+        options.a, options.b, faces=options.faces, also=more
+    )
     if options.figure and answer.regions:
         from .. import plots
 

@@ -233,7 +233,10 @@ def _check_facts(facts: dict[str, Any]) -> None:
     shift, slope = facts["logistic"]
     for number in (facts["threshold"], shift, slope, *facts["weights"]):
         float(number)
+    for number in (facts["bands"]["unlikely"], facts["bands"]["likely"]):
+        float(number)
     missing = {"kin_rejected", "strangers_accepted"} - set(facts["rates"])
+    missing |= {"strangers_among_likely", "cannot_say"} - set(facts["out_of_fold"]["bands"])
     missing |= {"name", "version", "encoders", "preprocessing"} - set(facts)
     if missing or len(facts["weights"]) != len(facts["encoders"]):
         raise ValueError(f"without {', '.join(sorted(missing)) or 'a weight for each encoder'}")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
@@ -33,6 +32,7 @@ ENSEMBLE = "all encoders"
 FROZEN = "frozen "  # before the name of an encoder as it was published
 MOST_PHOTOS = 5  # of a person: more are one group in the table
 BAND_ERRORS = 0.1  # of the answers "likely", and of the answers "unlikely"
+EVEN = 0.5  # the probability at which kin and strangers are as likely
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,25 +148,30 @@ def bands(
 ) -> tuple[float, float]:
     """Where "unlikely" ends and where "likely" begins, so that each is wrong at most so often.
 
+    Both are as wide as that allows, but neither crosses even odds.
+
     Args:
         labels: ``(n,)``, 1 for kin, 0 for strangers, about as many of each.
-        probabilities: of kin, ``(n,)``.
+        probabilities: of kin, ``(n,)``, below 1.
         errors: largest share of strangers among the likely, and of kin among the unlikely.
 
     Returns:
-        Two probabilities, the first at most the second: between them nothing can be said.
+        Two probabilities, the first in [0, 0.5] and the second in [0.5, 1]: between them nothing
+        can be said. 0 and 1 where nothing is unlikely or likely.
     """
-    order = np.argsort(-probabilities, kind="stable")
-    ranked, kin = probabilities[order], labels[order]
-    count = np.arange(1, len(kin) + 1)
-    # share of strangers from the top down to each pair, of kin from the bottom up to it
-    strangers_above = np.cumsum(1 - kin) / count
-    kin_below = (np.cumsum(kin[::-1]) / count)[::-1]
-    likely = np.flatnonzero(strangers_above <= errors)
-    unlikely = np.flatnonzero(kin_below <= errors)
-    top = float(ranked[likely[-1]]) if len(likely) else 1.0
-    bottom = float(ranked[unlikely[0]]) if len(unlikely) else 0.0
-    return min(bottom, top), max(bottom, top)
+    order = np.argsort(probabilities)
+    ranked, kin = probabilities[order], np.append(0, np.cumsum(labels[order]))
+    # where a band may begin or end, and how many pairs lie below each of these cuts: equal
+    # probabilities lie on one side
+    cuts = np.unique(np.append(probabilities, EVEN))
+    below = np.searchsorted(ranked, cuts)
+    above = len(ranked) - below
+    # share of strangers from each cut up, of kin below it; an empty side is no band
+    strangers_above = (above - kin[-1] + kin[below]) / np.maximum(above, 1)
+    kin_below = kin[below] / np.maximum(below, 1)
+    likely = cuts[(cuts >= EVEN) & (above > 0) & (strangers_above <= errors)]
+    unlikely = cuts[(cuts <= EVEN) & (below > 0) & (kin_below <= errors)]
+    return float(unlikely.max(initial=0.0)), float(likely.min(initial=1.0))
 
 
 # --- embedding ----------------------------------------------------------------------------------
@@ -176,7 +181,8 @@ def by_backbone(encoders: Sequence[Encoder]) -> dict[str, list[Encoder]]:
     """Encoders by the name of their backbone, each list by fold.
 
     Raises:
-        ModelError: a backbone has not one encoder for each fold that another has.
+        ModelError: a backbone has not one encoder for each fold that another has, or there is
+            one fold alone.
     """
     groups: dict[str, list[Encoder]] = {}
     for encoder in encoders:
@@ -186,12 +192,19 @@ def by_backbone(encoders: Sequence[Encoder]) -> dict[str, list[Encoder]]:
         group.sort(key=lambda encoder: encoder.facts["fold"])
         folds[name] = [encoder.facts["fold"] for encoder in group]
     wanted = sorted({fold for those in folds.values() for fold in those})
+    if len(wanted) < 2:
+        raise ModelError(
+            "What decides on a fold is fitted on others; name encoders of two folds at least."
+        )
     for name, those in folds.items():
         if those != wanted:
             raise ModelError(
                 f"Of {name} there are encoders of the folds {those}, of others {wanted}; name one "
                 "encoder of each backbone for each fold."
             )
+    # what is fitted for a fold comes from the others
+    if len(wanted) < 2:
+        raise ModelError("Encoders of two folds at least are needed; train them with: train folds")
     return groups
 
 
@@ -298,7 +311,7 @@ def _embedded(
     Returns:
         float32 ``(n, d)`` and ``(families, d)``.
     """
-    path = _cache_file(dataset, embedder.model, rows)
+    path = _cache_file(dataset, embedder, rows)
     if not path.is_file():
         [faces] = datasets.decoded(dataset, [embedder.input_size], progress)
         parts = []
@@ -314,10 +327,10 @@ def _embedded(
         return stored["embeddings"], stored["cohort"]
 
 
-def _cache_file(dataset: Dataset, model: keras.Model, rows: np.ndarray) -> Path:
+def _cache_file(dataset: Dataset, embedder: FaceEmbedder, rows: np.ndarray) -> Path:
     """Where the embeddings of these photos by this network are kept."""
-    digest = hashlib.sha256(dataset.fingerprint.encode())
-    for array in [rows, *model.get_weights()]:
+    digest = hashlib.sha256(f"{dataset.fingerprint} {embedder.backbone.fingerprint}".encode())
+    for array in [rows, *embedder.model.get_weights()]:
         digest.update(array.tobytes())
     return settings.cache_dir() / "out_of_fold" / f"{digest.hexdigest()[:24]}.npz"
 
@@ -427,13 +440,15 @@ def _by_photos(
 def _bands(labels: np.ndarray, band: np.ndarray) -> dict[str, float]:
     """Share of pairs in each band, and how often the two that decide are wrong."""
     likely, unlikely = band == 1, band == -1
-    return {
-        "likely": round(float(likely.mean()), 4),
-        "cannot_say": round(float((band == 0).mean()), 4),
-        "unlikely": round(float(unlikely.mean()), 4),
-        "strangers_among_likely": round(float(1 - labels[likely].mean()), 4),
-        "kin_among_unlikely": round(float(labels[unlikely].mean()), 4),
+    shares = {
+        "likely": likely.mean(),
+        "cannot_say": (band == 0).mean(),
+        "unlikely": unlikely.mean(),
+        # of an empty band nothing is wrong
+        "strangers_among_likely": np.sum(1 - labels[likely]) / max(1, likely.sum()),
+        "kin_among_unlikely": np.sum(labels[unlikely]) / max(1, unlikely.sum()),
     }
+    return {name: round(float(share), 4) for name, share in shares.items()}
 
 
 def combinations(folds: Sequence[FoldEmbeddings]) -> dict[str, list[str]]:
