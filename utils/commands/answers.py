@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import CalibrationError
-from .faces import with_folders
-from .shared import BACKBONE, TWO_PHOTOS
+from .shared import BACKBONE, TWO_PHOTOS, with_folders
 from .values import FIGURES, new_file
 from .verbs import Result, option, verb
 

@@ -1,15 +1,14 @@
 """Verbs on faces and their encoders: detect, embed, weights."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import CourseError, ImageError
+from ..errors import CourseError
 from ..faces.backbones import REGISTRY
-from .shared import BACKBONE, embeddings_of, open_with_backbone
+from .shared import BACKBONE, embeddings_of, open_with_backbone, with_folders
 from .values import new_file, new_folder
 from .verbs import DATA, Result, option, verb
 
@@ -75,24 +74,6 @@ def detect(options: argparse.Namespace) -> Result:
     if options.out:
         files.write_json(options.out / "faces.json", facts)
     return Result(facts, "\n".join(map(_faces_line, rows)), failed=failed > 0)
-
-
-def with_folders(paths: Sequence[Path], out: Path | None = None) -> list[Path]:
-    """The paths, with its photos in place of each folder; one without photos stays as it is.
-
-    Args:
-        paths: photos and folders.
-        out: the folder to write to: what an earlier run wrote there is not taken.
-    """
-    from .. import images
-
-    photos: list[Path] = []
-    for path in paths:
-        try:
-            photos += images.photos_in(path, out) if path.is_dir() else [path]
-        except ImageError:
-            photos.append(path)
-    return photos
 
 
 def _detected(path: Path, name: str, min_face: int, out: Path | None) -> dict:

@@ -2,11 +2,13 @@
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from ..errors import ImageError
 from ..faces.backbones import DEFAULT, REGISTRY, Backbone
 from .values import whole
 from .verbs import option
@@ -70,3 +72,21 @@ def changed(settings: Settings, **options: object) -> Settings:
 def verbosity(options: argparse.Namespace, shown: int | str = "auto") -> int | str:
     """What Keras prints while it trains: nothing where JSON is printed at the end."""
     return 0 if options.json else shown
+
+
+def with_folders(paths: Sequence[Path], out: Path | None = None) -> list[Path]:
+    """The paths, with its photos in place of each folder; one without photos stays as it is.
+
+    Args:
+        paths: photos and folders.
+        out: the folder to write to: what an earlier run wrote there is not taken.
+    """
+    from .. import images
+
+    photos: list[Path] = []
+    for path in paths:
+        try:
+            photos += images.photos_in(path, out) if path.is_dir() else [path]
+        except ImageError:
+            photos.append(path)
+    return photos
