@@ -31,7 +31,7 @@ from PIL import Image
 from utils import images
 from utils.answers.kinship import Kinship
 from utils.data import protocols, scenes
-from utils.faces import alignment, detection
+from utils.faces import alignment, backbones, detection
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KIN_APP_RATE_LIMIT": "1000000 per minute"}
@@ -257,7 +257,7 @@ def in_batches(model: Kinship, photos: list[np.ndarray], size: int) -> Iterator[
     for start in range(0, len(photos), 2 * size):
         part = photos[start : start + 2 * size]
         faces = detection.detect_many(part)
-        for network in (model.encoder, model.encoder.backbone):
+        for network in (model.encoder, backbones.get(model.identity.backbone)):
             crops = []
             for photo, ranked in zip(part, faces, strict=True):
                 if ranked:  # the largest comes first

@@ -75,25 +75,36 @@ def family_embeddings(families, backbone):
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory, backbone):
     """A file like the shipped kinship model: the default encoder, its last layer changed."""
-    from utils.training import models
+    from utils.training import ensemble
+    from utils.training.models import FaceEmbedder
 
-    model = backbone.build()
-    *others, last = model.get_weights()
-    model.set_weights([*others, last * np.linspace(0.5, 1.5, 128)])
+    network = backbone.build()
+    *others, last = network.get_weights()
+    network.set_weights([*others, last * np.linspace(0.5, 1.5, 128)])
     rates = {
         "kin_rejected": {"value": 0.2345, "low": 0.1845, "high": 0.2745},
         "strangers_accepted": {"value": 0.1512, "low": 0.1012, "high": 0.1912},
     }
+    bands = {
+        "likely": 0.3012,
+        "cannot_say": 0.4512,
+        "unlikely": 0.2476,
+        "strangers_among_likely": 0.0945,
+        "kin_among_unlikely": 0.0956,
+    }
     facts = {
         "name": "hand-made",
         "version": "9.9",
-        "encoder": backbone.name,
-        "fingerprint": backbone.fingerprint,
-        "preprocessing": backbone.preprocessing,
+        "encoders": [backbone.name],
+        "weights": [1.0],
+        "fingerprints": [backbone.fingerprint],
+        "preprocessing": [backbone.preprocessing],
         "logistic": [-36.2, 40.0],
         "threshold": 0.5,
+        "bands": {"unlikely": 0.45, "likely": 0.55},
         "rates": rates,
+        "out_of_fold": {"bands": bands},
     }
     path = tmp_path_factory.mktemp("shipped") / "kinship.npz"
-    models.save_shipped([models.Encoder(model, facts, backbone)], facts, path)
+    ensemble.save(ensemble.Ensemble((FaceEmbedder(network, backbone),), (1.0,), facts), path)
     return path

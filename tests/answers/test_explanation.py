@@ -19,7 +19,7 @@ from utils.answers.explanation import (
 from utils.data import eigenfaces
 from utils.faces import alignment
 from utils.scoring import metrics
-from utils.training import models
+from utils.training import ensemble
 
 SIZE = 150
 LANDMARKS = np.array([(47.7, 47.1), (100.2, 46.8), (74.1, 77.0), (52.6, 107.8), (96.1, 107.5)])
@@ -266,7 +266,7 @@ def test_encoder_that_looks_at_one_place_makes_its_region_carry_everything(
 def test_region_planted_from_one_face_into_the_other_carries_more_than_before(
     shipped, people, masks, donors
 ):
-    encoder = models.load_shipped(shipped)
+    encoder = ensemble.load(shipped)
 
     def carried(pair):
         return explanation.explain(encoder, pair, np.stack([LANDMARKS] * 2)).carried

@@ -86,8 +86,9 @@ def test_answer_is_that_of_each_step_by_hand(model, photos, answers, backbone, k
     for photo in photos[kind]:
         (face,) = detection.detect(photo)
         crops.append(alignment.align(photo, face.landmarks, model.encoder.template, 150))
+    [member] = model.encoder.members
     views = [
-        np.asarray(model.encoder.model(backbone.preprocess(view), training=False), np.float64)
+        np.asarray(member.model(backbone.preprocess(view), training=False), np.float64)
         for view in (np.stack(crops), np.stack(crops)[:, :, ::-1])
     ]
     a, b = sum(view / np.linalg.norm(view, axis=1, keepdims=True) for view in views)

@@ -14,7 +14,7 @@ from utils.answers import verification
 from utils.data import datasets, protocols, relations, scenes
 from utils.faces.embeddings import embed_photos
 from utils.scoring import calibration, evaluation, metrics
-from utils.training import models, shipping
+from utils.training import ensemble, models, shipping
 
 REAL = os.environ.get("KIN_DATA")
 needs_real_data = pytest.mark.skipif(
@@ -60,7 +60,7 @@ def test_evaluate_finds_the_faces_for_the_shipped_model(run, clean, families, fe
     assert (report["name"], report["pairs"]) == ("trained kinship model", 40)
     table = protocols.read_protocol(few_pairs, families)
     a, b = families.paths(table["photo_a"]), families.paths(table["photo_b"])
-    scores = shipping.similarities(models.load_shipped(shipped), a, b, progress=False)
+    scores = shipping.similarities(ensemble.load(shipped), a, b, progress=False)
     expected = metrics.roc_auc(table["is_related"], scores)
     assert report["auc"]["value"] == pytest.approx(expected, abs=1e-4)
 
@@ -161,7 +161,7 @@ def _write_pairs(folder, code, kind):
 def test_relations_are_scored_by_the_folds_and_at_the_threshold(run, relatives, shipped):
     facts = run("relations", relatives.archive, "--model", shipped, "--json")
     assert (facts["pairs"], facts["model"]) == (str(relatives.archive), "hand-made")
-    listed, encoder = relations.load_kinfacew(relatives.folder), models.load_shipped(shipped)
+    listed, encoder = relations.load_kinfacew(relatives.folder), ensemble.load(shipped)
     a, b = listed.paths("photo_a"), listed.paths("photo_b")
     scores = encoder.probability(shipping.similarities(encoder, a, b, progress=False))
     at_threshold = evaluation.by_relation(listed.pairs, scores, 0.5)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pickle
 import re
 import types
 import zipfile
@@ -80,29 +79,17 @@ def with_weights(backbone, seed):
 
 
 FACTS = {
-    "name": "small",
-    "version": "1",
     "encoder": "toy-small",
     "fingerprint": "toy-small-unit-0123456789ab",
     "preprocessing": "unit",
     "logistic": [-2.5, 3.0],
     "threshold": 0.4,
-    "rates": {
-        "kin_rejected": {"value": 0.2345, "low": 0.1845, "high": 0.2745},
-        "strangers_accepted": {"value": 0.1512, "low": 0.1012, "high": 0.1912},
-    },
 }
 
 
 @pytest.fixture(scope="module")
-def three(small):
-    """Three encoders of one backbone."""
-    return [models.Encoder(with_weights(small, seed), FACTS, small) for seed in (1, 2, 3)]
-
-
-@pytest.fixture(scope="module")
-def encoder(three):
-    return three[0]
+def encoder(small):
+    return models.Encoder(with_weights(small, 1), FACTS, small)
 
 
 @pytest.fixture(scope="module")
@@ -549,220 +536,3 @@ def test_export_under_a_name_that_does_not_end_in_h5_is_refused(network, tmp_pat
     with pytest.raises(ModelError, match=rf"{name} must end in \.h5"):
         network.export_h5(tmp_path / name)
     assert not list(tmp_path.iterdir())
-
-
-# --- the file that ships ------------------------------------------------------------------------
-
-
-def rounded(weight):
-    return weight.astype(np.float32).astype(np.float16).astype(np.float32)
-
-
-def test_shipped_default_encoder_is_that_which_was_written_in_two_bytes_a_weight(
-    shipped, backbone
-):
-    loaded, exact = models.load_shipped(shipped), backbone.build().get_weights()
-    exact[-1] = exact[-1] * np.linspace(0.5, 1.5, 128)
-    for weight, expected in zip(loaded.model.get_weights(), exact, strict=True):
-        assert weight.dtype == np.float32
-        assert_array_equal(weight, rounded(expected))
-    count = sum(weight.size for weight in exact)
-    assert 2 * count < shipped.stat().st_size < 2.02 * count
-
-
-def in_half_precision(encoder):
-    """The encoder with its weights as a shipped file has them."""
-    network = encoder.backbone.build(None)
-    network.set_weights([rounded(weight) for weight in encoder.model.get_weights()])
-    return models.Encoder(network, FACTS, encoder.backbone)
-
-
-def test_shipped_encoder_embeds_and_compares_with_what_was_rounded_to_half_precision(
-    encoder, small, cohort, tmp_path, faces
-):
-    models.save_shipped([encoder], FACTS, tmp_path / "k.npz", cohort)
-    assert [path.name for path in tmp_path.iterdir()] == ["k.npz"]
-    loaded = models.load_shipped(tmp_path / "k.npz")
-    assert loaded.facts == FACTS and loaded.backbone is small
-    assert loaded.cohort.dtype == np.float32
-    assert_array_equal(loaded.cohort, rounded(cohort))
-    expected = dataclasses.replace(in_half_precision(encoder), cohort=rounded(cohort))
-    assert_array_equal(loaded.embed(faces), expected.embed(faces))
-    assert np.abs(loaded.embed(faces) - encoder.embed(faces)).max() > 1e-6
-    a, b = np.split(loaded.embed(faces), 2)
-    assert_array_equal(loaded.score(a, b), expected.score(a, b))
-
-
-def test_several_networks_are_joined_and_their_cosine_is_the_mean_of_all(three, tmp_path, faces):
-    models.save_shipped(three, FACTS, tmp_path / "k.npz")
-    loaded = models.load_shipped(tmp_path / "k.npz")
-    assert loaded.embedding_size == 3 * 8 and loaded.cohort is None
-    a, b = np.split(loaded.embed(faces, mirrored=False), 2)
-    cosines = []
-    for each in three:
-        embeddings = in_half_precision(each).embed(faces, mirrored=False)
-        cosines.append(metrics.cosine(*np.split(embeddings, 2)))
-    assert np.ptp(cosines, axis=0).max() > 0.1
-    assert_allclose(metrics.cosine(a, b), np.mean(cosines, 0), atol=1e-5)
-    expected = 1 / (1 + np.exp(2.5 - 3 * np.mean(cosines, 0)))
-    assert_allclose(loaded.score(a, b), expected, atol=1e-5)
-
-
-def test_joining_keeps_the_order_and_the_networks_as_they_are(three, small, faces):
-    before = [each.embed(faces, mirrored=False) for each in three]
-    names = [each.model.name for each in three]
-    whole = models.FaceEmbedder(models.joined([each.model for each in three]), small)
-    assert_allclose(whole.embed(faces, mirrored=False), np.hstack(before) / np.sqrt(3), atol=1e-6)
-    assert [each.model.name for each in three] == names
-    for each, embedding in zip(three, before, strict=True):
-        assert_array_equal(each.embed(faces, mirrored=False), embedding)
-    assert models.joined([three[0].model]) is three[0].model
-
-
-@pytest.fixture
-def stored(encoder, tmp_path):
-    """A shipped file with one small network."""
-    models.save_shipped([encoder], FACTS, tmp_path / "mine.npz")
-    return tmp_path / "mine.npz"
-
-
-def rewrite(path, **changes):
-    """Write the file with other facts or arrays in it; None: without."""
-    if isinstance(changes.get("facts"), (dict, list)):
-        changes["facts"] = json.dumps(changes["facts"])
-    with np.load(path) as file:
-        content = {name: file[name] for name in file.files} | changes
-    with open(path, "wb") as file:
-        np.savez(file, **{name: array for name, array in content.items() if array is not None})
-
-
-def without(name):
-    facts = {key: fact for key, fact in FACTS.items() if key != name}
-    return lambda path: rewrite(path, facts=facts)
-
-
-def with_fact(**changes):
-    return lambda path: rewrite(path, facts=FACTS | changes)
-
-
-def with_arrays(**arrays):
-    return lambda path: rewrite(path, **arrays)
-
-
-def flip(pattern, offset, bits):
-    """Flips bits in the file's directory, ``offset`` bytes behind the first ``pattern``."""
-
-    def spoil(path):
-        content = bytearray(path.read_bytes())
-        content[content.index(pattern) + offset] ^= bits
-        path.write_bytes(content)
-
-    return spoil
-
-
-BIAS = np.zeros((1, 4), np.float16)
-SPOILT_SHIPPED = {
-    "empty": lambda path: path.write_bytes(b""),
-    "text": lambda path: path.write_text("not an archive"),
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-200]),
-    "half": lambda path: path.write_bytes(path.read_bytes()[:1500]),
-    "garbled": garble,
-    "encrypted-bit": flip(b"PK\x01\x02", 8, 1),
-    "compression-bit": flip(b"PK\x01\x02", 10, 5),
-    "version-bit": flip(b"PK\x01\x02", 6, 128),
-    "array-alone": lambda path: np.save(path.open("wb"), BIAS),
-    "no-facts-at-all": with_arrays(facts=None),
-    "no-weights": lambda path: np.savez(path, facts=json.dumps(FACTS)),
-    "one-array-less": with_arrays(weight001=None),
-    "one-array-more": with_arrays(weight999=BIAS),
-    "other-shape": with_arrays(weight001=np.zeros((1, 5), np.float16)),
-    "no-members": with_arrays(weight001=BIAS[:0]),
-    "more-members-first": with_arrays(weight000=np.zeros((2, 3, 3, 3, 4), np.float16)),
-    "cohort-of-another-size": with_arrays(cohort=np.zeros((4, 5), np.float16)),
-    "cohort-of-nobody": with_arrays(cohort=np.zeros((0, 8), np.float16)),
-    "cohort-not-a-table": with_arrays(cohort=np.zeros(8, np.float16)),
-    "no-dimension": with_arrays(weight000=np.float16(3)),
-    "words": with_arrays(weight001=np.full((1, 4), "a")),
-    "pickled-facts": lambda path: rewrite(path, facts=np.array(FACTS, object)),
-    "facts-not-json": lambda path: rewrite(path, facts="{"),
-    "facts-a-list": lambda path: rewrite(path, facts=[]),
-    "facts-nested": lambda path: rewrite(path, facts="[" * 100_000),
-    "one-slope": with_fact(logistic=[1]),
-    "slope-a-word": with_fact(logistic=[1, "steep"]),
-    "threshold-a-word": with_fact(threshold="high"),
-    "half-the-rates": with_fact(rates={"kin_rejected": {}}),
-}
-SPOILT_SHIPPED |= {f"no-{name}": without(name) for name in FACTS if name != "fingerprint"}
-
-
-@pytest.mark.parametrize("spoil", SPOILT_SHIPPED.values(), ids=SPOILT_SHIPPED)
-def test_damaged_shipped_file_is_named(stored, spoil):
-    spoil(stored)
-    with pytest.raises(ModelError) as caught:
-        models.load_shipped(stored)
-    assert str(caught.value) == (
-        f"{stored} is not a whole kinship model; restore it from the repository."
-    )
-
-
-def test_missing_shipped_file_is_named(tmp_path):
-    for path in (tmp_path / "gone.npz", str(tmp_path), tmp_path):
-        with pytest.raises(ModelError) as caught:
-            models.load_shipped(path)
-        assert str(caught.value) == (
-            f"There is no kinship model {path}; make one with: kincourse ship"
-        )
-
-
-class Bomb:
-    """What writes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("name", ["facts", "weight000"])
-def test_pickle_inside_a_shipped_file_is_not_run(stored, tmp_path, name):
-    bomb, place = np.empty(1, object), tmp_path / "it ran"
-    bomb[0] = Bomb(place)
-    refused = re.escape(f"{stored} is not a whole kinship model; restore it")
-    rewrite(stored, **{name: bomb})
-    with pytest.raises(ModelError, match=refused):
-        models.load_shipped(stored)
-    stored.write_bytes(pickle.dumps(Bomb(place)))
-    with pytest.raises(ModelError, match=refused):
-        models.load_shipped(stored)
-    assert not place.exists()
-    pickle.loads(pickle.dumps(bomb))
-    assert place.exists(), "the bomb does nothing, so this shows nothing"
-
-
-def test_shipped_file_for_photos_preprocessed_otherwise_is_refused(stored):
-    rewrite(stored, facts=FACTS | {"preprocessing": "old"})
-    with pytest.raises(ModelError) as caught:
-        models.load_shipped(stored)
-    assert str(caught.value) == (
-        f"{stored} was trained on photos preprocessed as old, which this version no longer does; "
-        "train it again."
-    )
-
-
-def test_shipped_file_of_a_backbone_that_is_not_there_is_refused_by_its_name(stored):
-    rewrite(stored, facts=FACTS | {"encoder": "resnet"})
-    with pytest.raises(
-        BackboneError, match="There is no backbone 'resnet'; choose one of: dlib-resnet, facenet"
-    ):
-        models.load_shipped(stored)
-
-
-def test_failed_write_leaves_the_old_shipped_file(stored, encoder):
-    before = stored.read_bytes()
-    with pytest.raises(TypeError):
-        models.save_shipped([encoder], FACTS | {"name": encoder}, stored)
-    with pytest.raises(ModelError, match=r"mine\.zip must end in \.npz"):
-        models.save_shipped([encoder], FACTS, stored.with_suffix(".zip"))
-    assert stored.read_bytes() == before
-    assert [path.name for path in stored.parent.iterdir()] == ["mine.npz"]

@@ -1,6 +1,7 @@
 """Verbs on faces and their encoders: detect, embed, weights."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 

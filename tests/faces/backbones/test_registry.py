@@ -15,6 +15,7 @@ BACKBONES = [
     ("dlib-resnet", 150, 128, "centred256"),
     ("facenet", 160, 128, "per-image"),
     ("facenet512", 160, 512, "fixed"),
+    ("sface", 112, 128, "arcface-frame"),
     ("vggface-resnet50", 224, 2048, "vggface2"),
     ("vggface-senet50", 224, 2048, "vggface2"),
     ("vggface-vgg16", 224, 512, "vggface1"),
