@@ -6,7 +6,7 @@ threshold and bands of a fold are fitted on the scores of the other folds.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,10 +192,6 @@ def by_backbone(encoders: Sequence[Encoder]) -> dict[str, list[Encoder]]:
         group.sort(key=lambda encoder: encoder.facts["fold"])
         folds[name] = [encoder.facts["fold"] for encoder in group]
     wanted = sorted({fold for those in folds.values() for fold in those})
-    if len(wanted) < 2:
-        raise ModelError(
-            "What decides on a fold is fitted on others; name encoders of two folds at least."
-        )
     for name, those in folds.items():
         if those != wanted:
             raise ModelError(
@@ -239,15 +235,16 @@ def embed_folds(
     names = [str(encoder.facts["fold"]) for encoder in next(iter(groups.values()))]
     parts = []
     for number, fold in enumerate([*names, HELD_OUT]):
-        held_out = fold == HELD_OUT
-        trained = folds["family"] if held_out else folds.loc[folds["fold"] != int(fold), "family"]
-        embedded, cohorts = {}, {}
         pairs = table[table["fold"] == fold].reset_index(drop=True)
         rows = np.flatnonzero(dataset.photos["family"].isin(set(_families(pairs))))
+        embedded, cohorts = {}, {}
         for name, group in groups.items():
-            embedder = soup(group) if held_out else group[number].embedder
-            whole = _embedded(dataset, embedder, rows, trained, f"{name}, {fold}", progress)
-            embedded[name], cohorts[name] = whole
+            if fold == HELD_OUT:
+                embedder = soup(group)
+                cohorts[name] = _cohort(dataset, embedder, list(folds["family"]), progress)
+            else:
+                embedder, cohorts[name] = group[number].embedder, group[number].cohort
+            embedded[name] = _embedded(dataset, embedder, rows, f"{name}, {fold}", progress)
         if frozen:
             embedded |= _frozen(dataset, groups, rows, progress)
         a, b = protocols.photo_rows(pairs, dataset)
@@ -290,49 +287,60 @@ def _frozen(
     return embedded
 
 
+def _cohort(
+    dataset: Dataset, embedder: FaceEmbedder, families: Sequence[str], progress: bool
+) -> np.ndarray:
+    """The mean embeddings of some families, float32 ``(families, d)``; kept in the cache."""
+
+    def compute() -> np.ndarray:
+        [faces] = datasets.decoded(dataset, [embedder.input_size], progress)
+        return family_means(embedder, faces, dataset, families)
+
+    return _cached(_cache_file(dataset, embedder, [*families]), compute)
+
+
 def _embedded(
-    dataset: Dataset,
-    embedder: FaceEmbedder,
-    rows: np.ndarray,
-    families: Iterable[str],
-    title: str,
-    progress: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of some photos, and the cohort of some families; kept in the cache.
+    dataset: Dataset, embedder: FaceEmbedder, rows: np.ndarray, title: str, progress: bool
+) -> np.ndarray:
+    """Embeddings of some photos, float32 ``(n, d)``; kept in the cache.
 
     Args:
         dataset: the data.
         embedder: embeds the photos.
         rows: of the photos, int64 ``(n,)``.
-        families: of the cohort.
         title: of the bar.
         progress: show it.
-
-    Returns:
-        float32 ``(n, d)`` and ``(families, d)``.
     """
-    path = _cache_file(dataset, embedder, rows)
-    if not path.is_file():
+
+    def compute() -> np.ndarray:
         [faces] = datasets.decoded(dataset, [embedder.input_size], progress)
         parts = []
         with tqdm(total=len(rows), desc=title, unit="photo", disable=not progress) as bar:
             for chunk in np.array_split(rows, max(1, len(rows) // models.CHUNK)):
                 parts.append(embedder.embed(faces[chunk]))
                 bar.update(len(chunk))
-        cohort = family_means(embedder, faces, dataset, list(families))
+        return np.concatenate(parts)
+
+    return _cached(_cache_file(dataset, embedder, rows.tolist()), compute)
+
+
+def _cached(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """What a file of the cache holds, computed where there is none."""
+    if not path.is_file():
+        computed = compute()
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, embeddings=np.concatenate(parts), cohort=cohort)
-    with np.load(path) as stored:
-        return stored["embeddings"], stored["cohort"]
+            np.save(file, computed)
+    return np.load(path)
 
 
-def _cache_file(dataset: Dataset, embedder: FaceEmbedder, rows: np.ndarray) -> Path:
-    """Where the embeddings of these photos by this network are kept."""
+def _cache_file(dataset: Dataset, embedder: FaceEmbedder, what: Sequence[int | str]) -> Path:
+    """Where what a network gives for these photos, or these families, is kept."""
     digest = hashlib.sha256(f"{dataset.fingerprint} {embedder.backbone.fingerprint}".encode())
-    for array in [rows, *embedder.model.get_weights()]:
-        digest.update(array.tobytes())
-    return settings.cache_dir() / "out_of_fold" / f"{digest.hexdigest()[:24]}.npz"
+    digest.update(" ".join(map(str, what)).encode())
+    for weight in embedder.model.get_weights():
+        digest.update(weight.tobytes())
+    return settings.cache_dir() / "out_of_fold" / f"{digest.hexdigest()[:24]}.npy"
 
 
 # --- the table ----------------------------------------------------------------------------------
