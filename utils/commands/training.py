@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import settings
-from ..faces.backbones import REGISTRY
+from ..faces.backbones import DEFAULT, REGISTRY
 from .shared import (
     BACKBONE,
     PRECISION,
@@ -329,7 +329,8 @@ def crossvalidate(options: argparse.Namespace) -> Result:
 
     dataset = open_data(options.data)
     given = [models.load_encoder(path) for path in options.encoders]
-    folds = out_of_fold.embed_folds(dataset, given, frozen=options.frozen)
+    frozen = dict.fromkeys((DEFAULT, *out_of_fold.by_backbone(given)))
+    folds = out_of_fold.embed_folds(dataset, given, list(frozen) if options.frozen else [DEFAULT])
     measured = {}
     for name, members in out_of_fold.combinations(folds).items():
         measured[name] = out_of_fold.measure(folds, members)

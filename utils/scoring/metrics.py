@@ -413,6 +413,25 @@ def _mean_nearest(embeddings: np.ndarray, cohort: np.ndarray, nearest: int) -> n
     return np.partition(cosines, -nearest, -1)[..., -nearest:].mean(-1)
 
 
+def mean_of_near(embeddings: np.ndarray, keys: np.ndarray, least: float) -> np.ndarray:
+    """Each photo's embedding replaced by the mean over the photos that look like it.
+
+    Photos of one person are near each other under an encoder of identity: where it is sure enough
+    that two photos show one person, both may speak for them.
+
+    Args:
+        embeddings: of n photos, ``(n, d)``.
+        keys: embeddings of the same photos by an encoder of identity, of length 1, ``(n, k)``.
+        least: cosine of two keys from which on the photos are taken for one person's.
+
+    Returns:
+        ``(n, d)``, of length 1.
+    """
+    near = keys @ keys.T >= least  # (n, n)
+    np.fill_diagonal(near, True)
+    return normalise(near.astype(np.float32) @ embeddings)
+
+
 def normalise(embeddings: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1."""
     lengths = np.linalg.norm(embeddings, axis=-1, keepdims=True)

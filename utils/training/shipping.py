@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from .. import __version__
 from ..data import protocols
 from ..data.datasets import Dataset
-from ..faces import alignment
+from ..faces import alignment, backbones
 from ..scoring import evaluation, metrics
 from . import ensemble, out_of_fold
 from .ensemble import Ensemble
@@ -133,6 +133,10 @@ def assemble(
         **_description(groups, name, weights),
         "logistic": decision.logistic,
         "threshold": decision.threshold,
+        "near_photos": {
+            "encoder": backbones.DEFAULT,
+            "least": out_of_fold.best_least(folds[:-1], list(groups)),
+        },
         "bands": {"unlikely": decision.unlikely, "likely": decision.likely},
         "out_of_fold": out_of_fold.measure(folds, list(groups), resamples),
     }
