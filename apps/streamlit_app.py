@@ -395,13 +395,14 @@ def show_rates(rates: Rates) -> None:
 
 def show_kinship(answer: kinship.KinshipAnswer) -> None:
     """Verdict, numbers, regions, error rates and explanation."""
-    # the decision, and what it is worth in numbers
-    (st.success if answer.related else st.warning)(answer.verdict)
+    # the answer in one of three words, and what it is worth in numbers
+    colours = {kinship.LIKELY: st.success, kinship.CANNOT_SAY: st.info}
+    colours.get(answer.band, st.warning)(answer.verdict)
     numbers = {
         "Probability of kinship": percent(answer.probability),
-        "Threshold": percent(answer.threshold),
-        "Relatives rejected at it": percent(answer.kin_rejected.value),
-        "Strangers accepted at it": percent(answer.strangers_accepted.value),
+        "Strangers among the likely": percent(answer.bands.strangers_among_likely),
+        "Kin among the unlikely": percent(answer.bands.kin_among_unlikely),
+        "Pairs without an answer": percent(answer.bands.cannot_say),
     }
     show_metrics(numbers)
     st.progress(answer.probability)

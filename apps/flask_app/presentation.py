@@ -27,17 +27,12 @@ THUMBNAILS = 24  # faces to choose from in a photo, the largest
 THUMBNAIL = 96  # pixels
 BAR = 98  # length of the longest bar, in a box that is 200 wide
 
-# Likelihood in words, from the lowest probability at which each is used: the scale of the
-# Intergovernmental Panel on Climate Change (Mastrandrea et al., 2010).
-WORDS = [
-    (0.99, "virtually certain"),
-    (0.90, "very likely"),
-    (0.66, "likely"),
-    (0.33, "about as likely as not"),
-    (0.10, "unlikely"),
-    (0.01, "very unlikely"),
-    (0.0, "exceptionally unlikely"),
-]
+# The answer in a heading, by its band.
+HEADINGS = {
+    "likely": "They are likely to be related",
+    "cannot say": "These photos do not decide",
+    "unlikely": "They are unlikely to be related",
+}
 
 
 @dataclass(frozen=True)
@@ -150,16 +145,11 @@ def result(answer: "KinshipAnswer", photos: Sequence[np.ndarray]) -> dict:
         "answer": answer,
         "percent": percent,
         "pictures": pictures,
-        "words": in_words(answer.probability),
-        "gauge": gauge(answer.probability, answer.threshold),
+        "heading": HEADINGS[answer.band],
+        "gauge": gauge(answer.probability, answer.bands.unlikely, answer.bands.likely),
         "coloured": [_data_url(crop) for crop in crops],
         "bars": bars(answer.regions),
     }
-
-
-def in_words(probability: float) -> str:
-    """How likely that is, in words."""
-    return next(word for least, word in WORDS if probability >= least)
 
 
 def _picture(field: str, name: str, photo: np.ndarray) -> Picture:
@@ -207,12 +197,18 @@ def _data_url(picture: np.ndarray) -> str:
 # --- drawings -----------------------------------------------------------------------------------
 
 
-def gauge(probability: float, threshold: float) -> dict[str, str]:
-    """Paths of a half circle from 0 % on the left to 100 % on the right, in a box of 240 × 130."""
+def gauge(probability: float, unlikely: float, likely: float) -> dict[str, str]:
+    """Paths of a half circle from 0 % on the left to 100 % on the right, in a box of 240 × 130.
+
+    Args:
+        probability: where the needle points.
+        unlikely: where the part ends that says no.
+        likely: where the part begins that says yes.
+    """
     return {
-        "below": _arc(0, threshold),
-        "above": _arc(threshold, 1),
-        "threshold": f"M {_point(threshold, 86)} L {_point(threshold, 114)}",
+        "below": _arc(0, unlikely),
+        "between": _arc(unlikely, likely),
+        "above": _arc(likely, 1),
         "needle": f"M 120 120 L {_point(probability, 78)}",
     }
 

@@ -30,25 +30,8 @@ def answer(photos, shipped, few_donors):
     return kinship.Kinship.load(shipped).predict(*photos, faces=(2, 1))
 
 
-@pytest.mark.parametrize(
-    ("probability", "words"),
-    [
-        (1.0, "virtually certain"),
-        (0.99, "virtually certain"),
-        (0.98, "very likely"),
-        (0.9, "very likely"),
-        (0.7, "likely"),
-        (0.66, "likely"),
-        (0.5, "about as likely as not"),
-        (0.33, "about as likely as not"),
-        (0.2, "unlikely"),
-        (0.05, "very unlikely"),
-        (0.001, "exceptionally unlikely"),
-        (0.0, "exceptionally unlikely"),
-    ],
-)
-def test_probability_in_words(probability, words):
-    assert presentation.in_words(probability) == words
+def test_every_band_has_a_heading():
+    assert tuple(presentation.HEADINGS) == kinship.BANDS
 
 
 def test_pictures_are_not_larger_than_needed_and_boxes_lie_where_the_faces_are(answer, photos):
@@ -95,11 +78,11 @@ def test_of_a_long_strip_the_part_with_the_compared_face_is_shown(size, face, vi
     assert presentation.Picture("1", "a", "", *size, boxes[:1], 1).view == (0, 0, *size)
 
 
-def test_gauge_points_where_the_probability_is():
-    assert presentation.gauge(probability=1.0, threshold=0.5) == {
-        "below": "M 20.00 120.00 A 100 100 0 0 1 120.00 20.00",
+def test_gauge_points_where_the_probability_is_and_shows_the_bands():
+    assert presentation.gauge(probability=1.0, unlikely=0.0, likely=0.5) == {
+        "below": "M 20.00 120.00 A 100 100 0 0 1 20.00 120.00",
+        "between": "M 20.00 120.00 A 100 100 0 0 1 120.00 20.00",
         "above": "M 120.00 20.00 A 100 100 0 0 1 220.00 120.00",
-        "threshold": "M 120.00 34.00 L 120.00 6.00",
         "needle": "M 120 120 L 198.00 120.00",
     }
 
