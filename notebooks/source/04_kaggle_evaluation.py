@@ -363,7 +363,9 @@ plots.photos([*crops, planted[0]], ["a", "b, a stranger", "a, with b's eyes"]);
 
 # %%
 with_eyes = explanation.explain(model.encoder, planted, strangers.comparison.landmarks)
-untrained = dataclasses.replace(model.encoder, model=model.encoder.backbone.build(None))
+untrained = [models.FaceEmbedder(member.backbone.build(None), member.backbone)
+             for member in model.encoder.members]
+untrained = dataclasses.replace(model.encoder, members=tuple(untrained))
 relatives = answer.comparison
 noise = explanation.explain(untrained, relatives.crops, relatives.landmarks)
 columns = {"relatives": answer.regions, "strangers": strangers.regions,

@@ -222,6 +222,15 @@ class KinScores:
     facts: dict[str, Any]
     cohort: np.ndarray | None
 
+    @property
+    def input_size(self) -> int:
+        """Side of the square crops in pixels."""
+        raise NotImplementedError
+
+    def embed(self, faces: np.ndarray, batch_size: int = 64, mirrored: bool = True) -> np.ndarray:
+        """Embeddings of length 1, float32 ``(n, d)``, of uint8 RGB faces."""
+        raise NotImplementedError
+
     def similarity(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """How near the embeddings of two photos are, whichever comes first: ``(...)``.
 
@@ -247,6 +256,26 @@ class KinScores:
             b: embeddings of the second photos, ``(n, d)``.
         """
         return self.probability(self.similarity(a, b))
+
+    def score_photos(
+        self, a: Sequence[str | Path], b: Sequence[str | Path], progress: bool = True
+    ) -> np.ndarray:
+        """Probability of kin for each pair of photos of faces: ``(n,)``. A photo is read once.
+
+        Args:
+            a: paths of the first photos.
+            b: paths of the second photos.
+            progress: show a bar.
+
+        Raises:
+            ImageError: a photo cannot be read.
+        """
+        # one tower: (n, d) for either side
+        first, second = _embed_pairs(self._embed_views, [self.input_size], a, b, progress)
+        return self.score(first[0], second[0])
+
+    def _embed_views(self, views: list[np.ndarray]) -> list[np.ndarray]:
+        return [self.embed(faces) for faces in views]
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,26 +314,6 @@ class Encoder(TrainedModel, KinScores):
     def embed(self, faces: np.ndarray, batch_size: int = 64, mirrored: bool = True) -> np.ndarray:
         """Embeddings of length 1, float32 ``(n, d)``: see :meth:`FaceEmbedder.embed`."""
         return self.embedder.embed(faces, batch_size, mirrored)
-
-    def score_photos(
-        self, a: Sequence[str | Path], b: Sequence[str | Path], progress: bool = True
-    ) -> np.ndarray:
-        """Probability of kin for each pair of photos of faces: ``(n,)``. A photo is read once.
-
-        Args:
-            a: paths of the first photos.
-            b: paths of the second photos.
-            progress: show a bar.
-
-        Raises:
-            ImageError: a photo cannot be read.
-        """
-        # one tower: (n, d) for either side
-        first, second = _embed_pairs(self._embed_views, [self.input_size], a, b, progress)
-        return self.score(first[0], second[0])
-
-    def _embed_views(self, views: list[np.ndarray]) -> list[np.ndarray]:
-        return [self.embed(faces) for faces in views]
 
     def _add_to(self, archive: zipfile.ZipFile) -> None:
         super()._add_to(archive)
