@@ -70,6 +70,41 @@ def large():
         yield backbones.get("toy-large")
 
 
+@pytest.fixture(scope="module")
+def make_encoder(families):
+    """A function that makes an encoder with weights of its own, as if trained without a fold."""
+    from utils.data import datasets
+    from utils.training import models
+    from utils.training.callbacks import WatchedFold
+    from utils.training.encoder import family_means
+
+    def make_encoder(backbone, seed, fold):
+        model = backbone.build()
+        *others, kernel, bias = model.get_weights()
+        kernel = np.random.default_rng(seed).normal(size=kernel.shape)
+        [photos] = datasets.decoded(families, [backbone.input_size])
+        # embeddings around 0, so that cosines spread
+        model.set_weights([*others, kernel, 0 * bias])
+        mean = np.mean(model(backbone.preprocess(photos), training=False), 0)
+        model.set_weights([*others, kernel, -mean])
+        facts = {
+            "encoder": backbone.name,
+            "fingerprint": backbone.fingerprint,
+            "preprocessing": backbone.preprocessing,
+            "data": "synthetic",
+            "settings": {"steps": 2},
+            "fold": fold,
+            "seed": seed,
+            "val_auc": 0.5 + seed / 100,
+        }
+        learned = WatchedFold.of(families, fold, 10).families
+        embedder = models.FaceEmbedder(model, backbone)
+        cohort = family_means(embedder, photos, families, learned)
+        return models.Encoder(model, facts, backbone, cohort)
+
+    return make_encoder
+
+
 @contextlib.contextmanager
 def registered(name, make):
     """The backbone can be had by its name in the block, as the file of a model asks for it."""

@@ -70,7 +70,7 @@ class Ensemble(KinScores):
         parts = []
         for member, weight in zip(self.members, self.weights, strict=True):
             view = resized(faces, member.input_size)
-            parts.append(np.sqrt(weight) * member.embed(view, batch_size, mirrored))
+            parts.append(weight**0.5 * member.embed(view, batch_size, mirrored))
         return normalise(np.concatenate(parts, axis=1))
 
 
@@ -99,7 +99,7 @@ def joined_cohort(cohorts: Sequence[np.ndarray], weights: Sequence[float]) -> np
     Returns:
         float32 ``(families, all d)``, of length 1.
     """
-    parts = [np.sqrt(weight) * each for each, weight in zip(cohorts, weights, strict=True)]
+    parts = [weight**0.5 * each for each, weight in zip(cohorts, weights, strict=True)]
     return normalise(np.concatenate(parts, axis=1))
 
 
@@ -206,8 +206,10 @@ def _network(backbone: Backbone, arrays: dict[str, np.ndarray], number: int) -> 
     weights = []
     for place in range(len(network.weights)):
         name = f"member{number}_{place:03d}"
-        scale = arrays.get(f"{name}_scale")
-        weights.append(arrays[name] if scale is None else _exact(arrays[name], scale))
+        weight = arrays[name]
+        if weight.dtype == np.int8:
+            weight = _exact(weight, arrays[f"{name}_scale"])
+        weights.append(weight)
     network.set_weights(weights)
     return network
 
@@ -236,7 +238,8 @@ def _check_facts(facts: dict[str, Any]) -> None:
     for number in (facts["bands"]["unlikely"], facts["bands"]["likely"]):
         float(number)
     missing = {"kin_rejected", "strangers_accepted"} - set(facts["rates"])
-    missing |= {"strangers_among_likely", "cannot_say"} - set(facts["out_of_fold"]["bands"])
+    measured = {"kin_among_unlikely", "strangers_among_likely", "cannot_say"}
+    missing |= measured - set(facts["out_of_fold"]["bands"])
     missing |= {"name", "version", "encoders", "preprocessing"} - set(facts)
     if missing or len(facts["weights"]) != len(facts["encoders"]):
         raise ValueError(f"without {', '.join(sorted(missing)) or 'a weight for each encoder'}")
