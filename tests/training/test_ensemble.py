@@ -38,7 +38,9 @@ FACTS = {
         "strangers_accepted": {"value": 0.1512, "low": 0.1012, "high": 0.1912},
     },
     "out_of_fold": {
-        "bands": {"cannot_say": 0.4, "strangers_among_likely": 0.1, "kin_among_unlikely": 0.1}
+        "auc": {"value": 0.7, "low": 0.6, "high": 0.8},
+        "auc_all_photos_of_a_person": {"value": 0.8, "low": 0.7, "high": 0.9},
+        "bands": {"cannot_say": 0.4, "strangers_among_likely": 0.1, "kin_among_unlikely": 0.1},
     },
 }
 
@@ -315,6 +317,11 @@ def with_fact(**changes):
     return lambda path: rewrite(path, facts=FACTS | changes)
 
 
+def measured_without(name):
+    measured = {key: fact for key, fact in FACTS["out_of_fold"].items() if key != name}
+    return with_fact(out_of_fold=measured)
+
+
 def with_arrays(**arrays):
     return lambda path: rewrite(path, **arrays)
 
@@ -383,9 +390,12 @@ SPOILT = {
     "band-a-word": with_fact(bands={"unlikely": "low", "likely": 0.7}),
     "half-the-bands": with_fact(bands={"likely": 0.7}),
     "half-the-rates": with_fact(rates={"kin_rejected": {}}),
-    "nothing-measured": with_fact(out_of_fold={"bands": {}}),
-    "half-measured": with_fact(
-        out_of_fold={"bands": {"cannot_say": 0.4, "strangers_among_likely": 0.1}}
+    "nothing-measured": with_fact(out_of_fold={}),
+    "no-auc-measured": measured_without("auc"),
+    "no-auc-of-all-photos-measured": measured_without("auc_all_photos_of_a_person"),
+    "no-bands-measured": measured_without("bands"),
+    "half-the-bands-measured": with_fact(
+        out_of_fold=FACTS["out_of_fold"] | {"bands": {"cannot_say": 0.4}}
     ),
     "weight-a-word": with_fact(weights=[0.25, "much"]),
     "weights-a-number": with_fact(weights=1.0),

@@ -1,6 +1,5 @@
 """One model is made of several encoders, and is measured on families that had no part in it."""
 
-import dataclasses
 import json
 import types
 
@@ -13,18 +12,16 @@ from utils.data import datasets, protocols, scenes
 from utils.errors import ModelError
 from utils.faces import alignment, detection
 from utils.scoring import metrics
-from utils.training import models, shipping
-from utils.training.callbacks import WatchedFold
+from utils.training import ensemble, models, out_of_fold, shipping
 from utils.training.encoder import family_means
-
-FOLD_PAIRS = 40
+from utils.training.ensemble import Ensemble
 
 # --- many photos --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def shipped_encoder(shipped):
-    return models.load_shipped(shipped)
+    return ensemble.load(shipped)
 
 
 @pytest.fixture(scope="module")
@@ -111,30 +108,6 @@ def face_in_the_middle(photos, *_):
     return faces
 
 
-def trained(small, families, seed, fold):
-    """An encoder with weights of its own, as if it had been trained without a fold."""
-    model = small.build()
-    *others, kernel, bias = model.get_weights()
-    kernel = np.random.default_rng(seed).normal(size=kernel.shape)
-    [photos] = datasets.decoded(families, [12])
-    # embeddings around 0, so that cosines spread
-    model.set_weights([*others, kernel, 0 * bias])
-    model.set_weights([*others, kernel, -model.predict_on_batch(photos / 256).mean(0)])
-    facts = {
-        "encoder": "toy-small",
-        "fingerprint": small.fingerprint,
-        "preprocessing": "unit",
-        "data": "synthetic",
-        "settings": {"steps": 2},
-        "fold": fold,
-        "seed": seed,
-        "val_auc": 0.5 + seed / 100,
-    }
-    embedder = models.FaceEmbedder(model, small)
-    learned = WatchedFold.of(families, fold, 10).families
-    return models.Encoder(model, facts, small, family_means(embedder, photos, families, learned))
-
-
 @pytest.fixture(scope="module")
 def small_protocols(families):
     """Small protocols, and a stand-in for MTCNN."""
@@ -143,112 +116,124 @@ def small_protocols(families):
     identity = protocols.make_identity_protocol(families, held_out, 30)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detection, "detect_many", face_in_the_middle)
-        patch.setattr(shipping, "FOLD_PAIRS", FOLD_PAIRS)
         patch.setattr(protocols, "protocol_for", lambda _: protocol)
         patch.setattr(protocols, "identity_protocol_for", lambda _: identity)
         yield types.SimpleNamespace(protocol=protocol, identity=identity)
 
 
+FOLDS = (0, 3)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_are_many():
+    """Weights of the toys' larger layers are rounded as those of networks are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ensemble, "SMALL", 100)
+        yield
+
+
 @pytest.fixture(scope="module")
-def two_encoders(families, small):
-    return [trained(small, families, 1, 0), trained(small, families, 2, 3)]
+def encoders(small, large, make_encoder):
+    """Toys of two kinds for two of the folds."""
+    made = [make_encoder(large, seed, fold) for seed, fold in enumerate(FOLDS, 1)]
+    return made + [make_encoder(small, seed, fold) for seed, fold in enumerate(FOLDS, 4)]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["averaged", "side-by-side"])
-def assembled(request, families, small, small_protocols, two_encoders):
-    """What was made of two encoders, and one encoder that computes what they compute."""
-    before = [encoder.model.get_weights() for encoder in two_encoders]
-    encoders, facts, cohort = shipping.assemble(
-        families, two_encoders, "both", request.param, resamples=5, progress=False
-    )
-    for encoder, weights in zip(two_encoders, before, strict=True):
+@pytest.fixture(scope="module")
+def folds(families, encoders):
+    return out_of_fold.embed_folds(families, encoders, progress=False)
+
+
+@pytest.fixture(scope="module")
+def model(families, small_protocols, encoders):
+    """What was made of them."""
+    before = [encoder.model.get_weights() for encoder in encoders]
+    model = shipping.assemble(families, encoders, "both", resamples=5, progress=False)
+    for encoder, weights in zip(encoders, before, strict=True):
         # what was given stays as it was
         assert all(map(np.array_equal, encoder.model.get_weights(), weights))
-    model = models.joined([encoder.model for encoder in encoders])
-    whole = models.Encoder(model, facts, small, cohort)
-    return types.SimpleNamespace(
-        averaged=request.param, encoders=encoders, facts=facts, cohort=cohort, whole=whole
-    )
+    return model
 
 
-def similarities_by_hand(encoder, families, table):
-    """Similarity of each pair of a table."""
+def similarities_by_hand(model, families, table):
+    """Similarity of each pair of a table, its faces found and aligned."""
     sides = []
     for column in ("photo_a", "photo_b"):
         photos = [images.read(path) for path in families.paths(table[column])]
         crops = [
-            alignment.align(photo, face.landmarks, encoder.template, 12)
+            alignment.align(photo, face.landmarks, model.template, model.input_size)
             for photo, [face] in zip(photos, face_in_the_middle(photos), strict=True)
         ]
-        sides.append(encoder.embed(np.stack(crops)))
-    return encoder.similarity(*sides)
+        sides.append(model.embed(np.stack(crops)))
+    return model.similarity(*sides)
 
 
 @pytest.fixture(scope="module")
-def measured(assembled, families, small_protocols):
+def measured(model, families, small_protocols):
     """Probabilities on the held-out families by hand."""
     kin, identity = (
-        assembled.whole.probability(similarities_by_hand(assembled.whole, families, table))
+        model.probability(similarities_by_hand(model, families, table))
         for table in (small_protocols.protocol, small_protocols.identity)
     )
     return types.SimpleNamespace(kin=kin, identity=identity)
 
 
-def rounded(weights):
-    return [weight.astype(np.float16).astype(np.float32) for weight in weights]
+def half(array):
+    return array.astype(np.float16).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def exact_weights(assembled, two_encoders):
-    """The weights of what is kept, before they are rounded."""
-    weights = [encoder.model.get_weights() for encoder in two_encoders]
-    if assembled.averaged:
-        return [[np.mean(members, 0) for members in zip(*weights, strict=True)]]
-    return weights
+def soups(encoders):
+    """The mean of the encoders of each kind, before it is rounded, in the order of the model."""
+    return [out_of_fold.soup(encoders[:2]), out_of_fold.soup(encoders[2:])]
 
 
-def test_weights_are_averaged_or_kept_and_rounded_to_half_precision(assembled, exact_weights):
-    assert len(assembled.encoders) == len(exact_weights)
-    for encoder, weights in zip(assembled.encoders, exact_weights, strict=True):
-        for weight, expected in zip(encoder.model.get_weights(), rounded(weights), strict=True):
-            assert weight.dtype == np.float32
-            assert_array_equal(weight, expected)
+def test_weights_of_each_kind_are_averaged_and_rounded_to_8_bits(model, encoders, large, small):
+    assert [member.backbone for member in model.members] == [large, small]
+    for member, group in zip(model.members, (encoders[:2], encoders[2:]), strict=True):
+        both = zip(*(encoder.model.get_weights() for encoder in group), strict=True)
+        for weight, pair in zip(member.model.get_weights(), both, strict=True):
+            expected = np.mean(pair, 0)
+            if weight.size < 100:
+                assert_array_equal(weight, expected)
+            else:
+                scale = np.abs(expected).max(tuple(range(expected.ndim - 1))) / 127
+                assert (np.abs(weight - expected) <= 0.501 * scale).all()
 
 
-def test_cohort_is_that_of_all_training_families_by_what_is_kept(
-    assembled, exact_weights, families, small
-):
-    networks = [small.build(None) for _ in exact_weights]
-    for network, weights in zip(networks, exact_weights, strict=True):
-        network.set_weights(weights)
-    embedder = models.FaceEmbedder(models.joined(networks), small)
-    learned = list(protocols.folds_for(families)["family"])
-    [photos] = datasets.decoded(families, [12])
-    means = family_means(embedder, photos, families, learned)
-    assert means.shape == (len(learned), 8 * len(networks))
-    assert_array_equal(assembled.cohort, rounded([means])[0])
+def test_kinds_weigh_and_answers_are_fitted_on_the_folds_alone(model, folds):
+    decision = out_of_fold.Decision.fit(folds[:-1], ["toy-large", "toy-small"])
+    assert model.weights == tuple(decision.weights.values())
+    assert sum(model.weights) == pytest.approx(1) and len(set(model.weights)) == 2
+    facts = model.facts
+    assert facts["weights"] == pytest.approx(model.weights, abs=1e-6)
+    assert (facts["logistic"], facts["threshold"]) == (decision.logistic, decision.threshold)
+    assert facts["bands"] == {"unlikely": decision.unlikely, "likely": decision.likely}
+    least = out_of_fold.best_least(folds[:-1], ["toy-large", "toy-small"])
+    assert facts["near_photos"] == {"encoder": "dlib-resnet", "least": least}
 
 
-def test_logistic_and_threshold_are_those_of_each_encoders_own_fold(
-    assembled, two_encoders, families
-):
-    labels, scores = [], []
-    for encoder in two_encoders:
-        folds, fold = protocols.folds_for(families), encoder.facts["fold"]
-        pairs = protocols.fold_protocol(families, folds, fold, FOLD_PAIRS)
-        labels.append(pairs["is_related"])
-        scores.append(similarities_by_hand(encoder, families, pairs))
-    labels, scores = np.concatenate(labels), np.concatenate(scores)
-    shift, slope = assembled.facts["logistic"]
-    assert_allclose((shift, slope), metrics.fit_logistic(labels, scores), atol=2e-3)
-    best = metrics.best_threshold(labels, 1 / (1 + np.exp(-(shift + slope * scores))))
-    assert_allclose(assembled.facts["threshold"], best, atol=1e-4)
+def test_cohort_is_that_of_all_training_families_by_what_is_kept(model, soups, families):
+    learned, cohorts = list(protocols.folds_for(families)["family"]), []
+    for soup in soups:
+        [photos] = datasets.decoded(families, [soup.input_size])
+        cohorts.append(family_means(soup, photos, families, learned))
+    joined = ensemble.joined_cohort(cohorts, model.weights)
+    assert joined.shape == (len(learned), 138)
+    assert_allclose(model.cohort, half(joined), atol=1e-3)
+    assert_array_equal(model.cohort, half(model.cohort))
+
+
+def test_every_family_is_measured_by_encoders_that_never_saw_it(model, folds):
+    expected = out_of_fold.measure(folds, ["toy-large", "toy-small"], resamples=5)
+    assert model.facts["out_of_fold"] == expected
+    assert list(expected["auc_by_fold"]) == ["0", "3", protocols.HELD_OUT]
 
 
 def test_rates_and_report_are_those_counted_on_the_held_out_families(
-    assembled, measured, small_protocols
+    model, measured, small_protocols
 ):
-    facts, protocol = assembled.facts, small_protocols.protocol
+    facts, protocol = model.facts, small_protocols.protocol
     kin, accepted = protocol["is_related"] == 1, measured.kin >= facts["threshold"]
     rejected, taken = 1 - accepted[kin].mean(), accepted[~kin].mean()
     assert 0 < rejected < 1 and taken > 0
@@ -261,79 +246,108 @@ def test_rates_and_report_are_those_counted_on_the_held_out_families(
     assert_allclose(report["brier"], metrics.brier(kin, measured.kin), atol=6e-5)
     assert report["pairs"] == len(protocol) and report["name"] == "both"
     assert_allclose(facts["reliability"], metrics.reliability(kin, measured.kin), atol=6e-5)
-    for name in ("auc", "auc_cross_photo"):
-        assert_allclose(facts["before_rounding"][name], report[name]["value"], atol=0.02)
 
 
-def test_each_encoder_is_measured_on_the_held_out_families_by_itself(
-    assembled, two_encoders, families, small_protocols
-):
-    protocol = small_protocols.protocol
+def aucs_by_hand(encoder, families, protocol):
     labels, apart = protocol["is_related"].to_numpy(), (protocol["same_photo"] == 0).to_numpy()
-    for encoder, facts in zip(two_encoders, assembled.facts["members"], strict=True):
-        scores = similarities_by_hand(encoder, families, protocol)
-        assert facts == {
-            "fold": encoder.facts["fold"],
-            "seed": encoder.facts["seed"],
-            "val_auc": encoder.facts["val_auc"],
-            "auc": pytest.approx(metrics.roc_auc(labels, scores), abs=2e-3),
-            "auc_cross_photo": pytest.approx(
-                metrics.roc_auc(labels[apart], scores[apart]), abs=2e-3
-            ),
-        }
+    scores = similarities_by_hand(encoder, families, protocol)
+    return {
+        "auc": pytest.approx(metrics.roc_auc(labels, scores), abs=6e-5),
+        "auc_cross_photo": pytest.approx(metrics.roc_auc(labels[apart], scores[apart]), abs=6e-5),
+    }
+
+
+def test_what_rounding_costs_is_told_by_what_it_was_worth_before(
+    model, soups, folds, families, small_protocols
+):
+    cohorts = list(folds[-1].cohorts.values())[:2]
+    cohort = ensemble.joined_cohort(cohorts, model.weights)
+    exact = Ensemble(tuple(soups), model.weights, {}, cohort)
+    expected = aucs_by_hand(exact, families, small_protocols.protocol)
+    assert model.facts["before_rounding"] == expected
+    after = model.facts["report"]["auc"]["value"]
+    assert after == pytest.approx(model.facts["before_rounding"]["auc"], abs=0.02)
+
+
+def test_each_kind_is_measured_on_the_held_out_families_by_itself(
+    model, encoders, soups, folds, families, small_protocols
+):
+    groups = {"toy-large": encoders[:2], "toy-small": encoders[2:]}
+    for facts, soup, (name, group) in zip(
+        model.facts["members"], soups, groups.items(), strict=True
+    ):
+        assert facts["encoder"] == name
+        assert facts["runs"] == [
+            {key: encoder.facts[key] for key in ("fold", "seed", "val_auc")} for encoder in group
+        ]
+        # faces are found once for all, in the size of the model, and then resized
+        alone = OneMember(soup, folds[-1].cohorts[name], model)
+        worth = aucs_by_hand(alone, families, small_protocols.protocol)
+        assert {key: facts[key] for key in worth} == worth
+        assert len(facts) == 4
+
+
+class OneMember:
+    """A member by itself, on faces that were cut out for the whole model."""
+
+    def __init__(self, embedder, cohort, model):
+        self.embedder, self.cohort = embedder, cohort
+        self.template, self.input_size = model.template, model.input_size
+
+    def embed(self, faces):
+        return self.embedder.embed(ensemble.resized(faces, self.embedder.input_size))
+
+    def similarity(self, a, b):
+        return metrics.csls(a, b, self.cohort)
 
 
 def test_families_are_compared_by_the_share_of_their_kin_that_is_accepted(
-    assembled, measured, small_protocols
+    model, measured, small_protocols
 ):
-    protocol = small_protocols.protocol.assign(
-        accepted=measured.kin >= assembled.facts["threshold"]
-    )
+    protocol = small_protocols.protocol.assign(accepted=measured.kin >= model.facts["threshold"])
     kin = protocol[protocol["is_related"] == 1]
     by_family = kin.groupby(kin["photo_a"].str.split("/").str[1])["accepted"]
     shares = [accepted.mean() for _, accepted in by_family if len(accepted) >= 10]
-    found = assembled.facts["by_family"]
+    found = model.facts["by_family"]
     assert found["families"] == len(shares) > 1 and found["pairs_at_least"] == 10
     assert_allclose(found["kin_accepted"], np.quantile(shares, [0, 0.25, 0.5, 0.75, 1]), atol=6e-5)
 
 
-def test_those_taken_for_kin_are_counted_by_kind(assembled, measured, small_protocols):
+def test_those_taken_for_kin_are_counted_by_kind(model, measured, small_protocols):
     kinds = small_protocols.identity["kind"]
-    accepted = measured.identity >= assembled.facts["threshold"]
-    taken = {kind: rate["value"] for kind, rate in assembled.facts["taken_for_kin"].items()}
+    accepted = measured.identity >= model.facts["threshold"]
+    taken = {kind: rate["value"] for kind, rate in model.facts["taken_for_kin"].items()}
     assert list(taken) == list(protocols.PAIR_KINDS) and len(set(taken.values())) > 1
     for kind, rate in taken.items():
         assert_allclose(rate, accepted[kinds == kind].mean(), atol=6e-5)
 
 
 def test_facts_say_what_it_was_made_of_and_make_a_file_that_can_be_read(
-    assembled, small, families, tmp_path
+    model, small, large, families, tmp_path
 ):
-    facts = assembled.facts
+    facts = model.facts
     known = {
         "name": "both",
         "version": __version__,
-        "encoder": "toy-small",
-        "fingerprint": small.fingerprint,
-        "preprocessing": "unit",
+        "encoders": ["toy-large", "toy-small"],
+        "fingerprints": [large.fingerprint, small.fingerprint],
+        "preprocessing": ["signed", "unit"],
         "data": "synthetic",
-        "settings": {"steps": 2},
-        "averaged": assembled.averaged,
+        "settings": {"toy-large": {"steps": 2}, "toy-small": {"steps": 2}},
     }
-    assert known.items() <= facts.items() and len(json.dumps(facts)) < 4000
-    assert all(encoder.facts == facts for encoder in assembled.encoders)
-    models.save_shipped(assembled.encoders, facts, tmp_path / "both.npz", assembled.cohort)
-    loaded = models.load_shipped(tmp_path / "both.npz")
-    assert loaded.facts == json.loads(json.dumps(facts))
-    assert_array_equal(loaded.cohort, assembled.cohort)
-    faces = datasets.decoded(families, [12])[0][:8]
-    assert_allclose(loaded.embed(faces), assembled.whole.embed(faces), atol=1e-5)
+    assert known.items() <= facts.items()
+    text = json.dumps(facts, allow_nan=False)
+    assert len(text) < 8000
+    ensemble.save(model, tmp_path / "both.npz")
+    loaded = ensemble.load(tmp_path / "both.npz")
+    assert loaded.facts == json.loads(text)
+    assert_array_equal(loaded.cohort, model.cohort)
+    faces = datasets.decoded(families, [datasets.PHOTO_SIZE])[0][:8]
+    assert_allclose(loaded.embed(faces), model.embed(faces), atol=1e-6)
 
 
-def test_encoders_of_different_backbones_are_refused(families, two_encoders):
-    first, second = two_encoders
-    other = dataclasses.replace(second, facts=second.facts | {"fingerprint": "small-000000000000"})
-    with pytest.raises(
-        ModelError, match=r"^These encoders are of different backbones; name encoders of one\.$"
-    ):
-        shipping.assemble(families, [first, other], "both")
+def test_encoders_that_lack_a_fold_are_refused(families, encoders):
+    with pytest.raises(ModelError, match=r"^Of toy-large there are encoders of the folds \[0\], "):
+        shipping.assemble(families, [encoders[0], *encoders[2:]], "both")
+    with pytest.raises(ModelError, match="^Encoders of two folds at least are needed"):
+        shipping.assemble(families, encoders[:1], "one")

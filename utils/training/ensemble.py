@@ -233,13 +233,16 @@ def _backbones_of(path: Path, facts: dict[str, Any]) -> list[Backbone]:
 def _check_facts(facts: dict[str, Any]) -> None:
     """Raise a ValueError, KeyError or TypeError unless the facts are there that answers need."""
     shift, slope = facts["logistic"]
-    for number in (facts["threshold"], shift, slope, *facts["weights"]):
-        float(number)
-    for number in (facts["bands"]["unlikely"], facts["bands"]["likely"]):
+    measured = facts["out_of_fold"]
+    # numbers that decide, and those that say what an answer is worth
+    numbers = [facts["threshold"], shift, slope, *facts["weights"]]
+    numbers += [facts["bands"][name] for name in ("unlikely", "likely")]
+    numbers += [measured[name]["value"] for name in ("auc", "auc_all_photos_of_a_person")]
+    shares = ("kin_among_unlikely", "strangers_among_likely", "cannot_say")
+    numbers += [measured["bands"][name] for name in shares]
+    for number in numbers:
         float(number)
     missing = {"kin_rejected", "strangers_accepted"} - set(facts["rates"])
-    measured = {"kin_among_unlikely", "strangers_among_likely", "cannot_say"}
-    missing |= measured - set(facts["out_of_fold"]["bands"])
     missing |= {"name", "version", "encoders", "preprocessing"} - set(facts)
     if missing or len(facts["weights"]) != len(facts["encoders"]):
         raise ValueError(f"without {', '.join(sorted(missing)) or 'a weight for each encoder'}")
