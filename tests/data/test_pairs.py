@@ -218,6 +218,41 @@ def test_sampler_of_families_draws_as_from_them_alone_by_the_rows_of_all(
 # --- kin of many families -----------------------------------------------------------------------
 
 
+def test_every_kin_pair_comes_as_often_as_asked_with_as_many_strangers(
+    families, sides, assert_honest
+):
+    sampler = PairSampler(families)
+    batch = sampler.every_kin_pair(3, np.random.default_rng(1))
+    assert_honest(families, batch)
+    kin = batch.labels == 1
+    counts = Counter(frozenset(pair) for pair in sides(families, batch, "person")[kin])
+    listed = {frozenset(pair) for pair in families.kin[["p1", "p2"]].itertuples(index=False)}
+    assert counts == dict.fromkeys(listed, 3)
+    assert kin.sum() == (~kin).sum() == 3 * len(listed)
+    assert batch.a.dtype == batch.b.dtype == np.int64 and batch.labels.dtype == np.float32
+
+
+def test_every_kin_pair_is_drawn_with_other_photos_and_from_the_generator_alone(families):
+    sampler = PairSampler(families)
+    one, again, other = (
+        sampler.every_kin_pair(4, np.random.default_rng(seed)) for seed in (5, 5, 6)
+    )
+    for side in ("a", "b", "labels"):
+        assert_array_equal(getattr(one, side), getattr(again, side))
+    assert not np.array_equal(one.a, other.a)
+    kin = np.stack([one.a, one.b], 1)[one.labels == 1]
+    assert len(np.unique(kin, axis=0)) > 1.5 * len(kin) / 4
+
+
+def test_every_kin_pair_of_some_families_is_of_these_alone(families, sides):
+    names = families.families[2:9]
+    sampler = PairSampler(families, families=names)
+    batch = sampler.every_kin_pair(1, np.random.default_rng(0))
+    assert set(sides(families, batch, "family").ravel()) <= set(names)
+    kin = families.of_families(names).kin
+    assert batch.labels.sum() == len(kin)
+
+
 @few
 @given(seed=seeds, step=steps, cross=st.booleans())
 def test_family_pairs_are_kin_of_as_many_families_as_pairs_and_numbered_by_family(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -159,6 +160,76 @@ def test_photo_rows_and_families_belong_to_the_named_photos(families, protocol):
         assert rows[side].dtype == np.int64
         assert photos["path"].tolist() == protocol[column].tolist()
         assert photos["family"].tolist() == names[side].tolist()
+
+
+# --- every family, scored by who never saw it ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def out_of_fold(families):
+    return protocols.make_out_of_fold(families)
+
+
+def kin_people(table):
+    """How often each pair of people comes among the kin of a table."""
+    kin = table[table["is_related"] == 1]
+    people = [kin[column].str.rpartition("/")[0] for column in ("photo_a", "photo_b")]
+    return Counter(map(frozenset, zip(*people, strict=True)))
+
+
+def test_list_of_every_family_has_each_kin_pair_once_or_twice(families, out_of_fold):
+    listed = {frozenset(pair) for pair in families.kin[["p1", "p2"]].itertuples(index=False)}
+    counts = kin_people(out_of_fold)
+    named = {frozenset(person.removeprefix("train/") for person in pair) for pair in counts}
+    assert named == listed and set(counts.values()) == {1, 2}
+    with_kin = set(families.kin["family"])
+    assert with_kin == set(families.families), "a family without kin shows nothing here"
+    kin = out_of_fold[out_of_fold["is_related"] == 1]
+    assert set(np.concatenate(protocols.pair_families(kin))) == with_kin
+    # a pair comes once where both draws gave the same two photos
+    photos = families.photos.groupby("person").size()
+    for pair, count in counts.items():
+        possible = photos[[person.removeprefix("train/") for person in pair]].prod()
+        assert count <= possible
+
+
+def test_list_of_every_family_is_distinct_balanced_and_honest(
+    families, out_of_fold, assert_honest, one_photograph
+):
+    assert list(out_of_fold) == [*protocols.PROTOCOL_COLUMNS, "fold"]
+    assert out_of_fold.index.tolist() == list(range(len(out_of_fold)))
+    assert not repeated(out_of_fold)
+    for fold, rows in out_of_fold.groupby("fold"):
+        # strangers that were drawn twice are fewer, never more
+        kin = rows["is_related"].sum()
+        assert 0.8 * kin <= len(rows) - kin <= kin, fold
+    batch = as_batch(out_of_fold, families)
+    assert_honest(families, batch)
+    assert_array_equal(out_of_fold["same_photo"] == 1, one_photograph(families, batch))
+
+
+def test_both_families_of_a_pair_are_of_its_fold_and_the_held_out_ones_are_f09(
+    families, out_of_fold
+):
+    folds = protocols.folds_for(families)
+    fold_of = dict(zip(folds["family"], folds["fold"].astype(str), strict=True))
+    assert list(out_of_fold["fold"].unique()) == ["0", "1", "2", "3", "4", protocols.HELD_OUT]
+    for names in protocols.pair_families(out_of_fold):
+        expected = [fold_of.get(name, protocols.HELD_OUT) for name in names]
+        assert out_of_fold["fold"].tolist() == expected
+        held_out = (out_of_fold["fold"] == protocols.HELD_OUT).to_numpy()
+        assert all(name.startswith("F09") for name in names[held_out])
+        assert not any(name.startswith("F09") for name in names[~held_out])
+
+
+def test_list_of_every_family_is_the_same_for_the_same_seed_only(families, out_of_fold):
+    assert_frame_equal(protocols.make_out_of_fold(families), out_of_fold)
+    assert_frame_equal(protocols.out_of_fold_for(families), out_of_fold)
+    assert not protocols.make_out_of_fold(families, seed=1).equals(out_of_fold)
+    once = protocols.make_out_of_fold(families, times=1)
+    assert set(kin_people(once).values()) == {1} and set(kin_people(once)) == set(
+        kin_people(out_of_fold)
+    )
 
 
 # --- pairs to verify identity on ----------------------------------------------------------------
@@ -396,14 +467,40 @@ def test_committed_folds_are_five_of_the_families_that_are_not_held_out():
     assert sorted(counts.index) == [0, 1, 2, 3, 4] and counts.between(80, 88).all()
 
 
+@pytest.fixture(scope="module")
+def committed_out_of_fold():
+    return pd.read_csv(protocols.OUT_OF_FOLD)
+
+
+def test_committed_list_of_every_family_is_of_pairs_within_folds(committed_out_of_fold):
+    table, folds = committed_out_of_fold, pd.read_csv(protocols.FOLDS)
+    assert list(table) == [*protocols.PROTOCOL_COLUMNS, "fold"] and not repeated(table)
+    fold_of = dict(zip(folds["family"], folds["fold"].astype(str), strict=True))
+    families, people, photographs = parts_of(table)
+    for side in (0, 1):
+        expected = [fold_of.get(name, protocols.HELD_OUT) for name in families[:, side]]
+        assert table["fold"].tolist() == expected
+    held_out = (table["fold"] == protocols.HELD_OUT).to_numpy()
+    assert {name[:3] for name in families[held_out].ravel()} == {"F09"}
+    kin = (table["is_related"] == 1).to_numpy()
+    assert_array_equal(families[:, 0] == families[:, 1], kin)
+    assert (people[:, 0] != people[:, 1]).all()
+    assert_array_equal(photographs[:, 0] == photographs[:, 1], table["same_photo"] == 1)
+    # every family that has kin with photos, each kin pair once or twice, and as many strangers
+    assert len(set(families[kin & ~held_out, 0])) == 412
+    assert len(set(families[kin & held_out, 0])) == 50
+    assert Counter(kin_people(table).values()) == {2: 2833, 1: 529}
+    assert kin.sum() == (~kin).sum() == 6195
+
+
 # --- which data it is ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def like_kaggle(families, committed, committed_identity, tmp_path_factory):
+def like_kaggle(families, committed, committed_identity, committed_out_of_fold, tmp_path_factory):
     """A dataset of no files that holds the photos of the committed protocols."""
     paths = set()
-    for table in (committed, committed_identity):
+    for table in (committed, committed_identity, committed_out_of_fold):
         paths |= {*table["photo_a"], *table["photo_b"]}
     rows = pd.DataFrame({"path": sorted(paths)})
     rows["family"] = rows["path"].str.split("/").str[1]
@@ -412,9 +509,11 @@ def like_kaggle(families, committed, committed_identity, tmp_path_factory):
 
 
 def test_committed_files_are_used_for_the_data_they_were_drawn_from(
-    like_kaggle, committed, committed_identity
+    like_kaggle, committed, committed_identity, committed_out_of_fold
 ):
     assert protocols.data_name(like_kaggle) == "kaggle"
+    as_text = committed_out_of_fold.assign(fold=committed_out_of_fold["fold"].astype(str))
+    assert_frame_equal(protocols.out_of_fold_for(like_kaggle), as_text)
     assert_frame_equal(protocols.protocol_for(like_kaggle), committed)
     assert_frame_equal(protocols.identity_protocol_for(like_kaggle), committed_identity)
     assert_frame_equal(protocols.folds_for(like_kaggle), pd.read_csv(protocols.FOLDS))

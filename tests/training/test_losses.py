@@ -61,6 +61,72 @@ def test_contrastive_loss_of_single_pairs_is_the_cross_entropy_of_finding_the_re
 
 
 @pytest.mark.parametrize("families", [SINGLE, SEVERAL], ids=["single", "several"])
+@pytest.mark.parametrize("hardest, count", [(0.1, 1), (0.4, 3), (0.5, 3), (0.51, 4), (0.999, 6)])
+def test_hardest_strangers_of_each_photo_are_those_nearest_to_it(families, hardest, count):
+    x, rows, left_out = np.float64(unit(8, seed=2)), [], 0
+    for i in range(8):
+        relatives = [j for j in range(8) if j != i and families[j] == families[i]]
+        strangers = [j for j in range(8) if families[j] != families[i]]
+        # of 8 photos 6 are strangers where a family has two, and so many of these count
+        strangers.sort(key=lambda j, i=i: -x[i] @ x[j])
+        left_out += len(strangers[count:])
+        others = [*relatives, *strangers[:count]]
+        likeness = {j: np.exp(x[i] @ x[j] / T) for j in others}
+        picked = [likeness[j] / sum(likeness.values()) for j in relatives]
+        rows.append(np.mean(-np.log(picked)))
+    loss = losses.get("contrastive", 4, T, hardest)
+    found = value(loss, unit(8, seed=2), families)
+    assert found == pytest.approx(np.mean(rows), rel=1e-5)
+    every = value(losses.get("contrastive", 4, T), unit(8, seed=2), families)
+    assert (found < every - 1e-4) == (left_out > 0)
+
+
+def test_all_strangers_count_where_the_share_is_one():
+    x = unit(8)
+    assert losses.get("contrastive", 4, T, 1.0).hardest == 1.0
+    every = value(losses.get("contrastive", 4, T), x, SINGLE)
+    assert value(losses.get("contrastive", 4, T, hardest=1.0), x, SINGLE) == every
+
+
+def test_easy_strangers_have_no_gradient_and_hard_ones_are_pushed_away():
+    # photos 0 and 2 are kin, 1 is near both, 3 is far from everybody
+    x = tf.constant(np.float32([[1, 0], [0.8, 0.6], [0.6, 0.8], [-1, 0]]))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        picked = losses.get("contrastive", 2, T, 0.5)(x, np.int32([0, 1, 0, 1]))
+    gradient = np.asarray(tape.gradient(picked, x))
+    assert np.isfinite(gradient).all()
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        # photo 3 is the only relative of 1, but to 0 and 2 it is a stranger that is left out
+        cosines = x @ tf.transpose(x) / T
+        rows = []
+        for photo, relative, stranger in ((0, 2, 1), (1, 3, 2), (2, 0, 1), (3, 1, 2)):
+            two = tf.stack([cosines[photo, relative], cosines[photo, stranger]])
+            rows.append(-tf.nn.log_softmax(two)[0])
+        expected = tf.reduce_mean(tf.stack(rows))
+    np.testing.assert_allclose(gradient, tape.gradient(expected, x), atol=1e-5)
+
+
+def test_share_of_strangers_works_in_a_compiled_step_of_any_batch():
+    loss = losses.get("contrastive", 4, T, 0.5)
+    x = unit(8)
+    compiled = tf.function(
+        loss.call,
+        input_signature=[tf.TensorSpec((None, 5), "float32"), tf.TensorSpec((None,), "int32")],
+    )
+    assert float(compiled(x, np.int32(SINGLE))) == pytest.approx(value(loss, x, SINGLE), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pairs", "families"])
+def test_other_losses_take_all_strangers(name):
+    with pytest.raises(ModelError) as caught:
+        losses.get(name, 4, T, hardest=0.5)
+    assert str(caught.value) == f"The loss {name!r} takes all strangers; leave out hardest."
+    assert losses.get(name, 4, T, hardest=1.0).name == "loss"
+
+
+@pytest.mark.parametrize("families", [SINGLE, SEVERAL], ids=["single", "several"])
 def test_pair_classification_loss_by_hand(families):
     x = unit(8)
     loss = random_loss("pairs", x)
