@@ -1,9 +1,11 @@
 """What TensorFlow remarks stays out of what users read; its errors and crashes do not."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,6 +64,18 @@ def test_errors_are_written_when_the_block_fails(capfd):
         os.write(2, ERRORS[0])
         raise ZeroDivisionError
     assert capfd.readouterr().err.encode() == ERRORS[0]
+
+
+def test_reader_that_outlives_its_file_is_left_out_and_the_rest_is_shown(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", shown.append)
+    monkeypatch.delenv("KIN_VERBOSE", raising=False)
+    reader = io.BufferedReader(io.BytesIO())
+    broken = SimpleNamespace(object=reader, exc_value=OSError("disk"))
+    with quiet.without_late_readers():
+        sys.unraisablehook(SimpleNamespace(object=reader, exc_value=ValueError("closed")))
+        sys.unraisablehook(broken)
+    assert shown == [broken] and sys.unraisablehook == shown.append
 
 
 def test_importing_tensorflow_and_its_first_use_are_quiet():
