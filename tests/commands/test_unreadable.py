@@ -137,6 +137,22 @@ def test_nothing_that_can_be_read_is_an_error(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_protocol_draws_from_the_others(told, clean, tmp_path):
+    spoiled, without = (shutil.copytree(clean, tmp_path / name) for name in ("a", "b"))
+    # the first photo of three held-out families: in one folder not an image, in the other gone
+    dataset = datasets.load(clean)
+    held_out = dataset.of_families(protocols.split_families(dataset)[1])
+    names = list(held_out.photos.drop_duplicates("family")["path"][:3])
+    for number, name in enumerate(names):
+        spoil(spoiled / name, number)
+        (without / name).unlink()
+    status, _, warned = told("protocol", "--data", spoiled, "--out", tmp_path / "drawn")
+    assert (status, warned) == (0, [ROW.format(len(names), ", ".join(names))])
+    assert told("protocol", "--data", without, "--out", tmp_path / "right")[2] == []
+    for path in (tmp_path / "right").iterdir():
+        assert (tmp_path / "drawn" / path.name).read_text() == path.read_text()
+
+
 # --- pairs --------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import CalibrationError
 from .shared import BACKBONE, TWO_PHOTOS
 from .values import FIGURES, new_file
-from .verbs import Result, option, verb
+from .verbs import Result, option, output, verb
 
 
 def cutoff(text: str) -> str:
@@ -54,7 +54,7 @@ def verify(options: argparse.Namespace) -> Result:
     [
         *TWO_PHOTOS,
         option("--model", type=Path, help="file of: ship (default: models/kinship.npz)"),
-        option(
+        output(
             "--figure",
             type=new_file(*FIGURES),
             metavar="PNG",

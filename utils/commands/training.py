@@ -15,11 +15,12 @@ from .shared import (
     verbosity,
 )
 from .values import learning_rate, new_file, seed, whole
-from .verbs import DATA, Result, option, verb
+from .verbs import DATA, Result, option, output, verb
 
 if TYPE_CHECKING:
     from ..training.models import TrainedModel
 
+HEAD_BYTES = 4_000_000  # of a head on the shortest embeddings, with what its optimizer remembers
 LAYERS = ("none", "last-3", "upper-half", "all-but-last-3", "all")
 
 FOLD = option("--fold", type=whole(0, 4), default=0, help="fold to watch, 0 to 4 (default: 0)")
@@ -34,7 +35,7 @@ TRAINABLE = option("--trainable", choices=LAYERS, help="layers that train (defau
 
 def out_option(name: str):
     """Where the model goes: ``models/NAME`` if nothing else is said."""
-    return option(
+    return output(
         "--out",
         type=new_file(),
         default=settings.writable(settings.MODELS) / name,
@@ -55,6 +56,7 @@ def out_option(name: str):
         option("--epochs", type=whole(1), help="at most (default: 40)"),
         option("--learning-rate", type=learning_rate, help="default: 3e-4"),
     ],
+    room=HEAD_BYTES,
 )
 def train_head(options: argparse.Namespace) -> Result:
     """Train the head and save it."""
@@ -223,7 +225,7 @@ def _saved(
     [
         DATA,
         BACKBONE,
-        option(
+        output(
             "--out",
             type=new_file(),
             required=True,
@@ -271,7 +273,7 @@ def ablation(options: argparse.Namespace) -> Result:
         option(
             "encoders", nargs="+", type=Path, metavar="ENCODER", help="files of: train encoder"
         ),
-        option("--out", type=new_file(".npz"), required=True, metavar="NPZ"),
+        output("--out", type=new_file(".npz"), required=True, metavar="NPZ"),
         option("--name", default="kinship", help="what answers shall call it (default: kinship)"),
         option(
             "--side-by-side",
@@ -282,12 +284,15 @@ def ablation(options: argparse.Namespace) -> Result:
 )
 def ship(options: argparse.Namespace) -> Result:
     """Join encoders, calibrate and measure them, and write one file."""
+    from .. import files
     from ..data import open_data
     from ..training import models, shipping
 
     # threshold, probabilities and error rates are measured before anything is written
     dataset = open_data(options.data)
     given = [models.load_encoder(path) for path in options.encoders]
+    kept = given if options.side_by_side else given[:1]
+    files.check_output(options.out, sum(map(models.shipped_bytes, kept)))
     encoders, facts, cohort = shipping.assemble(
         dataset, given, options.name, averaged=not options.side_by_side
     )

@@ -110,7 +110,7 @@ def _save(folder: Path, keys: Sequence[bytes], vectors: np.ndarray) -> None:
     # as bytes of one array: 32 a key
     rows = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY)
     # one program writes at a time, so what was begun by others belongs to killed ones
-    with room_in(folder), lock(folder):
+    with room_in(folder), lock(folder, work="writing embeddings"):
         for leftover in folder.glob(".*.npz"):
             leftover.unlink()
         shard = folder / f"{uuid.uuid4().hex}.npz"

@@ -623,6 +623,11 @@ def joined(models: Sequence[keras.Model]) -> keras.Model:
     return keras.Model(face, layers.Concatenate(name="embedding")(embeddings), name="joined")
 
 
+def shipped_bytes(encoder: Encoder) -> int:
+    """Bytes that :func:`save_shipped` writes of an encoder: two for each weight."""
+    return 2 * encoder.model.count_params()
+
+
 def save_shipped(
     encoders: Sequence[Encoder],
     facts: dict[str, Any],
