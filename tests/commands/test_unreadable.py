@@ -91,8 +91,8 @@ def test_eigenfaces_leave_them_out(told, spoiled, tmp_path):
     assert facts["photos"] == len(datasets.load(spoiled.root).photos) - 3
 
 
-def test_quality_leaves_them_out_of_both(told, spoiled, medium, toy):
-    arguments = ["--data", medium, "--real", spoiled.root, "--backbone", "toy"]
+def test_quality_leaves_them_out_of_both(told, spoiled, few, toy):
+    arguments = ["--data", few, "--real", spoiled.root, "--backbone", "toy"]
     status, _, warned = told("quality", *arguments)
     assert (status, warned) == (0, [ROW.format(3, ", ".join(spoiled.names))])
 
