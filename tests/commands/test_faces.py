@@ -189,7 +189,7 @@ def test_embed_tells_what_does_not_fit_before_it_embeds(
         patch.setattr(files, "free_room", lambda folder: needed - 1)
         patch.setattr(commands.faces, "embeddings_of", None)  # it is not come to
         sentence = refused(*arguments)
-    assert f"no room in {tmp_path}: {needed / 1e6:.1f} MB are needed, " in sentence
+    assert f"no room in {tmp_path}: {needed / 1e6:.2f} MB are needed, " in sentence
     monkeypatch.setattr(files, "free_room", lambda folder: needed)
     run(*arguments)
 
@@ -197,7 +197,7 @@ def test_embed_tells_what_does_not_fit_before_it_embeds(
 def test_unreadable_photo_is_left_out_with_a_warning(capsys, families_root, families):
     assert main(["embed", "--data", str(families_root), "--json"]) == 0
     printed = capsys.readouterr()
-    assert "warning: 1 photos cannot be read and are left out: train/F" in printed.err
+    assert "warning: 1 photo cannot be read and is left out: train/F" in printed.err
     assert json.loads(printed.out)["photos"] == len(families.photos)
 
 

@@ -481,9 +481,7 @@ def test_readable_leaves_out_the_unreadable_scans_once_and_warns_every_time(
     families_root, families, cache, broken, reads
 ):
     for _ in range(2):
-        with pytest.warns(
-            UserWarning, match=f"1 photos cannot be read and are left out: {broken}"
-        ):
+        with pytest.warns(UserWarning, match=f"1 photo cannot be read and is left out: {broken}"):
             dataset = datasets.readable(datasets.load(families_root))
         assert_frame_equal(dataset.photos, families.photos)
     assert len(reads) == len(families.photos) + 1
@@ -518,7 +516,7 @@ def test_link_that_leads_nowhere_is_left_out(folder, cache):
     photo = next((folder / "train").rglob("*.jpg"))
     photo.unlink()
     photo.symlink_to("/nowhere/annexed.jpg")
-    with pytest.warns(UserWarning, match=f"1 photos cannot be read .*{photo.name}"):
+    with pytest.warns(UserWarning, match=f"1 photo cannot be read .*{photo.name}"):
         datasets.readable(datasets.load(folder))
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import importlib.util
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ import filelock
 import requests
 from tqdm.auto import tqdm
 
-from .. import files
-from ..errors import CourseWarning, NoRoomError, WeightsError
+from .. import errors, files
+from ..errors import NoRoomError, WeightsError
 from ..files import read_json, sha256, write_json, write_text
 
 RECORDED = "checksums.json"
@@ -160,11 +159,9 @@ class PublishedWeights:
                 record = {**_recorded(folder), self.file: checksum(path)}
                 write_json(folder / RECORDED, record)
         except (OSError, NoRoomError) as error:
-            warnings.warn(
+            errors.warn(
                 f"The checksum of {path} cannot be recorded ({error}); a change of the file "
-                "would go unnoticed.",
-                CourseWarning,
-                stacklevel=2,
+                "would go unnoticed."
             )
 
     def fetch(self, folder: Path, check: Check, progress: bool = True) -> Path:
