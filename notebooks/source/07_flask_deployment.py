@@ -339,9 +339,10 @@ for name in ("0.png", "1.png"):
 
 # %%
 naive.debug = True
-naive.logger.disabled = True  # it would print the same error here
+log = io.StringIO()  # where a server writes the same error
 attacker = Client(DebuggedApplication(naive, evalex=True, pin_logging=False))
-page = attacker.post("/upload", data={}, base_url="http://localhost").text  # no files: an error
+sent = {"data": {}, "base_url": "http://localhost"}  # no files: an error
+page = attacker.post("/upload", **sent, errors_stream=log).text
 secret = re.search(r'SECRET = "(\w+)"', page)[1]
 frame = re.search(r'id="frame-(\d+)">((?!id="frame).)*?>upload</code>', page, re.DOTALL)[1]
 print(f"{page.count('<pre class=')} lines of source code and a console secret, in one error page")
