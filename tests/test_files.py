@@ -139,6 +139,12 @@ def test_what_does_not_fit_is_told_with_its_folder_and_the_way_out(
     assert not folder.exists()
 
 
+def test_needed_and_free_room_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "free_room", lambda folder: 51_200)
+    with pytest.raises(NoRoomError, match=r": 0\.10 MB are needed, 0\.05 MB are free\. "):
+        files.need_room(tmp_path, 100_000)
+
+
 def test_free_room_of_a_folder_to_be_made_is_that_of_the_one_above(tmp_path):
     assert files.free_room(tmp_path / "a" / "b") > 0
 

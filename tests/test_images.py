@@ -252,6 +252,7 @@ def test_a_folder_s_photos_are_those_that_hold_one_or_end_as_one(tmp_path):
         "c.JPG": b"damaged",
         "d/e.dat": photo,
         "f": phone,
+        "g.jxl": b"\xff\x0a" + bytes(20),
         "notes.txt": b"PLEASE READ",
         "film.mp4": b"\0\0\0\x18ftypmp42" + bytes(20),
         "faces.json": b"{}",
@@ -263,7 +264,7 @@ def test_a_folder_s_photos_are_those_that_hold_one_or_end_as_one(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    names = ["a", "b.jfif", "c.JPG", "d/e.dat", "f", "gone.png"]
+    names = ["a", "b.jfif", "c.JPG", "d/e.dat", "f", "g.jxl", "gone.png"]
     assert images.photos_in(tmp_path) == [tmp_path / name for name in names]
     names.remove("d/e.dat")
     assert images.photos_in(tmp_path, tmp_path / "d") == [tmp_path / name for name in names]

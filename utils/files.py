@@ -161,9 +161,12 @@ def is_no_room(error: BaseException) -> bool:
 def _no_room(folder: Path, size: int) -> str:
     """What a user is told of a full disk: where, how much is needed and free, and what to do."""
     free = free_room(folder) / 1e6
+    # one digit, or two where one does not show the difference
+    digits = 2 if f"{size / 1e6:.1f}" == f"{free:.1f}" else 1
     # a share may be full on a disk that is not
-    needed = f"{size / 1e6:.1f} MB are needed" if size else "more is needed"
-    text = f"There is no room in {folder}: {needed}, {free:.1f} MB are free. Make room there, or "
+    needed = f"{size / 1e6:.{digits}f} MB are needed" if size else "more is needed"
+    free_now = f"{free:.{digits}f} MB are free"
+    text = f"There is no room in {folder}: {needed}, {free_now}. Make room there, or "
     for variable, place in settings.folders().items():
         if folder.absolute().is_relative_to(place.absolute()):
             return f"{text}name a folder on another disk in {variable}."

@@ -32,7 +32,7 @@ if "avif" in features.modules and features.check("avif"):  # it came with Pillow
 # How their files end, with those of phones, which are named where they cannot be read.
 ENDINGS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
-    *(".ppm", ".pgm", ".heic", ".heif", ".avif"),
+    *(".ppm", ".pgm", ".heic", ".heif", ".avif", ".jxl", ".dng"),
 }
 BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif")  # of containers that hold photos
 # What a file is that cannot be read, by what it starts with, and what to do.
