@@ -442,7 +442,8 @@ def test_no_room_for_decoded_photos_is_told_before_any_is_read(
     # three bytes a pixel, 24 × 24 pixels a photo
     needed = len(part.photos) * 3 * 24 * 24 / 1e6
     digits = 1 if files.free_room(cache) > 1e6 else 2  # 0.0 and 0.0 would say nothing
-    message = rf"no room in {cache / 'decoded'}: {needed:.{digits}f} MB are needed, .*in KIN_CACHE\."
+    told = f"{needed:.{digits}f} MB are needed"
+    message = rf"no room in {cache / 'decoded'}: {told}, .*in KIN_CACHE\."
     with pytest.raises(NoRoomError, match=message):
         decode(part, [24])
     assert reads == []
