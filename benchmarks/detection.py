@@ -18,7 +18,7 @@ import numpy as np
 import side_by_side
 from PIL import Image
 
-from utils import images
+from utils import images, quiet
 from utils.data import scenes
 from utils.errors import ImageError
 from utils.faces import detection
@@ -82,12 +82,13 @@ def contenders() -> dict[str, Callable[[np.ndarray], object]]:
     """By name: a function that searches one photo."""
     from mtcnn import MTCNN
 
-    def with_new_detector(photo: np.ndarray) -> object:
-        return MTCNN().detect_faces(photo)
+    @quiet.without_late_readers()
+    def new_detector() -> MTCNN:
+        return MTCNN()
 
     return {
-        NEW: with_new_detector,
-        ONE: MTCNN().detect_faces,
+        NEW: lambda photo: new_detector().detect_faces(photo),
+        ONE: new_detector().detect_faces,
         COMPILED: functools.partial(detection.detect, long_side=FULL_SIZE),
         BOUNDED: detection.detect,
     }

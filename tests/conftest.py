@@ -6,6 +6,7 @@ TensorFlow, and starts them some seconds sooner.
 
 import gc
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,39 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # what is imported stays: searching it for garbage takes a fifth of the time of the import
 gc.disable()
+
+# The files that take longest, the longest first. Begun last, one of them would run while the other
+# workers have nothing left to do; pytest-xdist itself begins with the files of many tests.
+LONG = (
+    "apps/test_streamlit_app.py",
+    "apps/test_streamlit_browser.py",
+    "apps/flask_app/test_main.py",
+    "benchmarks/test_benchmarks.py",
+    "commands/test_training.py",
+    "apps/flask_app/test_browser.py",
+    "apps/flask_app/test_hostile.py",
+    "training/test_pair_network.py",
+    "faces/backbones/test_originals.py",
+    "test_surroundings.py",
+    "test_quiet.py",
+    "commands/test_unreadable.py",
+    "commands/test_scoring.py",
+)
+TESTS = Path(__file__).parent
+
+
+def pytest_configure(config):
+    """Let pytest-xdist hand out the files in the order of the collection."""
+    missing = [name for name in LONG if not (TESTS / name).is_file()]
+    assert not missing, f"tests/conftest.py names files that are not there: {missing}"
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the long files."""
+    places = {TESTS / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 
 def pytest_collection_finish():

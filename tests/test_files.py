@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -138,8 +139,72 @@ def test_what_does_not_fit_is_told_with_its_folder_and_the_way_out(
     assert not folder.exists()
 
 
+def test_needed_and_free_room_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "free_room", lambda folder: 51_200)
+    with pytest.raises(NoRoomError, match=r": 0\.10 MB are needed, 0\.05 MB are free\. "):
+        files.need_room(tmp_path, 100_000)
+
+
 def test_free_room_of_a_folder_to_be_made_is_that_of_the_one_above(tmp_path):
     assert files.free_room(tmp_path / "a" / "b") > 0
+
+
+OUTPUTS = {
+    "in a file": ("file/new", "{0}/file is a file, so nothing can be written in it: name another"),
+    "far in a file": ("file/a/b", "{0}/file is a file, so nothing can be written in it: name "),
+    "long name": (
+        "new/" + 123 * "é",
+        "The name " + 123 * "é" + " is too long for a file in {0}: take one of 244 bytes at most.",
+    ),
+    "far too long name": (300 * "a", "The name " + 300 * "a" + " is too long for a file in {0}: "),
+    "dead link": ("dead/new", "{0}/dead is a link that leads nowhere: name another output."),
+    "pipe": ("pipe", "{0}/pipe is a device or a pipe, and a file is moved into its place when"),
+    "device": ("/dev/null", "/dev/null is a device or a pipe, and a file is moved into its place"),
+}
+
+
+@pytest.mark.parametrize(("name", "message"), OUTPUTS.values(), ids=OUTPUTS)
+def test_output_that_cannot_be_written_is_told_beforehand(tmp_path, name, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "dead").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError) as raised:
+        files.check_output(tmp_path / name)
+    assert str(raised.value).startswith(message.format(tmp_path))
+
+
+def test_output_in_a_folder_that_cannot_be_changed_is_told_beforehand(tmp_path, monkeypatch):
+    # whoever runs as root may write everywhere but on a disk that is mounted read-only
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(StorageError) as raised:
+        files.check_output(tmp_path / "new" / "out.npz")
+    assert str(raised.value) == (
+        f"{tmp_path / 'new' / 'out.npz'} cannot be written, as nothing can be changed in "
+        f"{tmp_path}: name another output."
+    )
+
+
+def test_output_without_room_is_told_beforehand(tmp_path, one_megabyte):
+    out = tmp_path / "new" / "out.npz"
+    files.check_output(out)
+    message = rf"no room in {tmp_path / 'new'}: 2\.3 MB are needed, 1\.0 MB are free"
+    with pytest.raises(NoRoomError, match=message):
+        files.check_output(out, 2_340_000)
+
+
+@pytest.mark.parametrize("name", ["new.npz", "a/b/new.npz", "there.npz", ".", "a" * 244])
+def test_output_that_can_be_written_is_not_touched(tmp_path, name):
+    (tmp_path / "there.npz").write_text("old")
+    files.check_output(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["there.npz"]
+    assert (tmp_path / "there.npz").read_text() == "old"
+
+
+def test_longest_name_can_be_locked_and_written(tmp_path):
+    out = tmp_path / ("a" * 244)
+    with files.lock(out.with_name(f"{out.name}-once")), files.lock(out):
+        files.write_text(out, "done")
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def write_plainly(file):
@@ -296,6 +361,28 @@ def test_those_who_wait_for_a_lock_get_it_one_after_another(tmp_path):
         list(pool.map(count, range(40)))
     assert path.read_text() == "40"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_who_waits_for_a_lock_says_who_has_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0)
+    said = threading.Event()
+
+    def print_and_note(*words, **where):
+        print(*words, **where)
+        said.set()
+
+    def second():
+        with files.lock(tmp_path / "out", work="making the families"):
+            return "done"
+
+    monkeypatch.setattr(files, "print", print_and_note, raising=False)
+    with ThreadPoolExecutor(1) as pool:
+        with files.lock(tmp_path / "out"):
+            waiting = pool.submit(second)
+            assert said.wait(60) and not waiting.done()
+        assert waiting.result(60) == "done"
+    told = f"Waiting: process {os.getpid()} is making the families …\n"
+    assert capsys.readouterr() == ("", told)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -7,7 +7,10 @@ import errno
 import io
 import os
 import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from PIL import Image
 from utils import images
 from utils.errors import ImageError, StorageError
 
+ROOT = Path(images.__file__).parents[1]
 RED, BLUE, WHITE, BLACK = (255, 0, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
 
@@ -248,6 +252,7 @@ def test_a_folder_s_photos_are_those_that_hold_one_or_end_as_one(tmp_path):
         "c.JPG": b"damaged",
         "d/e.dat": photo,
         "f": phone,
+        "g.jxl": b"\xff\x0a" + bytes(20),
         "notes.txt": b"PLEASE READ",
         "film.mp4": b"\0\0\0\x18ftypmp42" + bytes(20),
         "faces.json": b"{}",
@@ -259,7 +264,7 @@ def test_a_folder_s_photos_are_those_that_hold_one_or_end_as_one(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    names = ["a", "b.jfif", "c.JPG", "d/e.dat", "f", "gone.png"]
+    names = ["a", "b.jfif", "c.JPG", "d/e.dat", "f", "g.jxl", "gone.png"]
     assert images.photos_in(tmp_path) == [tmp_path / name for name in names]
     names.remove("d/e.dat")
     assert images.photos_in(tmp_path, tmp_path / "d") == [tmp_path / name for name in names]
@@ -313,6 +318,28 @@ def test_tiny_array_is_refused():
 def test_arbitrary_bytes_give_an_image_error_and_nothing_else(content):
     with pytest.raises(ImageError):
         images.decode(content)
+
+
+@pytest.mark.parametrize("verbose", ["", "1"])
+def test_too_many_pixels_are_our_error_and_no_warning_of_pillow_s(tmp_path, verbose):
+    # 100 million pixels, of which Pillow warns in an error's place
+    path = tmp_path / "large.png"
+    Image.new("1", (10_000, 10_000)).save(path)
+    code = (
+        "import sys; from utils import images\n"
+        "try: images.read(sys.argv[1])\nexcept images.ImageError as error: print(error)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KIN_VERBOSE": verbose},
+    )
+    sentence = f"{path} has 10000×10000 pixels; the limit is 64 million. Save it smaller.\n"
+    assert ended.stdout == sentence
+    assert ("DecompressionBombWarning" in ended.stderr) == bool(verbose)
+    assert verbose or not ended.stderr
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")

@@ -32,10 +32,10 @@ def imported_packages(process):
     return {name.partition(".")[0] for name in names}
 
 
-def test_process_ends_with_the_status_and_the_sentence(tmp_path):
-    ended = run_module("audit", "--data", tmp_path / "nowhere")
+def test_process_ends_with_the_status_and_the_sentence():
+    ended = run_module("weights", "nowhere")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert re.fullmatch(r"error: .*nowhere does not exist; [^\n]+\n", ended.stderr)
+    assert re.fullmatch(r"error: There is no backbone 'nowhere'; [^\n]+\n", ended.stderr)
 
 
 def test_help_needs_neither_tensorflow_nor_pandas():
@@ -96,8 +96,8 @@ def test_full_output_is_one_sentence(arguments, unbuffered):
     assert ended.returncode == 2 and re.fullmatch(sentence, ended.stderr)
 
 
-def test_full_stream_of_errors_leaves_the_status(tmp_path):
-    assert into("2> /dev/full", "audit", "--data", tmp_path / "nowhere").returncode == 2
+def test_full_stream_of_errors_leaves_the_status():
+    assert into("2> /dev/full", "weights", "nowhere").returncode == 2
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])

@@ -1,5 +1,9 @@
 """What a user can cause. Every message says what was wrong, with which file, and what to do."""
 
+import sys
+import types
+import warnings
+
 
 class CourseError(Exception):
     """Base of every named error: the command line prints its sentence and exits with status 2."""
@@ -67,3 +71,17 @@ class SurroundingsError(CourseError):
 
 class CourseWarning(UserWarning):
     """What was left out or passed over while the work goes on, in one sentence."""
+
+
+def warn(sentence: str) -> None:
+    """Give a CourseWarning that names the line from which this package was called."""
+    # 2 is the line that calls this function
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_of_course(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, CourseWarning, stacklevel=level)
+
+
+def _is_of_course(frame: types.FrameType) -> bool:
+    """Whether a line of this package is running in a frame."""
+    return str(frame.f_globals.get("__name__")).startswith(f"{__package__}.")

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 import tokenize
@@ -46,16 +47,27 @@ NO_ROOM_TEXT = re.compile(r"\d+ requested and \d+ written|No space left|quota ex
 OF_THE_FILE = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EINVAL)
 ZEROS = bytes(1 << 20)  # written at a time where room cannot be reserved
 
+LEAST_ROOM = 100_000  # bytes: what any output may take, however small it is
+# What the longest name adds that stands beside a file while it is written: a dot before it, and
+# behind it the eight characters of a temporary file, or ``-once.lock``.
+BESIDE = 11
+PATIENCE = 1.0  # seconds that a program waits for a lock before it says so
+
 
 # --- room and the machine -----------------------------------------------------------------------
 
 
 def free_room(folder: str | Path) -> int:
     """Free bytes on the disk of a folder, which need not exist yet."""
-    folder = Path(folder).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(_existing(Path(folder))).free
+
+
+def _existing(path: Path) -> Path:
+    """The path, or what is there of those above it."""
+    path = path.absolute()
+    while not os.path.exists(path):
+        path = path.parent
+    return path
 
 
 def need_room(folder: str | Path, size: int) -> None:
@@ -70,6 +82,53 @@ def need_room(folder: str | Path, size: int) -> None:
     """
     if size > free_room(folder):
         raise NoRoomError(_no_room(Path(folder), size))
+
+
+def check_output(path: str | Path, size: int = LEAST_ROOM) -> None:
+    """Check that a file or folder can be written, before long work whose result goes there.
+
+    Args:
+        path: what will be written; neither it nor the folders above need exist yet.
+        size: bytes that it takes at least.
+
+    Raises:
+        StorageError: its name is too long, it is a device, or its folder cannot be written.
+        NoRoomError: there is no room.
+    """
+    path = Path(path)
+    # unlike a Path's own methods, those of os.path take names of any length
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise StorageError(
+            f"{path} is a device or a pipe, and a file is moved into its place when it is whole: "
+            "name another output."
+        )
+    # the folder that is there already, in which the output and the folders above it are made
+    folder = path if os.path.isdir(path) else path.parent
+    top = _existing(folder)
+    if not top.is_dir():
+        raise StorageError(
+            f"{top} is a file, so nothing can be written in it: name another output."
+        )
+    _check_names(top, path)
+    if not os.access(top, os.W_OK | os.X_OK):
+        raise StorageError(
+            f"{path} cannot be written, as nothing can be changed in {top}: name another output."
+        )
+    need_room(folder, size)
+
+
+def _check_names(top: Path, path: Path) -> None:
+    """Raise StorageError for names below a folder that is there: too long, or of dead links."""
+    longest = os.pathconf(top, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    names = path.absolute().relative_to(top).parts
+    if names and not os.path.exists(top / names[0]) and os.path.islink(top / names[0]):
+        raise StorageError(f"{top / names[0]} is a link that leads nowhere: name another output.")
+    for name in names:
+        if len(os.fsencode(name)) + BESIDE > longest:
+            raise StorageError(
+                f"The name {name} is too long for a file in {top}: take one of "
+                f"{longest - BESIDE} bytes at most."
+            )
 
 
 @contextlib.contextmanager
@@ -102,9 +161,12 @@ def is_no_room(error: BaseException) -> bool:
 def _no_room(folder: Path, size: int) -> str:
     """What a user is told of a full disk: where, how much is needed and free, and what to do."""
     free = free_room(folder) / 1e6
+    # one digit, or two where one does not show the difference
+    digits = 2 if f"{size / 1e6:.1f}" == f"{free:.1f}" else 1
     # a share may be full on a disk that is not
-    needed = f"{size / 1e6:.1f} MB are needed" if size else "more is needed"
-    text = f"There is no room in {folder}: {needed}, {free:.1f} MB are free. Make room there, or "
+    needed = f"{size / 1e6:.{digits}f} MB are needed" if size else "more is needed"
+    free_now = f"{free:.{digits}f} MB are free"
+    text = f"There is no room in {folder}: {needed}, {free_now}. Make room there, or "
     for variable, place in settings.folders().items():
         if folder.absolute().is_relative_to(place.absolute()):
             return f"{text}name a folder on another disk in {variable}."
@@ -227,8 +289,12 @@ def atomic_folder(path: str | Path, size: int = 0) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def lock(path: str | Path, busy: str | None = None) -> Iterator[None]:
+def lock(
+    path: str | Path, busy: str | None = None, work: str = "writing the same files"
+) -> Iterator[None]:
     """Keep other programs away from a file or folder while the block writes it.
+
+    A program that waits for longer than a second says in one line who is at it.
 
     The lock is a hidden file beside ``path``, and is gone afterwards; that of a killed program
     holds nobody up.
@@ -237,6 +303,7 @@ def lock(path: str | Path, busy: str | None = None) -> Iterator[None]:
         path: what is written.
         busy: what a second program is told, which then ends; ``{owner}`` stands for the first
             one. None: it waits.
+        work: what a program that waits says that the first one is doing.
 
     Raises:
         BusyError: another program has the lock, and ``busy`` is given.
@@ -245,18 +312,30 @@ def lock(path: str | Path, busy: str | None = None) -> Iterator[None]:
     with room_in(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f".{path.name}.lock")
+    guard = filelock.FileLock(file)
     try:
-        with filelock.FileLock(file, timeout=-1 if busy is None else 0):
-            with contextlib.suppress(OSError):  # a full disk has no room for the number
-                file.write_text(f"{os.getpid()}", encoding="ascii")
-            try:
-                yield
-            finally:
-                # while it is locked: who waits for it takes a new file
-                with contextlib.suppress(OSError):  # Windows removes no open file
-                    file.unlink()
+        guard.acquire(timeout=PATIENCE if busy is None else 0)
     except filelock.Timeout as error:
-        raise BusyError((busy or "").replace("{owner}", _owner(file))) from error
+        if busy is not None:
+            raise BusyError(busy.replace("{owner}", _owner(file))) from error
+        _say_who_is_waited_for(_owner(file), work)
+        guard.acquire()
+    try:
+        with contextlib.suppress(OSError):  # a full disk has no room for the number
+            file.write_text(f"{os.getpid()}", encoding="ascii")
+        yield
+    finally:
+        # while it is locked: who waits for it takes a new file
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            file.unlink()
+        guard.release()
+
+
+def _say_who_is_waited_for(owner: str, work: str) -> None:
+    """One line on the stream of errors; what cannot be written there changes nothing."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # full, closed, or without these letters
+            print(f"Waiting: {owner} is {work} …", file=sys.stderr, flush=True)
 
 
 def _owner(file: Path) -> str:

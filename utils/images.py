@@ -3,15 +3,18 @@
 import errno
 import io
 import os
+import re
 import struct
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
+from . import quiet
 from .errors import CourseError, ImageError, StorageError
 
 Encoded = str | os.PathLike[str] | bytes | BinaryIO  # an image file, or its content
@@ -23,14 +26,30 @@ MAX_BYTES = 40 * 2**20
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 20
 # The formats of photos. Pillow reads more, and some of them with the help of other programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-# How their files end, with those of phones, which are named and not read.
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+if "avif" in features.modules and features.check("avif"):  # it came with Pillow 11.3
+    FORMATS += ("AVIF",)
+# How their files end, with those of phones, which are named where they cannot be read.
 ENDINGS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
-    *(".ppm", ".pgm", ".heic", ".heif", ".avif"),
+    *(".ppm", ".pgm", ".heic", ".heif", ".avif", ".jxl", ".dng"),
 }
-CONTAINER = b"ftyp"  # of phones' photos and of videos
 BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif")  # of containers that hold photos
+# What a file is that cannot be read, by what it starts with, and what to do.
+AS_JPEG, A_PICTURE_OF_IT = "save it as JPEG", "save a picture from it as JPEG"
+KINDS = (
+    (rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "a HEIC photo", AS_JPEG),
+    (rb"....ftypavi[fs]", "an AVIF photo", AS_JPEG),
+    (rb"....ftypcrx ", "a raw file of a camera", AS_JPEG),
+    (rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI |\x00\x00\x01\xba", "a video", A_PICTURE_OF_IT),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL photo", AS_JPEG),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 photo", AS_JPEG),
+    (rb"%PDF", "a PDF", A_PICTURE_OF_IT),
+    (rb"8BPS", "a file of Photoshop", AS_JPEG),
+    (rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b", "an archive", "unpack it first"),
+)
+# In a TIFF: a picture that is a smaller copy of another, and the version of a camera's raw file.
+SMALLER_COPY, DNG_VERSION = 254, 50706
 
 # What is wrong with a path, of all that can happen when a file is opened.
 PATH_ERRORS = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO)
@@ -49,6 +68,10 @@ DECODING_ERRORS = (
     MemoryError,
     Image.DecompressionBombError,
 )
+
+# Pillow warns of photos above a limit of its own; ours is smaller, and is an error
+if not quiet.is_verbose():
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def read(source: Source, name: str | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -240,7 +263,8 @@ def _content(source: Encoded, name: str) -> bytes:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
     if hasattr(source, "read"):
-        return source.read(MAX_BYTES + 1)
+        content = source.read(MAX_BYTES + 1)
+        return content.encode() if isinstance(content, str) else content  # of a file of text
     # Path refuses what is not a path with ValueError or TypeError
     try:
         path = Path(source)
@@ -275,11 +299,9 @@ def _open(content: bytes, name: str, max_pixels: int) -> Image.Image:
             f"{max_pixels // 10**6} million. Save it smaller."
         ) from error
     except DECODING_ERRORS as error:
-        # photos of phones are named as such
-        if content[4:8] == CONTAINER:
-            raise ImageError(
-                f"{name} is HEIC, AVIF or a video, which cannot be read; save it as JPEG."
-            ) from error
+        for start, kind, advice in KINDS:
+            if re.match(start, content, re.DOTALL):
+                raise ImageError(f"{name} is {kind}, which cannot be read; {advice}.") from error
         raise ImageError(f"{name} is not an image that can be read; use JPEG or PNG.") from error
 
 
@@ -308,7 +330,13 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
 
 
 def _check_depth(image: Image.Image, name: str) -> None:
-    """Refuse scientific images: floats or 32 bits a channel."""
+    """Refuse scientific images, floats or 32 bits a channel, and raw files of cameras."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    if DNG_VERSION in tags or tags.get(SMALLER_COPY, 0) & 1:
+        raise ImageError(
+            f"{name} is a raw file of a camera, of which only a small copy can be read; save it "
+            "as JPEG."
+        )
     if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
         raise ImageError(
             f"{name} has 32 bits a channel, and nobody knows which value is white; save it as "

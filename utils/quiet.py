@@ -1,7 +1,8 @@
 """TensorFlow's remarks on a machine without a GPU stay out of what users read; errors do not.
 
 It writes them below Python, to the stream of errors itself, before any of its settings counts.
-With ``KIN_VERBOSE=1`` everything is shown.
+A file that a library closes too early is no error either. With ``KIN_VERBOSE=1`` everything is
+shown.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import faulthandler
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import io
 import os
 import re
 import sys
@@ -69,6 +71,31 @@ def without_remarks() -> Iterator[None]:
             rest = [line for line in log if not is_remark(line)]
             os.write(errors, b"".join(rest))
             os.close(errors)
+
+
+@contextlib.contextmanager
+def without_late_readers() -> Iterator[None]:
+    """Leave out that a file was closed before its reader; other ignored exceptions are shown.
+
+    joblib closes a compressed file first, and the reader's own end then flushes what is closed.
+    Nothing is lost, because the file was only read. Python 3.13 is the first to print it.
+    """
+    if is_verbose():
+        yield
+        return
+    # the reader ends inside the block, where nothing can catch what it raises
+    usual = sys.unraisablehook
+
+    def report(ignored: "sys.UnraisableHookArgs") -> None:
+        is_reader = isinstance(ignored.object, io.BufferedReader)
+        if not (is_reader and isinstance(ignored.exc_value, ValueError)):
+            usual(ignored)
+
+    sys.unraisablehook = report
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 class QuietImport(importlib.abc.MetaPathFinder):

@@ -3,6 +3,7 @@
 One that hangs, crashes or eats memory then harms nobody else.
 """
 
+import importlib
 import math
 import multiprocessing
 import queue
@@ -40,12 +41,13 @@ class Workers:
     Args:
         count: how many calls are worked on side by side; others wait.
         max_bytes: address space of each process, where the system can bound it (Linux).
+        module: what each process imports at its start, so that no call's seconds are spent on it.
     """
 
-    def __init__(self, count: int, max_bytes: int | None = None):
+    def __init__(self, count: int, max_bytes: int | None = None, module: str = "math"):
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for _ in range(count):
-            self._idle.put(_Worker(max_bytes))
+            self._idle.put(_Worker(max_bytes, module))
 
     def call(
         self, seconds: float, function: Callable[..., Result], *arguments, **options
@@ -76,8 +78,8 @@ class Workers:
 class _Worker:
     """One process and the pipe to it."""
 
-    def __init__(self, max_bytes: int | None):
-        self._max_bytes = max_bytes
+    def __init__(self, max_bytes: int | None, module: str):
+        self._max_bytes, self._module = max_bytes, module
         self._process: subprocess.Popen | None = None
         self._pipe: Connection | None = None
 
@@ -117,7 +119,7 @@ class _Worker:
         # importing this module by its name the whole app; so this file is run by its path
         pipe, far_end = multiprocessing.Pipe()
         serve = f"runpy.run_path({__file__!r})['_serve']"
-        code = f"import runpy; {serve}({far_end.fileno()}, {self._max_bytes})"
+        code = f"import runpy; {serve}({far_end.fileno()}, {self._max_bytes}, {self._module!r})"
         process = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=ROOT,
@@ -142,7 +144,7 @@ class _Worker:
         self._process = None
 
 
-def _serve(descriptor: int, max_bytes: int | None) -> None:
+def _serve(descriptor: int, max_bytes: int | None, module: str) -> None:
     """Answer calls until the pipe is closed, which it is when the other process ends.
 
     A call that takes too long is ended here as well, in case nobody is left who would do it.
@@ -153,6 +155,7 @@ def _serve(descriptor: int, max_bytes: int | None) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
+    importlib.import_module(module)
     pipe = Connection(descriptor)
     pipe.send(True)
     while True:

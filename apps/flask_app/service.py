@@ -229,7 +229,7 @@ def _come_back(reason: str) -> ServiceUnavailable:
 
 @functools.cache
 def _started_decoders() -> Workers:
-    return Workers(multiprocessing.cpu_count(), DECODER_BYTES)
+    return Workers(multiprocessing.cpu_count(), DECODER_BYTES, images.__name__)
 
 
 _starting = threading.Lock()

@@ -97,7 +97,8 @@ print(f"{sum(windows):,} windows, {len(faces)} faces")
 # %%
 mtcnn = detection.detector()
 for stage, side in zip(mtcnn.stages, (12, 24, 48), strict=True):
-    weights = sum(np.prod(w.shape) for w in type(stage)().model.get_weights())
+    variables = stage.model.get_concrete_function().variables  # of the compiled network
+    weights = sum(np.prod(variable.shape) for variable in variables)
     print(f"{stage.name}: sees {side}×{side} pixels, {weights:,} weights")
 
 # %% [markdown]

@@ -314,7 +314,7 @@ def compared(name):
     except CourseError as error:
         return {"encoder": name, "note": str(error).partition(";")[0]}
     pairs_here = calibration.with_distances(test, pd.DataFrame(vectors, index=names))
-    median = pairs_here.groupby("kind")["distance"].median().round(3)
+    median = pairs_here.groupby("kind")["distance"].median().map("{:.3f}".format)
     part = pairs_here[pairs_here["kind"] != "relatives"]
     auc = metrics.roc_auc(part["kind"] == "same", -part["distance"])
     return {"encoder": name, "AUC": f"{auc:.3f}", **median, "note": "median distances of each kind"}

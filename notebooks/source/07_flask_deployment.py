@@ -339,8 +339,10 @@ for name in ("0.png", "1.png"):
 
 # %%
 naive.debug = True
+log = io.StringIO()  # where a server writes the same error
 attacker = Client(DebuggedApplication(naive, evalex=True, pin_logging=False))
-page = attacker.post("/upload", data={}, base_url="http://localhost").text  # no files: an error
+sent = {"data": {}, "base_url": "http://localhost"}  # no files: an error
+page = attacker.post("/upload", **sent, errors_stream=log).text
 secret = re.search(r'SECRET = "(\w+)"', page)[1]
 frame = re.search(r'id="frame-(\d+)">((?!id="frame).)*?>upload</code>', page, re.DOTALL)[1]
 print(f"{page.count('<pre class=')} lines of source code and a console secret, in one error page")
@@ -491,7 +493,8 @@ style = course.get("/static/style.css").text
 left_out = r"<link[^>]*>|<(script|header|form|footer).*?</\1>"
 shown = re.sub(left_out, "", page.text, flags=re.DOTALL)
 shown = shown.replace("</head>", f"<style>{style}</style></head>")
-HTML(f'<iframe srcdoc="{escape(shown)}" width="98%" height="900" frameborder="0"></iframe>')
+embedded = f'<iframe srcdoc="{escape(shown)}" width="98%" height="900" frameborder="0"></iframe>'
+HTML(f"<div>{embedded}</div>")
 
 # %% [markdown]
 # The page as a visitor sees it (header, form and footer are left out here). The answer is in words,
@@ -704,6 +707,8 @@ print(refused.json()["detail"])
 # browser as well:
 
 # %%
+remarks = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
+remarks.disabled = True  # that no server runs, as in every test
 script = Path(apps.flask_app.__file__).parents[1] / "streamlit_app.py"
 session = AppTest.from_file(str(script), default_timeout=120).run()
 session.selectbox[0].select("Kinship").run()

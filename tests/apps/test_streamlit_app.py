@@ -141,9 +141,7 @@ def test_what_a_file_holds_decides_and_not_its_ending(app):
         upload(app, "detection", b"no photo", name)
         assert errors(app) == [f"{name} is not an image that can be read; use JPEG or PNG."]
     upload(app, "detection", b"\0\0\0\x18ftypheic" + bytes(20), "a.HEIC")
-    assert errors(app) == [
-        "a.HEIC is HEIC, AVIF or a video, which cannot be read; save it as JPEG."
-    ]
+    assert errors(app) == ["a.HEIC is a HEIC photo, which cannot be read; save it as JPEG."]
 
 
 @pytest.mark.parametrize(

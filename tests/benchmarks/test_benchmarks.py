@@ -141,6 +141,38 @@ def test_encoder_benchmark_gives_positive_times_and_agreement(results):
     assert max(result["largest_difference"].values()) < 1e-5
 
 
+# --- SFace --------------------------------------------------------------------------------------
+
+
+def test_sface_without_its_weights_is_one_sentence(load, side_by_side, capsys):
+    parity = load("sface_parity")
+    assert side_by_side.main(parity.run, parity.build_parser().parse_args([])) == 2
+    assert "sface are not here; run: kincourse weights sface" in capsys.readouterr().err
+
+
+def test_sface_table_says_by_how_much_the_two_differ(load, families_root, monkeypatch):
+    def noise(seed):
+        def embed(faces):
+            shapes.append(faces.shape)
+            return np.random.default_rng(seed).normal(size=(len(faces), 128))
+
+        return embed
+
+    parity, shapes = load("sface_parity"), []
+    monkeypatch.setattr(
+        parity, "contenders", lambda: {parity.KERAS: noise(1), parity.ONNX: noise(2)}
+    )
+    monkeypatch.setattr(type(backbones.get("sface")), "weights_path", lambda self: None)
+    options = ["--data", str(families_root), "--faces", "1", "--repeats", "1"]
+    with pytest.warns(UserWarning, match="cannot be read"):
+        result = parity.run(parity.build_parser().parse_args(options))
+    assert set(shapes) == {(2, 112, 112, 3)}
+    one, other = (np.random.default_rng(seed).normal(size=(2, 128)) for seed in (1, 2))
+    assert result["largest_difference"] == np.abs(one - other).max()
+    last = f"the 128 numbers: {result['largest_difference']:.1e} (the largest of them: "
+    assert last in result["text"].splitlines()[-1]
+
+
 # --- the two-network model ----------------------------------------------------------------------
 
 
@@ -342,7 +374,10 @@ def test_benchmark_prints_a_table_or_json(load, side_by_side, results, capsys, n
     assert "×" in printed()
 
 
-@pytest.mark.parametrize("name", ["generator", "encoder", "two_networks", "detection", "serving"])
+SCRIPTS = ["generator", "encoder", "sface_parity", "two_networks", "detection", "serving"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_help_has_an_example(load, name):
     assert f"python benchmarks/{name}.py" in load(name).build_parser().format_help()
 

@@ -39,6 +39,16 @@ def medium(clean, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def few(medium, tmp_path_factory):
+    """Five of the families, for what looks for faces in every photo."""
+    root = tmp_path_factory.mktemp("few") / "families"
+    for family in sorted((medium / "train").iterdir())[:5]:
+        shutil.copytree(family, root / "train" / family.name)
+    shutil.copy(medium / datasets.RELATIONSHIPS, root)
+    return root
+
+
+@pytest.fixture(scope="session")
 def few_pairs(families, tmp_path_factory):
     """A protocol of 40 pairs of held-out families, as a file."""
     path = tmp_path_factory.mktemp("protocol") / "mine.csv"

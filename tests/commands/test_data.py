@@ -77,20 +77,20 @@ def test_place_that_cannot_be_written_is_one_sentence(refused, clean, tmp_path):
     assert str(file) in refused("protocol", "--data", clean, "--out", file / "new")
 
 
-def test_eigenfaces_are_built_from_photos(run, medium, tmp_path):
+def test_eigenfaces_are_built_from_photos(run, few, tmp_path):
     out = tmp_path / "e.npz"
-    facts = run("eigenfaces", "--data", medium, "--components", 5, "--out", out, "--json")
+    facts = run("eigenfaces", "--data", few, "--components", 5, "--out", out, "--json")
     assert eigenfaces.load(out).components.shape[0] == facts["components"] == 5
     assert facts["used"] + facts["without_face"] + facts["too_turned"] == facts["photos"]
 
 
-def test_quality_sets_synthetic_beside_real_and_draws_families(run, medium, tmp_path):
+def test_quality_sets_synthetic_beside_real_and_draws_families(run, few, tmp_path):
     picture = tmp_path / "new" / "families.jpg"
-    facts = run("quality", "--data", medium, "--real", medium, "--picture", picture, "--json")
+    facts = run("quality", "--data", few, "--real", few, "--picture", picture, "--json")
     assert facts["synthetic"] == facts["real"]
     assert facts["privacy"]["synthetic_under_distance_percent"] == 100
     assert min(images.read(picture).shape[:2]) > 100
-    assert "faces_found_percent" in run("quality", "--data", medium)
+    assert "faces_found_percent" in run("quality", "--data", few)
 
 
 @pytest.mark.parametrize("verb", ["audit", "quality", "eigenfaces"])

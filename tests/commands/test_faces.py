@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils import images
+from utils import commands, files, images
 from utils.__main__ import main
 from utils.faces import backbones, detection
 from utils.faces.weights import PublishedWeights
@@ -179,10 +179,26 @@ def test_embed_writes_paths_and_embeddings(run, clean, tmp_path, families, famil
     assert run("embed", "--data", clean) == f"{count} photos embedded with dlib-resnet\n"
 
 
+def test_embed_tells_what_does_not_fit_before_it_embeds(
+    run, refused, clean, families, family_embeddings, tmp_path, monkeypatch
+):
+    # a path, of which a letter takes four bytes, and 128 numbers of four bytes for each photo
+    letters = families.photos["path"].str.len().max()
+    needed = int(len(families.photos) * 4 * (letters + 128))
+    arguments = ["embed", "--data", clean, "--out", tmp_path / "e.npz"]
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "free_room", lambda folder: needed - 1)
+        patch.setattr(commands.faces, "embeddings_of", None)  # it is not come to
+        sentence = refused(*arguments)
+    assert f"no room in {tmp_path}: {needed / 1e6:.2f} MB are needed, " in sentence
+    monkeypatch.setattr(files, "free_room", lambda folder: needed)
+    run(*arguments)
+
+
 def test_unreadable_photo_is_left_out_with_a_warning(capsys, families_root, families):
     assert main(["embed", "--data", str(families_root), "--json"]) == 0
     printed = capsys.readouterr()
-    assert "warning: 1 photos cannot be read and are left out: train/F" in printed.err
+    assert "warning: 1 photo cannot be read and is left out: train/F" in printed.err
     assert json.loads(printed.out)["photos"] == len(families.photos)
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils import errors, images, settings
+from utils import errors, files, images, settings
 from utils.__main__ import main
 from utils.data import protocols
 from utils.faces import backbones
 from utils.scoring import metrics
-from utils.training import ablation, callbacks, models, shipping
+from utils.training import ablation, callbacks, models, networks, pair_network, shipping
 
 
 def names_in(folder):
@@ -236,6 +236,35 @@ def test_encoders_are_shipped_side_by_side_and_the_size_is_said(
         f"{out}: 0.0 MB, AUC 0.812 on held-out families (0.813 before rounding to half "
         "precision)\n"
     )
+
+
+@pytest.mark.parametrize("side_by_side", [False, True], ids=["averaged", "side by side"])
+def test_ship_tells_what_does_not_fit_before_it_measures(
+    refused, trained_encoder, toy, medium, tmp_path, monkeypatch, side_by_side
+):
+    # two bytes for each weight of the toy: 432 × 6
+    size = 2 * 432 * 6 * (2 if side_by_side else 1)
+    assert models.shipped_bytes(models.load_encoder(trained_encoder.path)) == 2 * 432 * 6
+    monkeypatch.setattr(shipping, "assemble", None)  # it is not come to
+    asked = []
+    monkeypatch.setattr(files, "need_room", lambda folder, size: asked.append((folder, size)))
+    arguments = ["--data", medium, "--out", tmp_path / "k.npz"]
+    arguments += ["--side-by-side"] if side_by_side else []
+    with pytest.raises(TypeError):
+        main([*map(str, ["ship", trained_encoder.path, trained_encoder.path, *arguments])])
+    assert asked == [(tmp_path, files.LEAST_ROOM), (tmp_path, size)]
+
+
+def test_network_tells_what_does_not_fit_before_it_is_trained(
+    refused, clean, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files, "free_room", lambda folder: 30_000_000)
+    monkeypatch.setattr(pair_network, "OnEmbeddings", None)  # it is not come to
+    arguments = ["--backbones", "dlib-resnet", "--trainable", "none", "--data", clean]
+    sentence = refused("train", "network", *arguments, "--out", tmp_path / "n.keras")
+    assert f"no room in {tmp_path / 'n.run'}: " in sentence
+    weights = networks.pair_network([backbones.get()], "symmetric", "none").count_params()
+    assert f"{8 * weights / 1e6:.1f} MB are needed, 30.0 MB are free" in sentence
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,8 @@ def test_eigenfaces_leave_them_out(told, spoiled, tmp_path):
     assert facts["photos"] == len(datasets.load(spoiled.root).photos) - 3
 
 
-def test_quality_leaves_them_out_of_both(told, spoiled, medium, toy):
-    arguments = ["--data", medium, "--real", spoiled.root, "--backbone", "toy"]
+def test_quality_leaves_them_out_of_both(told, spoiled, few, toy):
+    arguments = ["--data", few, "--real", spoiled.root, "--backbone", "toy"]
     status, _, warned = told("quality", *arguments)
     assert (status, warned) == (0, [ROW.format(3, ", ".join(spoiled.names))])
 
@@ -135,6 +135,22 @@ def test_nothing_that_can_be_read_is_an_error(
     expected = f"None of the {count} photos of {hopeless} can be read: train/F0"
     assert expected in sentence and f" and {count - 5} more; copy or download them" in sentence
     assert list(tmp_path.iterdir()) == []
+
+
+def test_protocol_draws_from_the_others(told, clean, tmp_path):
+    spoiled, without = (shutil.copytree(clean, tmp_path / name) for name in ("a", "b"))
+    # the first photo of three held-out families: in one folder not an image, in the other gone
+    dataset = datasets.load(clean)
+    held_out = dataset.of_families(protocols.split_families(dataset)[1])
+    names = list(held_out.photos.drop_duplicates("family")["path"][:3])
+    for number, name in enumerate(names):
+        spoil(spoiled / name, number)
+        (without / name).unlink()
+    status, _, warned = told("protocol", "--data", spoiled, "--out", tmp_path / "drawn")
+    assert (status, warned) == (0, [ROW.format(len(names), ", ".join(names))])
+    assert told("protocol", "--data", without, "--out", tmp_path / "right")[2] == []
+    for path in (tmp_path / "right").iterdir():
+        assert (tmp_path / "drawn" / path.name).read_text() == path.read_text()
 
 
 # --- pairs --------------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ import shlex
 
 import pytest
 
-from utils import commands
+from utils import commands, files
 from utils.__main__ import main
+from utils.commands import answers, data, faces, scoring, training, verbs
 
 VERBS = [
     *["families", "audit", "protocol", "eigenfaces", "quality"],
@@ -93,3 +94,79 @@ def test_choices_are_those_of_the_code():
     for layers in networks.TRAINABLE:
         assert parse([*network, "--trainable", layers]).trainable == layers
         assert parse(["train", "encoder", "--trainable", layers]).trainable == layers
+
+
+# --- outputs ------------------------------------------------------------------------------------
+
+# each output of each verb, behind what else its verb needs; the data are not there
+OUTPUTS = {
+    "families --out": "NEW.folder",
+    "audit --figures": "NEW.folder",
+    "protocol --out": "NEW.folder",
+    "eigenfaces --out": "NEW.npz",
+    "quality --picture": "NEW.jpg",
+    "detect --out": "NEW.folder a.jpg",
+    "embed --out": "NEW.npz",
+    "train head --out": "NEW.keras",
+    "train encoder --out": "NEW.keras",
+    "train network --out": "NEW.keras --backbones dlib-resnet",
+    "ablation --out": "NEW.json",
+    "ship --out": "NEW.npz e.keras",
+    "submit --out": "NEW.csv",
+    "calibrate --out": "NEW.json",
+    "kin --figure": "NEW.png a.jpg b.jpg",
+}
+
+
+def with_output(output, path):
+    """The arguments of one of these, on data that are not there."""
+    verb, words = output.split()[0], f"{output} {OUTPUTS[output]}".replace("NEW", str(path))
+    takes_data = verb not in ("families", "detect", "kin")
+    return [*words.split(), *(["--data", path.parent / "nowhere"] if takes_data else [])]
+
+
+def test_outputs_of_these_tests_are_all_there_are():
+    declared = [
+        f"{verb.name} {option.names[0]}"
+        for verb in verbs.declared([data, faces, training, scoring, answers])
+        for option in verb.options
+        if option.is_output
+    ]
+    assert declared == list(OUTPUTS)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_output_that_cannot_be_written_is_told_before_anything_is_read(refused, output, tmp_path):
+    (tmp_path / "file").touch()
+    sentence = refused(*with_output(output, tmp_path / "file" / "new"))
+    assert sentence == (
+        f"error: {tmp_path / 'file'} is a file, so nothing can be written in it: name another "
+        "output.\n"
+    )
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_output_without_room_is_told_before_anything_is_read(
+    refused, output, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files, "free_room", lambda folder: 1_000)
+    sentence = refused(*with_output(output, tmp_path / "new"))
+    needed = "4.0" if output.startswith("train head") else "0.1"
+    assert sentence == (
+        f"error: There is no room in {tmp_path}: {needed} MB are needed, 0.0 MB are free. Make "
+        "room there, or name an output on another disk (--out).\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_output_of_a_name_that_is_too_long_is_one_sentence(refused, output, tmp_path):
+    sentence = refused(*with_output(output, tmp_path / ("n" * 300)))
+    assert sentence.startswith(f"error: The name {'n' * 300}.")
+    assert sentence.endswith(f" for a file in {tmp_path}: take one of 244 bytes at most.\n")
+
+
+def test_default_output_is_checked_too(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "face_vgg.csv").symlink_to("/dev/null")
+    assert "face_vgg.csv is a device or a pipe" in refused("submit")

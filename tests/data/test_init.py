@@ -51,7 +51,7 @@ def test_named_source_that_is_not_there_is_refused(monkeypatch, tmp_path, home):
 
 
 def test_photos_that_cannot_be_read_are_left_out_unless_asked_for(families_root, families):
-    with pytest.warns(UserWarning, match="1 photos cannot be read and are left out"):
+    with pytest.warns(UserWarning, match="1 photo cannot be read and is left out"):
         assert_array_equal(open_data(families_root).photos, families.photos)
     everything = open_data(families_root, readable=False)
     assert len(everything.photos) == len(families.photos) + 1

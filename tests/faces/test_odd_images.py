@@ -21,7 +21,13 @@ from utils.faces import detection
 GREY = 127
 NO_IMAGE = r"the photo is not an image that can be read; use JPEG or PNG\."
 DAMAGED = r"the photo is truncated or damaged; copy or download it again\."
-PHONE = r"the photo is HEIC, AVIF or a video, which cannot be read; save it as JPEG\."
+KIND = r"the photo is {}, which cannot be read; save it as JPEG\."
+FROM_IT = r"the photo is {}, which cannot be read; save a picture from it as JPEG\."
+ARCHIVE = r"the photo is an archive, which cannot be read; unpack it first\."
+RAW = (
+    r"the photo is a raw file of a camera, of which only a small copy can be read; save it as "
+    r"JPEG\."
+)
 TOO_LARGE = r"the photo has (too many|\d+×\d+) pixels; the limit is 64 million\. Save it smaller\."
 DEEP = (
     r"the photo has 32 bits a channel, and nobody knows which value is white; save it as JPEG or "
@@ -286,6 +292,8 @@ ODD = {
         lambda: encode(None, "MPO", save_all=True, append_images=[picture()]),
     ),
     "WebP": (1, lambda: encode(None, "WEBP")),
+    "AVIF": (1, lambda: encode(None, "AVIF")),
+    "AVIF with transparency": (1, lambda: encode(with_alpha(), "AVIF")),
     "lossless WebP with transparency": (1, lambda: encode(with_alpha(), "WEBP", lossless=True)),
     "BMP": (1, lambda: encode(None, "BMP")),
     "PPM": (1, lambda: encode(None, "PPM")),
@@ -302,6 +310,7 @@ ODD = {
     ),
     "animated GIF": (1, lambda: animation("GIF")),
     "animated PNG": (1, lambda: animation("PNG")),
+    "animated AVIF": (1, lambda: animation("AVIF")),
     "animated WebP": (1, lambda: animation("WEBP")),
     "JPEG with an archive behind it": (1, lambda: jpeg() + archive()),
     "PNG with text behind it": (1, lambda: encode() + b"and so on"),
@@ -335,16 +344,30 @@ ODD = {
         lambda: b"<svg xmlns='http://www.w3.org/2000/svg' width='90' height='90'/>",
     ),
     "JSON": (NO_IMAGE, lambda: json.dumps({"photo": "a.jpg"}).encode()),
-    "PDF": (NO_IMAGE, lambda: encode(None, "PDF")),
+    "PDF": (FROM_IT.format("a PDF"), lambda: encode(None, "PDF")),
     "PostScript": (NO_IMAGE, lambda: encode(None, "EPS")),
     "icon": (NO_IMAGE, lambda: encode(None, "ICO")),
     "Targa": (NO_IMAGE, lambda: encode(None, "TGA")),
-    "archive with a photo in it": (NO_IMAGE, archive),
+    "archive with a photo in it": (ARCHIVE, archive),
+    "7z": (ARCHIVE, lambda: b"7z\xbc\xaf\x27\x1c" + bytes(200)),
     "program": (NO_IMAGE, lambda: b"\x7fELF\2\1\1" + bytes(200)),
     "random bytes": (NO_IMAGE, lambda: np.random.default_rng(1).bytes(5000)),
-    "HEIC of a phone": (PHONE, lambda: container(b"heic")),
-    "AVIF": (PHONE, lambda: container(b"avif")),
-    "video": (PHONE, lambda: container(b"mp42")),
+    "HEIC of a phone": (KIND.format("a HEIC photo"), lambda: container(b"heic")),
+    "HEIC of another phone": (KIND.format("a HEIC photo"), lambda: container(b"mif1")),
+    "AVIF without a picture": (KIND.format("an AVIF photo"), lambda: container(b"avif")),
+    "JPEG XL": (KIND.format("a JPEG XL photo"), lambda: b"\xff\x0a" + bytes(500)),
+    "JPEG XL in a container": (
+        KIND.format("a JPEG XL photo"),
+        lambda: b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(500),
+    ),
+    "JPEG 2000": (KIND.format("a JPEG 2000 photo"), lambda: encode(None, "JPEG2000")),
+    "Photoshop": (KIND.format("a file of Photoshop"), lambda: b"8BPS\0\1" + bytes(500)),
+    "raw of a camera": (KIND.format("a raw file of a camera"), lambda: container(b"crx ")),
+    "raw of a camera, TIFF": (RAW, lambda: encode(None, "TIFF", tiffinfo={254: 1})),
+    "DNG": (RAW, lambda: encode(None, "TIFF", tiffinfo={50706: b"\1\4\0\0"})),
+    "video": (FROM_IT.format("a video"), lambda: container(b"mp42")),
+    "video of the web": (FROM_IT.format("a video"), lambda: b"\x1aE\xdf\xa3" + bytes(200)),
+    "old video": (FROM_IT.format("a video"), lambda: b"RIFF\0\1\0\0AVI LIST" + bytes(200)),
     # damage
     "JPEG cut off in its header": (NO_IMAGE, lambda: jpeg()[:20]),
     **{
@@ -355,6 +378,10 @@ ODD = {
         f"PNG cut off at {share:.0%}": (DAMAGED, lambda share=share: cut_off(encode(), share))
         for share in (0.1, 0.5, 0.99)
     },
+    "AVIF cut off at 50%": (
+        "|".join([DAMAGED, KIND.format("an AVIF photo")]),
+        lambda: cut_off(encode(None, "AVIF"), 0.5),
+    ),
     "WebP cut off at 50%": (NO_IMAGE, lambda: cut_off(encode(None, "WEBP"), 0.5)),
     "TIFF cut off at 50%": (DAMAGED, lambda: cut_off(encode(None, "TIFF"), 0.5)),
     "GIF cut off at 50%": (DAMAGED, lambda: cut_off(encode(None, "GIF"), 0.5)),

@@ -355,7 +355,7 @@ FETCHING = {
     "416 to everything": (
         serving(status=416),
         True,
-        ANSWERS.format("416 Requested Range Not Satisfiable"),
+        ANSWERS.format(f"416 {http.HTTPStatus(416).phrase}"),
     ),
     "file altered": (serving(content=ALTERED), True, NOT_SIGNED),
     "file truncated": (serving(content=WHOLE[:-1]), True, NOT_SIGNED),

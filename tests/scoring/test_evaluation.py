@@ -362,6 +362,21 @@ def test_order_of_the_rows_does_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffimg_pair;is_related\r\na-b;0.1\r\nc-d;0.9\r\ne-f;0.2\r\n;\r\n",
+        '"","img_pair","is_related"\n"1","a-b",0.1\n"2","c-d",0.9\n"3","e-f",0.2\n',
+        "IMG_PAIR\tIS_RELATED\na-b\t1e-1\nc-d\t9e-1\ne-f\t2e-1\n",
+    ],
+    ids=["Excel", "R", "tabs"],
+)
+def test_submission_is_read_in_the_dialects_of_other_programs(tmp_path, text):
+    (tmp_path / "s.csv").write_text(text, encoding="utf-8", newline="")
+    (tmp_path / "t.csv").write_text("img_pair,is_related\nc-d,1\ne-f,0\na-b,0\n")
+    assert evaluation.score_submission(tmp_path / "s.csv", tmp_path / "t.csv") == 1
+
+
+@pytest.mark.parametrize(
     "rows", ["a-b,0.1\n", "a-b,0.1\nc-d,0.2\nx-y,0.3\n", "a-b,0.1\na-b,0.2\nc-d,0.1\n"]
 )
 def test_other_pairs_than_the_answers_are_named(tmp_path, rows):

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import CalibrationError
 from .shared import BACKBONE, TWO_PHOTOS, with_folders
 from .values import FIGURES, new_file
-from .verbs import Result, option, verb
+from .verbs import Result, option, output, verb
 
 
 def cutoff(text: str) -> str:
@@ -68,7 +68,7 @@ def also(name: str, person: str):
         option("--model", type=Path, help="file of: ship (default: models/kinship.npz)"),
         also("--also-a", "first"),
         also("--also-b", "second"),
-        option(
+        output(
             "--figure",
             type=new_file(*FIGURES),
             metavar="PNG",

@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import settings
 from .shared import BACKBONE
 from .values import JPEG, new_file, new_folder, seed, span, whole
-from .verbs import DATA, Result, option, verb
+from .verbs import DATA, Result, option, output, verb
 
 
 @verb(
@@ -15,7 +15,7 @@ from .verbs import DATA, Result, option, verb
     "make a dataset of synthetic families",
     ["families --families 40 --seed 1 --out my_families"],
     [
-        option("--out", type=Path, help="folder to make (default: data/families, kept if there)"),
+        output("--out", type=Path, help="folder to make (default: data/families, kept if there)"),
         option(
             "--families",
             type=whole(20, 900),
@@ -78,7 +78,7 @@ def families(options: argparse.Namespace) -> Result:
     ["audit --data recognizing-faces-in-the-wild.zip --json"],
     [
         DATA,
-        option("--figures", type=new_folder, metavar="DIR", help="also write the figures as PNG"),
+        output("--figures", type=new_folder, metavar="DIR", help="also write the figures as PNG"),
     ],
 )
 def audit(options: argparse.Namespace) -> Result:
@@ -106,7 +106,7 @@ def audit(options: argparse.Namespace) -> Result:
     ["protocol --data recognizing-faces-in-the-wild.zip --out data/protocols"],
     [
         DATA,
-        option(
+        output(
             "--out",
             type=new_folder,
             required=True,
@@ -119,7 +119,7 @@ def protocol(options: argparse.Namespace) -> Result:
     """Draw the committed evaluation files."""
     from ..data import open_data, protocols
 
-    dataset = open_data(options.data, readable=False)
+    dataset = open_data(options.data)
     training_families, test_families = protocols.split_families(dataset)
     # pairs and identity come from held-out families, folds from the others
     pairs = protocols.make_protocol(dataset, test_families)
@@ -148,7 +148,7 @@ def protocol(options: argparse.Namespace) -> Result:
     ["eigenfaces --data recognizing-faces-in-the-wild.zip --out eigenfaces.npz"],
     [
         DATA,
-        option(
+        output(
             "--out",
             type=new_file(".npz"),
             default=settings.EIGENFACES,
@@ -184,7 +184,7 @@ def build_eigenfaces(options: argparse.Namespace) -> Result:
             type=Path,
             help="real data to compare with (privacy, expected figures)",
         ),
-        option(
+        output(
             "--picture", type=new_file(*JPEG), help="also write a picture of five families (JPEG)"
         ),
     ],

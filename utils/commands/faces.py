@@ -11,7 +11,7 @@ from ..errors import CourseError
 from ..faces.backbones import REGISTRY
 from .shared import BACKBONE, embeddings_of, open_with_backbone, with_folders
 from .values import new_file, new_folder
-from .verbs import DATA, Result, option, verb
+from .verbs import DATA, Result, option, output, verb
 
 if TYPE_CHECKING:
     from ..faces.backbones import Backbone
@@ -39,7 +39,7 @@ def pixels(text: str) -> int:
             metavar="PHOTO",
             help="a photo, or a folder: all photos in it",
         ),
-        option(
+        output(
             "--out",
             type=new_folder,
             metavar="DIR",
@@ -158,7 +158,7 @@ def _faces_line(row: dict) -> str:
     [
         DATA,
         BACKBONE,
-        option("--out", type=new_file(), help="also write paths and embeddings to this .npz file"),
+        output("--out", type=new_file(), help="also write paths and embeddings to this .npz file"),
     ],
 )
 def embed(options: argparse.Namespace) -> Result:
@@ -166,9 +166,13 @@ def embed(options: argparse.Namespace) -> Result:
     from .. import files
 
     dataset, backbone = open_with_backbone(options)
+    paths = dataset.photos["path"].to_numpy(str)
+    if options.out:
+        # known before the long work: a path and numbers of four bytes for each photo
+        size = paths.nbytes + len(paths) * 4 * backbone.embedding_size
+        files.check_output(options.out, size)
     embeddings = embeddings_of(dataset, backbone)  # (photos, d)
     if options.out:
-        paths = dataset.photos["path"].to_numpy(str)
         with files.atomic(options.out) as temporary, open(temporary, "wb") as file:
             np.savez(file, path=paths, embedding=embeddings)
     facts = {

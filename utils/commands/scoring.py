@@ -11,7 +11,7 @@ import numpy as np
 from .. import settings
 from .shared import BACKBONE, embeddings_of, open_with_backbone
 from .values import new_file
-from .verbs import DATA, Result, option, verb
+from .verbs import DATA, Result, option, output, verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +142,7 @@ def evaluate(options: argparse.Namespace) -> Result:
         DATA,
         BACKBONE,
         MODEL,
-        option(
+        output(
             "--out",
             type=new_file(),
             default=Path("face_vgg.csv"),
@@ -241,7 +241,7 @@ def score_relations(options: argparse.Namespace) -> Result:
     [
         DATA,
         BACKBONE,
-        option("--out", type=new_file(), help="write the calibration to this JSON file"),
+        output("--out", type=new_file(), help="write the calibration to this JSON file"),
     ],
 )
 def calibrate(options: argparse.Namespace) -> Result:

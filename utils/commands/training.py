@@ -15,11 +15,12 @@ from .shared import (
     verbosity,
 )
 from .values import learning_rate, new_file, seed, whole
-from .verbs import DATA, Result, option, verb
+from .verbs import DATA, Result, option, output, verb
 
 if TYPE_CHECKING:
     from ..training.models import TrainedModel
 
+HEAD_BYTES = 4_000_000  # of a head on the shortest embeddings, with what its optimizer remembers
 LAYERS = ("none", "last-3", "upper-half", "all-but-last-3", "all")
 
 FOLD = option("--fold", type=whole(0, 4), default=0, help="fold to watch, 0 to 4 (default: 0)")
@@ -34,7 +35,7 @@ TRAINABLE = option("--trainable", choices=LAYERS, help="layers that train (defau
 
 def out_option(name: str):
     """Where the model goes: ``models/NAME`` if nothing else is said."""
-    return option(
+    return output(
         "--out",
         type=new_file(),
         default=settings.writable(settings.MODELS) / name,
@@ -55,6 +56,7 @@ def out_option(name: str):
         option("--epochs", type=whole(1), help="at most (default: 40)"),
         option("--learning-rate", type=learning_rate, help="default: 3e-4"),
     ],
+    room=HEAD_BYTES,
 )
 def train_head(options: argparse.Namespace) -> Result:
     """Train the head and save it."""
@@ -223,7 +225,7 @@ def _saved(
     [
         DATA,
         BACKBONE,
-        option(
+        output(
             "--out",
             type=new_file(),
             required=True,
@@ -283,7 +285,7 @@ def ablation(options: argparse.Namespace) -> Result:
             default=[0, 1, 2, 3, 4],
             help="default: 0 1 2 3 4",
         ),
-        option(
+        output(
             "--out",
             type=Path,
             default=settings.writable(settings.MODELS) / "folds",
@@ -318,7 +320,7 @@ def train_folds(options: argparse.Namespace) -> Result:
         DATA,
         option("encoders", nargs="+", type=Path, metavar="ENCODER", help="files of: train folds"),
         option("--frozen", action="store_true", help="also the encoders as they were published"),
-        option("--out", type=new_file(), help="write the numbers to this JSON file"),
+        output("--out", type=new_file(), help="write the numbers to this JSON file"),
     ],
 )
 def crossvalidate(options: argparse.Namespace) -> Result:
@@ -346,18 +348,20 @@ def crossvalidate(options: argparse.Namespace) -> Result:
     [
         DATA,
         option("encoders", nargs="+", type=Path, metavar="ENCODER", help="files of: train folds"),
-        option("--out", type=new_file(".npz"), required=True, metavar="NPZ"),
+        output("--out", type=new_file(".npz"), required=True, metavar="NPZ"),
         option("--name", default="kinship", help="what answers call it (default: kinship)"),
     ],
 )
 def ship(options: argparse.Namespace) -> Result:
     """Join encoders, calibrate and measure them, and write one file."""
+    from .. import files
     from ..data import open_data
     from ..training import ensemble, models, shipping
 
     # threshold, probabilities and error rates are measured before anything is written
     dataset = open_data(options.data)
     given = [models.load_encoder(path) for path in options.encoders]
+    files.check_output(options.out, ensemble.bytes_of(given))
     model = shipping.assemble(dataset, given, options.name)
     ensemble.save(model, options.out)
     # its size and what it is worth

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def new_file(*endings: str) -> Callable[[str], Path]:
 
     def path_of(text: str) -> Path:
         path = Path(text)
-        if path.is_dir():
+        if os.path.isdir(path):  # unlike the Path's own, it takes names of any length
             raise argparse.ArgumentTypeError(f"{text!r} is a folder; name a file in it")
         if endings and path.suffix.lower() not in endings:
             raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(endings)}")
@@ -99,6 +100,6 @@ def new_file(*endings: str) -> Callable[[str], Path]:
 def new_folder(text: str) -> Path:
     """A folder to write to, which is not a file."""
     path = Path(text)
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         raise argparse.ArgumentTypeError(f"{text!r} is a file; name a folder")
     return path

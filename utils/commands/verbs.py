@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .. import __version__
+from .. import __version__, files
 
 PROGRAM = "kincourse"
 
@@ -29,10 +29,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Option:
-    """An argument of a verb: what :meth:`argparse.ArgumentParser.add_argument` takes."""
+    """An argument of a verb.
+
+    Attributes:
+        names: what it is called, as :meth:`argparse.ArgumentParser.add_argument` takes it.
+        settings: what else that takes, by name.
+        is_output: whether its value is a file or folder that the verb writes.
+    """
 
     names: tuple[str, ...]
     settings: dict[str, Any]
+    is_output: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,11 @@ def option(*names: str, **settings: Any) -> Option:
     return Option(names, settings)
 
 
+def output(*names: str, **settings: Any) -> Option:
+    """Declare an argument that names what the verb writes: it is checked before the verb runs."""
+    return Option(names, settings, is_output=True)
+
+
 JSON = option("--json", action="store_true", help="print JSON")
 VERBOSE = option(
     "--verbose",
@@ -72,18 +84,34 @@ DATA = option(
 )
 
 
-def verb(name: str, summary: str, examples: Sequence[str], options: Sequence[Option]):
+def verb(
+    name: str,
+    summary: str,
+    examples: Sequence[str],
+    options: Sequence[Option],
+    room: int = files.LEAST_ROOM,
+):
     """Declare the verb that the decorated function runs.
+
+    Before it runs, each output is checked: its name, its folder, and the room there.
 
     Args:
         name: what users type; the first of two words is a group, as in ``train head``.
         summary: what it does.
         examples: what may stand behind the program's name.
         options: its arguments; ``--json`` and ``--verbose`` are added to all.
+        room: bytes that an output takes at least.
     """
 
     def declare(function):
-        function.verb = Verb(name, summary, tuple(examples), (*options, JSON, VERBOSE), function)
+        def run(parsed: argparse.Namespace) -> Result:
+            for option in options:
+                path = vars(parsed)[option.names[0].lstrip("-")] if option.is_output else None
+                if path is not None:
+                    files.check_output(path, room)
+            return function(parsed)
+
+        function.verb = Verb(name, summary, tuple(examples), (*options, JSON, VERBOSE), run)
         return function
 
     return declare
@@ -100,17 +128,17 @@ def parser_of(topics: Sequence[ModuleType]) -> argparse.ArgumentParser:
     # verbs of one word at the top, those of two below their first word
     top = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     parsers = {"": top}  # by the first word of a verb's name, where it has two
-    verbs = _declared(topics)
-    for declared in verbs:
-        group, _, last = declared.name.rpartition(" ")
+    verbs = declared(topics)
+    for verb in verbs:
+        group, _, last = verb.name.rpartition(" ")
         if group not in parsers:
-            members = [verb.name for verb in verbs if verb.name.startswith(f"{group} ")]
+            members = [member.name for member in verbs if member.name.startswith(f"{group} ")]
             parsers[group] = _group(top, group, members)
-        _add(parsers[group], last, declared)
+        _add(parsers[group], last, verb)
     return parser
 
 
-def _declared(topics: Sequence[ModuleType]) -> list[Verb]:
+def declared(topics: Sequence[ModuleType]) -> list[Verb]:
     """The verbs of some modules; a module's own functions only, in the order they are written."""
     verbs = []
     for topic in topics:

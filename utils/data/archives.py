@@ -82,7 +82,7 @@ def extract_once(
     # the same content has the same folder, whatever the archive is called
     target = settings.cache_dir() / "extracted" / f"{sha256(archive)[:16]}{suffix}"
     # of several programs at once, one extracts and the others wait
-    with lock(target):
+    with lock(target, work=f"extracting {archive}"):
         if any(target.glob(holds)):
             return target
         if target.is_dir():

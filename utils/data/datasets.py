@@ -254,7 +254,7 @@ def readable(dataset: Dataset, sizes: Sequence[int] = ()) -> Dataset:
     path = settings.cache_dir() / "unreadable" / f"{dataset.fingerprint}.json"
     if not path.is_file():
         # of several programs at once, one tries the photos and the others wait
-        with lock(path):
+        with lock(path, work="trying the photos"):
             remove_leftovers(path)
             if not path.is_file():
                 write_json(path, _problems(dataset, sizes))
@@ -300,7 +300,8 @@ def decoded(dataset: Dataset, sizes: Sequence[int], progress: bool = True) -> li
 def _decoding(dataset: Dataset) -> Iterator[None]:
     """A lock on the arrays of a dataset, without what killed runs have left of them."""
     folder = _decoded_folder()
-    with room_in(folder), lock(folder / dataset.fingerprint):
+    path = folder / dataset.fingerprint
+    with room_in(folder), lock(path, work="decoding the photos"):
         for leftover in folder.glob(f".{dataset.fingerprint}-*"):
             leftover.unlink()
         yield

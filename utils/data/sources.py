@@ -217,7 +217,7 @@ def linked(folder: Path, links: dict[str, str]) -> Path:
     name = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     # whoever comes second finds it finished
     target = settings.cache_dir() / "linked" / name
-    with lock(target):
+    with lock(target, work="linking the photos"):
         if target.is_dir():
             return target
         try:

@@ -27,6 +27,7 @@ MIN_FAMILIES = 20
 MANIFEST = "manifest.json"
 TRUTH = "truth/test_labels.csv"
 BYTES_A_PHOTO = 10_000  # a little below the mean, so that nobody is refused who has room
+WORK = "making the families"
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,7 @@ def generate(
     _check_numbers(out, families, children, photos)
     maker = _Maker(families, children, photos, seed, recipe)
     # of several programs at once, one writes and the others wait; then it is there
-    with files.lock(out):
+    with files.lock(out, work=WORK):
         _check_absent(out)
         with files.atomic_folder(out, maker.expected_size()) as temporary:
             maker.write(temporary, progress)
@@ -560,7 +561,7 @@ def generate_once(out: Path, **arguments: Any) -> bool:
     if out.exists():
         return False
     # a lock of its own, since `generate` takes the one on the folder
-    with files.lock(out.with_name(f"{out.name}-once")):
+    with files.lock(out.with_name(f"{out.name}-once"), work=WORK):
         if out.exists():
             return False
         generate(out, **arguments)

@@ -5,14 +5,13 @@ and a warning counts and names it. When nothing is left, work stops with an erro
 list names and that is not there stops it too: list and folder do not belong together.
 """
 
-import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from .. import images
-from ..errors import CourseWarning, DatasetError, ImageError
+from .. import errors, images
+from ..errors import DatasetError, ImageError
 
 NAMED = 5  # photos that a sentence names
 
@@ -42,11 +41,10 @@ def warn(names: Collection[str], place: str | Path, total: int) -> None:
             f"None of the {total} photos of {place} can be read: {shortened(names)}; copy or "
             "download them again."
         )
-    warnings.warn(
-        f"{len(names)} photos cannot be read and are left out: {shortened(names)}",
-        CourseWarning,
-        stacklevel=3,
-    )
+    photos_are = "1 photo cannot be read and is"
+    if len(names) > 1:
+        photos_are = f"{len(names)} photos cannot be read and are"
+    errors.warn(f"{photos_are} left out: {shortened(names)}")
 
 
 def problems(paths: Sequence[Path]) -> dict[Path, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from .. import surroundings
+from .. import quiet, surroundings
 from ..errors import FaceError
 
 if TYPE_CHECKING:
@@ -259,7 +259,8 @@ def _detector() -> MTCNN:
     import tensorflow as tf
     from mtcnn import MTCNN
 
-    network = MTCNN()
+    with quiet.without_late_readers():  # its weights are read by joblib
+        network = MTCNN()
     # P-Net takes whole photos, R-Net and O-Net the candidates that the stage before cut out
     shapes = [(None, None, 3), (24, 24, 3), (48, 48, 3)]
     for stage, shape in zip(network.stages, shapes, strict=True):

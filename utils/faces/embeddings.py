@@ -6,15 +6,13 @@ own, so a killed run keeps what it had finished and two runs at once cannot dist
 
 import hashlib
 import uuid
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from .. import images, settings
-from ..errors import CourseWarning
+from .. import errors, images, settings
 from ..files import NPZ_ERRORS, atomic, check_machine, lock, need_room, room_in
 from . import alignment
 from .backbones import Backbone
@@ -110,7 +108,7 @@ def _save(folder: Path, keys: Sequence[bytes], vectors: np.ndarray) -> None:
     # as bytes of one array: 32 a key
     rows = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY)
     # one program writes at a time, so what was begun by others belongs to killed ones
-    with room_in(folder), lock(folder):
+    with room_in(folder), lock(folder, work="writing embeddings"):
         for leftover in folder.glob(".*.npz"):
             leftover.unlink()
         shard = folder / f"{uuid.uuid4().hex}.npz"
@@ -128,10 +126,8 @@ def _load(folder: Path, size: int) -> dict[bytes, np.ndarray]:
             continue
         except NPZ_ERRORS as error:
             check_machine(error, path)
-            warnings.warn(
-                f"The embedding cache {path} is damaged ({error}); its photos are embedded again.",
-                CourseWarning,
-                stacklevel=3,
+            errors.warn(
+                f"The embedding cache {path} is damaged ({error}); its photos are embedded again."
             )
             path.unlink(missing_ok=True)
             continue

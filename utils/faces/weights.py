@@ -13,7 +13,6 @@ import importlib.util
 import lzma
 import shutil
 import tarfile
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,8 +24,8 @@ import filelock
 import requests
 from tqdm.auto import tqdm
 
-from .. import files
-from ..errors import CourseWarning, NoRoomError, WeightsError
+from .. import errors, files
+from ..errors import NoRoomError, WeightsError
 from ..files import read_json, sha256, write_json, write_text
 from . import package_index
 
@@ -175,11 +174,9 @@ class FetchedWeights(abc.ABC):
                 record = {**_recorded(folder), self.file: checksum(path)}
                 write_json(folder / RECORDED, record)
         except (OSError, NoRoomError) as error:
-            warnings.warn(
+            errors.warn(
                 f"The checksum of {path} cannot be recorded ({error}); a change of the file "
-                "would go unnoticed.",
-                CourseWarning,
-                stacklevel=2,
+                "would go unnoticed."
             )
 
     def fetch(self, folder: Path, check: Check, progress: bool = True) -> Path:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data import protocols
+from ..data import protocols, tables
 from ..data.datasets import Dataset
-from ..errors import ProtocolError, SubmissionError
-from ..files import atomic, check_machine, read_json
+from ..errors import DatasetError, ProtocolError, SubmissionError
+from ..files import atomic, read_json
 from . import metrics
 from .metrics import Interval, cosine
 
@@ -385,10 +385,12 @@ def score_submission(path: str | Path, truth: str | Path) -> float:
 def _read_answers(path: str | Path) -> pd.Series:
     """``is_related`` by ``img_pair``."""
     try:
-        rows = pd.read_csv(path, dtype={"is_related": np.float64})
-        return rows.set_index("img_pair")["is_related"]
-    except (OSError, ValueError, KeyError) as error:
-        check_machine(error, path)
+        rows = tables.read_columns(
+            path, {"img_pair": ("img_pair",), "is_related": ("is_related",)}
+        )
+        scores = pd.to_numeric(rows["is_related"]).astype(np.float64)  # NaN where it is empty
+    except (DatasetError, ValueError) as error:
         raise SubmissionError(
             f"{path} is not a CSV file with img_pair and is_related; check the path."
         ) from error
+    return scores.set_axis(rows["img_pair"])

@@ -4,7 +4,6 @@ import contextlib
 import json
 import math
 import tempfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from .. import surroundings
+from .. import errors, surroundings
 from ..data import protocols
 from ..data.datasets import Dataset
-from ..errors import CourseWarning, ModelError, TrainingError
+from ..errors import ModelError, TrainingError
 from ..files import NPZ_ERRORS, atomic, check_machine, lock, need_room, remove_leftovers, room_in
 from ..scoring import metrics
 
@@ -188,11 +187,7 @@ def keep_last_good(problem: str | None, epochs: int) -> dict[str, str]:
         return {}
     if epochs == 0:
         raise TrainingError(f"{problem} No epoch was done, so no model is kept.")
-    warnings.warn(
-        f"{problem} The model has the last good weights, of {epochs} epochs.",
-        CourseWarning,
-        stacklevel=3,
-    )
+    errors.warn(f"{problem} The model has the last good weights, of {epochs} epochs.")
     return {"stopped": problem}
 
 

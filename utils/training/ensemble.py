@@ -16,7 +16,7 @@ from ..faces.alignment import CROP_LANDMARKS
 from ..faces.backbones import Backbone, get
 from ..files import NPZ_ERRORS, atomic, check_machine
 from ..scoring.metrics import normalise
-from .models import PREPROCESSED_OTHERWISE, FaceEmbedder, KinScores
+from .models import PREPROCESSED_OTHERWISE, Encoder, FaceEmbedder, KinScores
 
 DAMAGED = "{} is not a whole kinship model; restore it from the repository."
 # Weights with fewer numbers stay in single precision: biases, and what normalises.
@@ -131,6 +131,12 @@ def save(model: Ensemble, path: str | Path) -> None:
         arrays["cohort"] = model.cohort.astype(np.float16)
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def bytes_of(encoders: Sequence[Encoder]) -> int:
+    """Bytes that :func:`save` takes at most of encoders, one member a backbone."""
+    weights = {encoder.backbone.name: encoder.model.count_params() for encoder in encoders}
+    return sum(weights.values())
 
 
 def load(path: str | Path) -> Ensemble:

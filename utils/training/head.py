@@ -158,7 +158,7 @@ def cached_head(dataset: Dataset, embeddings: np.ndarray, backbone: Backbone) ->
     path = cache_dir() / "heads" / name
     if not path.is_file():
         # of several programs at once, one trains and the others wait
-        with files.lock(path):
+        with files.lock(path, work="training this head"):
             files.remove_leftovers(path)
             if not path.is_file():
                 head, _ = fit_head(dataset, embeddings, backbone, verbose=0)

@@ -16,6 +16,7 @@ from ..data.datasets import Dataset
 from ..errors import ModelError
 from ..faces.backbones import Backbone
 from ..faces.embeddings import embed_photos
+from ..files import need_room
 from ..scoring import metrics
 from ..settings import SEED
 from . import models, networks
@@ -392,6 +393,8 @@ def _fit_in(
     with networks.precision("mixed_float16" if settings.mixed_precision else "float32"):
         model = networks.pair_network(backbones, settings.variant, settings.trainable)
         network = PairScorer(model, backbones)
+        # the best weights in the folder, and the network that will lie beside it
+        need_room(folder, 2 * 4 * model.count_params())
         training = NetworkRun(dataset, network, fold, seed, settings, watched, verbose)
         parts = OnEmbeddings(training) if settings.trainable == "none" else OnPhotos(training)
 

@@ -2,6 +2,7 @@
 
 import operator
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -82,8 +83,13 @@ def test_the_script_of_the_caller_is_not_run_again(tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_process_has_imported_its_module_before_the_first_call():
+    ready = isolation.Workers(1, module=images.__name__)
+    assert images.__name__ in ready.call(PATIENCE, eval, "list(__import__('sys').modules)")
+
+
 def test_what_cannot_be_sent_is_said_and_nothing_hangs(alone):
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
         alone.call(PATIENCE, lambda: 1)
     assert alone.call(PATIENCE, abs, -1) == 1
     with pytest.raises(isolation.WorkerCrashedError):
@@ -111,7 +117,7 @@ def test_a_stopped_process_holds_nobody_up(alone):
 def test_a_call_ends_in_time_also_when_its_caller_is_gone():
     script = f"""
 import os, runpy, time
-worker = runpy.run_path({isolation.__file__!r})["_Worker"](None)
+worker = runpy.run_path({isolation.__file__!r})["_Worker"](None, "math")
 process, pipe = worker._running()
 print(process.pid, flush=True)
 pipe.send((0.1, time.sleep, ({PATIENCE},), {{}}))

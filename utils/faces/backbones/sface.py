@@ -237,7 +237,7 @@ def _convolution(tensors: dict[str, np.ndarray], layer: str) -> list[np.ndarray]
     # Keras has (row, column, in, out); of a depthwise one (row, column, channel, 1)
     axes = (2, 3, 0, 1) if layer.endswith("_dw") else (2, 3, 1, 0)
     merged = (kernel * scale[:, None, None, None]).transpose(axes)
-    slopes = tensors[f"{layer}_relu_gamma"].reshape(1, 1, -1)
+    slopes = tensors[f"{layer}_relu_gamma"].reshape(1, 1, len(kernel))
     return [merged, shift, slopes]
 
 
