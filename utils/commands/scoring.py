@@ -148,6 +148,12 @@ def evaluate(options: argparse.Namespace) -> Result:
             default=Path("face_vgg.csv"),
             help="default: face_vgg.csv",
         ),
+        option(
+            "--near-photos",
+            action="store_true",
+            help="also write OUT with -near in its name, where each photo is averaged over those of "
+            "the list that look like the same person's (with a file of: ship)",
+        ),
     ],
 )
 def submit(options: argparse.Namespace) -> Result:
@@ -157,25 +163,52 @@ def submit(options: argparse.Namespace) -> Result:
     from ..scoring import evaluation
 
     dataset = open_data(options.data, readable=False)
-    trained = scorer(options.model, backbones.get(options.backbone))
     # a score a pair, in the order of the sample submission
     pairs = evaluation.submission_pairs(dataset)
     a, b = (dataset.paths(pairs[side]) for side in ("photo_a", "photo_b"))
     usable = unreadable.readable_pairs(a, b, options.data or dataset.root)
-    scores = np.empty(len(pairs))
-    scores[usable] = trained.score_table(dataset, pairs[usable])
-    # Kaggle wants a score for the others too: one that puts them neither first nor last
-    scores[~usable] = np.median(scores[usable])
-    path = evaluation.write_submission(dataset, scores, options.out)
+    if options.near_photos:
+        scored = _near_scores(options, dataset, pairs[usable])
+    else:
+        trained = scorer(options.model, backbones.get(options.backbone))
+        scored = {options.out: trained.score_table(dataset, pairs[usable])}
+
     # synthetic families come with the answers that Kaggle keeps
     truth = dataset.root / synthetic.TRUTH
-    auc = evaluation.score_submission(path, truth) if truth.is_file() else None
-    note = f"; AUC against the known answers {auc:.3f}" if auc is not None else ""
-    left_out = int((~usable).sum())
-    if left_out:
-        note += f"; {left_out} of them, with photos that cannot be read, have the median score"
-    facts = {"out": str(path), "pairs": len(pairs), "left_out": left_out, "auc": auc}
-    return Result(facts, f"{path}: {len(pairs)} pairs{note}")
+    left_out, written, lines = int((~usable).sum()), {}, []
+    for out, probabilities in scored.items():
+        # Kaggle wants a score for the others too: one that puts them neither first nor last
+        scores = np.full(len(pairs), np.median(probabilities))
+        scores[usable] = probabilities
+        path = evaluation.write_submission(dataset, scores, out)
+        auc = evaluation.score_submission(path, truth) if truth.is_file() else None
+        written[str(path)] = auc
+        note = f"; AUC against the known answers {auc:.3f}" if auc is not None else ""
+        if left_out:
+            note += f"; {left_out} of them, with photos that cannot be read, have the median score"
+        lines.append(f"{path}: {len(pairs)} pairs{note}")
+    facts = {"pairs": len(pairs), "left_out": left_out, "written": written}
+    first, auc = next(iter(written.items()))
+    return Result({"out": first, "auc": auc, **facts}, "\n".join(lines))
+
+
+def _near_scores(
+    options: argparse.Namespace, dataset: "Dataset", pairs: "pd.DataFrame"
+) -> dict[Path, np.ndarray]:
+    """Probabilities of pairs as they are, and averaged over near photos, by the file to write.
+
+    Args:
+        options: of ``submit``.
+        dataset: the data.
+        pairs: those that are scored, with photo_a and photo_b.
+    """
+    from ..training import ensemble, shipping
+
+    model = ensemble.load(options.model)
+    a, b = (dataset.paths(pairs[side]) for side in ("photo_a", "photo_b"))
+    plain, near = shipping.near_similarities(model, a, b)
+    second = options.out.with_name(f"{options.out.stem}-near{options.out.suffix}")
+    return {options.out: model.probability(plain), second: model.probability(near)}
 
 
 @verb(

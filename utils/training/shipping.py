@@ -14,6 +14,7 @@ from .. import __version__
 from ..data import protocols
 from ..data.datasets import Dataset
 from ..faces import alignment, backbones
+from ..faces.embeddings import embed_photos
 from ..scoring import evaluation, metrics
 from . import ensemble, out_of_fold
 from .ensemble import Ensemble
@@ -67,6 +68,32 @@ def similarities(
         ImageError: a photo cannot be read.
     """
     return _between(encoder, embed_faces(encoder, [*a, *b], progress), a, b)
+
+
+def near_similarities(
+    model: Ensemble, a: Sequence[str | Path], b: Sequence[str | Path], progress: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`similarities`, and the same with photos averaged that look like one person's.
+
+    No label is used, but a pair's second score depends on the photos of all other pairs: it is
+    transductive, and two lists give a pair two scores.
+
+    Args:
+        model: the shipped model; its facts say from which cosine on photos are averaged.
+        a: paths of the first photos.
+        b: paths of the second photos.
+        progress: show bars.
+
+    Returns:
+        Similarities ``(n,)`` of either kind.
+    """
+    embeddings = embed_faces(model, [*a, *b], progress)
+    chosen = model.facts["near_photos"]
+    identity = backbones.get(chosen["encoder"])
+    keys = metrics.normalise(embed_photos(identity, list(embeddings.index), progress=progress))
+    means = metrics.mean_of_near(embeddings.to_numpy(), keys, chosen["least"])
+    averaged = pd.DataFrame(means, embeddings.index)
+    return _between(model, embeddings, a, b), _between(model, averaged, a, b)
 
 
 def _aligned(
