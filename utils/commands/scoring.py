@@ -151,8 +151,8 @@ def evaluate(options: argparse.Namespace) -> Result:
         option(
             "--near-photos",
             action="store_true",
-            help="also write OUT with -near in its name, where each photo is averaged over those of "
-            "the list that look like the same person's (with a file of: ship)",
+            help="also write OUT with -near in its name, where each photo is averaged over those "
+            "of the list that look like the same person's (with a file of: ship)",
         ),
     ],
 )
