@@ -167,7 +167,7 @@ def test_photo_rows_and_families_belong_to_the_named_photos(families, protocol):
 
 @pytest.fixture(scope="module")
 def out_of_fold(families):
-    return protocols.make_out_of_fold(families)
+    return protocols.make_out_of_fold(families, protocols.folds_for(families))
 
 
 def kin_people(table):
@@ -223,10 +223,14 @@ def test_both_families_of_a_pair_are_of_its_fold_and_the_held_out_ones_are_f09(
 
 
 def test_list_of_every_family_is_the_same_for_the_same_seed_only(families, out_of_fold):
-    assert_frame_equal(protocols.make_out_of_fold(families), out_of_fold)
+    assert_frame_equal(
+        protocols.make_out_of_fold(families, protocols.folds_for(families)), out_of_fold
+    )
     assert_frame_equal(protocols.out_of_fold_for(families), out_of_fold)
-    assert not protocols.make_out_of_fold(families, seed=1).equals(out_of_fold)
-    once = protocols.make_out_of_fold(families, times=1)
+    assert not protocols.make_out_of_fold(families, protocols.folds_for(families), seed=1).equals(
+        out_of_fold
+    )
+    once = protocols.make_out_of_fold(families, protocols.folds_for(families), times=1)
     assert set(kin_people(once).values()) == {1} and set(kin_people(once)) == set(
         kin_people(out_of_fold)
     )

@@ -111,7 +111,7 @@ def audit(options: argparse.Namespace) -> Result:
             type=new_folder,
             required=True,
             metavar="DIR",
-            help="folder for the three CSV files",
+            help="folder for the four CSV files",
         ),
     ],
 )
@@ -128,16 +128,21 @@ def protocol(options: argparse.Namespace) -> Result:
     protocols.write_csv(pairs, options.out / protocols.F09_PAIRS.name)
     protocols.write_csv(folds, options.out / protocols.FOLDS.name)
     protocols.write_csv(identity, options.out / protocols.F09_IDENTITY.name)
+    # pairs from every family, in these folds
+    every = protocols.make_out_of_fold(dataset, folds)
+    protocols.write_csv(every, options.out / protocols.OUT_OF_FOLD.name)
     # how many of each there are
     facts = {
         "pairs": len(pairs),
         "same_photo_pairs": int(pairs["same_photo"].sum()),
         "families": len(folds),
         "identity_pairs": len(identity),
+        "out_of_fold_pairs": len(every),
     }
     text = (
         f"{options.out}: {len(pairs)} pairs ({facts['same_photo_pairs']} of one photograph), "
-        f"{len(folds)} families in folds, {len(identity)} pairs to verify identity on"
+        f"{len(folds)} families in folds, {len(identity)} pairs to verify identity on, "
+        f"{len(every)} pairs of every family"
     )
     return Result(facts, text)
 

@@ -185,7 +185,9 @@ def fold_protocol(
 # --- every family, scored by who never saw it ---------------------------------------------------
 
 
-def make_out_of_fold(dataset: Dataset, times: int = 2, seed: int = SEED) -> pd.DataFrame:
+def make_out_of_fold(
+    dataset: Dataset, folds: pd.DataFrame, times: int = 2, seed: int = SEED
+) -> pd.DataFrame:
     """Draw a fixed list of pairs from every family: those of each fold, and the held-out ones.
 
     Each kin pair of people comes ``times`` over, so no family is missed by chance and a family
@@ -194,6 +196,7 @@ def make_out_of_fold(dataset: Dataset, times: int = 2, seed: int = SEED) -> pd.D
 
     Args:
         dataset: the data to draw from.
+        folds: a table of :func:`make_folds`.
         times: photo pairs of each kin pair of people; fewer where there are not so many photos.
         seed: the same seed gives the same list.
 
@@ -221,7 +224,7 @@ def make_out_of_fold(dataset: Dataset, times: int = 2, seed: int = SEED) -> pd.D
 def out_of_fold_for(dataset: Dataset) -> pd.DataFrame:
     """The committed ``out_of_fold.csv`` when the data is Kaggle's; else one of the same kind."""
     if not is_kaggle(dataset):
-        return make_out_of_fold(dataset)
+        return make_out_of_fold(dataset, folds_for(dataset))
     table = _read_pairs(OUT_OF_FOLD, dataset, [*PROTOCOL_COLUMNS, "fold"])
     return table.assign(fold=table["fold"].astype(str))
 
