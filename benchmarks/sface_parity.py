@@ -24,13 +24,19 @@ BATCH = 16  # faces at once
 
 def contenders() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """By name: a function from uint8 crops ``(n, 112, 112, 3)`` to embeddings ``(n, 128)``."""
+    import onnx
     import onnxruntime
     import tensorflow as tf
 
     backbone = backbones.get("sface")
     model = backbone.build()
+    # the file also lists as inputs what its own nodes compute: only the picture is one
+    file = onnx.load(backbone.weights_path())
+    inputs = [each for each in file.graph.input if each.name == "data"]
+    del file.graph.input[:]
+    file.graph.input.extend(inputs)
     session = onnxruntime.InferenceSession(
-        backbone.weights_path(), providers=["CPUExecutionProvider"]
+        file.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     forward = tf.function(functools.partial(model, training=False), reduce_retracing=True)
 
