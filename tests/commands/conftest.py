@@ -170,6 +170,23 @@ def trained_encoder(medium, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def trained_folds(medium, tmp_path_factory):
+    """Encoders of two folds that the command line fine-tuned in few steps, and what it printed."""
+    from utils.training import encoder
+
+    recipe = encoder.FinetuneSettings(
+        pairs=4, steps=4, learning_rate=0.001, warmup=1, check_every=2, fold_pairs=20
+    )
+    out = tmp_path_factory.mktemp("folds") / "new"
+    arguments = ["--backbones", "toy", "--folds", 0, 1, "--data", medium, "--out", out]
+    with pytest.MonkeyPatch.context() as patch, registered_toy():
+        patch.setitem(encoder.RECIPES, "toy", recipe)
+        facts = facts_of("train", "folds", *arguments)
+    paths = [out / f"toy-fold{fold}.keras" for fold in (0, 1)]
+    return types.SimpleNamespace(paths=paths, out=out, facts=facts, recipe=recipe)
+
+
+@pytest.fixture(scope="session")
 def trained_network(clean, tmp_path_factory):
     """A network on the fixed default encoder, trained in three steps, and what was printed."""
     out = tmp_path_factory.mktemp("network") / "network.keras"

@@ -1,5 +1,6 @@
 """Verbs that make models."""
 
+import dataclasses
 import json
 import re
 import types
@@ -10,10 +11,20 @@ import pytest
 
 from utils import errors, files, images, settings
 from utils.__main__ import main
-from utils.data import protocols
+from utils.data import open_data, protocols
 from utils.faces import backbones
 from utils.scoring import metrics
-from utils.training import ablation, callbacks, models, networks, pair_network, shipping
+from utils.training import (
+    ablation,
+    callbacks,
+    encoder,
+    ensemble,
+    models,
+    networks,
+    out_of_fold,
+    pair_network,
+    shipping,
+)
 
 
 def names_in(folder):
@@ -142,6 +153,18 @@ def test_network_that_cannot_be_trained_is_one_sentence(refused, medium, tmp_pat
     assert not out.exists()
 
 
+def test_network_tells_what_does_not_fit_before_it_is_trained(
+    refused, clean, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files, "free_room", lambda folder: 30_000_000)
+    monkeypatch.setattr(pair_network, "OnEmbeddings", None)  # it is not come to
+    arguments = ["--backbones", "dlib-resnet", "--trainable", "none", "--data", clean]
+    sentence = refused("train", "network", *arguments, "--out", tmp_path / "n.keras")
+    assert f"no room in {tmp_path / 'n.run'}: " in sentence
+    weights = networks.pair_network([backbones.get()], "symmetric", "none").count_params()
+    assert f"{8 * weights / 1e6:.1f} MB are needed, 30.0 MB are free" in sentence
+
+
 # --- what was trained, evaluated and submitted ---------------------------------------------------
 
 
@@ -203,68 +226,121 @@ def test_ablation_that_cannot_be_run_is_one_sentence(refused, medium, tmp_path):
     assert "rows.json was measured with other settings; name another file" in sentence
 
 
+# --- encoders of all folds ----------------------------------------------------------------------
+
+
+def test_encoder_of_each_fold_is_trained_by_its_recipe_into_a_folder(trained_folds, toy):
+    names = {"toy-fold0.keras", "toy-fold1.keras", "toy-fold0.run", "toy-fold1.run"}
+    assert names_in(trained_folds.out) == names
+    assert trained_folds.facts["out"] == str(trained_folds.out)
+    assert list(trained_folds.facts["aucs"]) == [str(path) for path in trained_folds.paths]
+    for fold, path in enumerate(trained_folds.paths):
+        facts = models.load_encoder(path).facts
+        assert (facts["encoder"], facts["fold"], facts["seed"]) == ("toy", fold, fold)
+        assert facts["settings"] == dataclasses.asdict(trained_folds.recipe)
+        assert facts["val_auc"] == trained_folds.facts["aucs"][str(path)]
+
+
+def test_folds_that_are_there_are_not_trained_again(run, trained_folds, toy, medium, monkeypatch):
+    monkeypatch.setattr(encoder, "fit_encoder", None)  # it is not called
+    arguments = ["--backbones", "toy", "--data", medium, "--out", trained_folds.out]
+    printed = run("train", "folds", *arguments, "--folds", 1, 0)
+    aucs = trained_folds.facts["aucs"]
+    first, second = trained_folds.paths
+    assert printed == (
+        f"{second}: AUC {aucs[str(second)]:.3f}\n{first}: AUC {aucs[str(first)]:.3f}\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["--backbones", "dlib-resnet", "facenet"]])
+def test_folds_of_an_encoder_without_weights_are_refused_before_the_data_is_read(
+    refused, tmp_path, arguments
+):
+    out = tmp_path / "folds"
+    sentence = refused("train", "folds", *arguments, "--data", tmp_path / "gone", "--out", out)
+    assert "The weights of facenet are not here; run: kincourse weights facenet " in sentence
+    assert not out.exists()
+
+
+def test_every_family_is_measured_and_the_numbers_are_written(
+    run, trained_folds, toy, medium, tmp_path
+):
+    out, data = tmp_path / "new" / "measured.json", ["--data", medium]
+    facts = run("crossvalidate", *trained_folds.paths, *data, "--out", out, "--json")
+    assert list(facts) == ["toy", "frozen dlib-resnet"]
+    assert json.loads(out.read_text()) == facts
+    loaded = [models.load_encoder(path) for path in trained_folds.paths]
+    folds = out_of_fold.embed_folds(open_data(medium), loaded, progress=False)
+    scored = out_of_fold.scored(folds, ["toy"])
+    expected = metrics.roc_auc(scored["is_related"], scored["probability"])
+    assert facts["toy"]["auc"]["value"] == pytest.approx(expected, abs=6e-5)
+    printed = run("crossvalidate", *reversed(trained_folds.paths), *data, "--frozen")
+    rows = [re.split("  +", line)[0] for line in printed.splitlines() if line.strip()]
+    names = ["toy", "frozen dlib-resnet", "frozen toy", "frozen all encoders"]
+    assert rows[-4:] == names
+    table = out_of_fold.table(facts)
+    assert f"{facts['toy']['accuracy']:.3f}" == table.loc["toy", "accuracy"] in printed
+
+
 # --- ship ---------------------------------------------------------------------------------------
 
 
 def test_encoders_are_shipped_as_one_and_its_facts_are_printed(
-    run, medium, toy, trained_encoder, tmp_path
+    run, medium, toy, trained_folds, tmp_path
 ):
     out = tmp_path / "new" / "mine.npz"
-    facts = run("ship", trained_encoder.path, "--data", medium, "--out", out, "--json")
+    facts = run("ship", *trained_folds.paths, "--data", medium, "--out", out, "--json")
     assert facts.pop("out") == str(out) and facts.pop("bytes") == out.stat().st_size
-    assert models.load_shipped(out).facts == facts
-    assert (facts["name"], facts["encoder"], facts["averaged"]) == ("kinship", "toy", True)
+    assert ensemble.load(out).facts == facts
+    assert (facts["name"], facts["encoders"], facts["weights"]) == ("kinship", ["toy"], [1.0])
     [member] = facts["members"]
-    assert (member["fold"], member["seed"]) == (1, 5)
+    assert [(each["fold"], each["seed"]) for each in member["runs"]] == [(0, 0), (1, 1)]
+    assert list(facts["out_of_fold"]["auc_by_fold"]) == ["0", "1", "held out"]
 
 
-def test_encoders_are_shipped_side_by_side_and_the_size_is_said(
-    run, trained_encoder, toy, medium, tmp_path, monkeypatch
+def test_size_of_what_is_shipped_and_what_it_is_worth_are_said(
+    run, trained_folds, toy, medium, tmp_path, monkeypatch
 ):
-    def assemble(dataset, encoders, name, averaged):
-        """What was asked for, with figures that are quick to have."""
-        assert (name, averaged, len(encoders)) == ("both", False, 2)
-        report = {"auc": {"value": 0.8123}}
-        facts = {**encoders[0].facts, "report": report, "before_rounding": {"auc": 0.8129}}
-        return encoders, facts, None
+    def assemble(dataset, encoders, name):
+        """What was asked for, with numbers that are quick to have."""
+        assert (name, len(encoders)) == ("both", 2)
+        facts = {
+            "report": {"auc": {"value": 0.8123}},
+            "out_of_fold": {"auc": {"value": 0.7654}},
+            "before_rounding": {"auc": 0.8129},
+        }
+        return ensemble.Ensemble((encoders[0].embedder,), (1.0,), facts)
 
     monkeypatch.setattr(shipping, "assemble", assemble)
     out = tmp_path / "two.npz"
-    encoders = [trained_encoder.path] * 2
-    arguments = ["--data", medium, "--out", out, "--name", "both", "--side-by-side"]
-    assert run("ship", *encoders, *arguments) == (
-        f"{out}: 0.0 MB, AUC 0.812 on held-out families (0.813 before rounding to half "
-        "precision)\n"
+    arguments = ["--data", medium, "--out", out, "--name", "both"]
+    assert run("ship", *trained_folds.paths, *arguments) == (
+        f"{out}: 0.0 MB, AUC 0.765 on all families, each scored by encoders that never saw it, "
+        "0.812 on held-out families (0.813 before rounding to 8 bits)\n"
     )
 
 
-@pytest.mark.parametrize("side_by_side", [False, True], ids=["averaged", "side by side"])
 def test_ship_tells_what_does_not_fit_before_it_measures(
-    refused, trained_encoder, toy, medium, tmp_path, monkeypatch, side_by_side
+    trained_folds, toy, medium, tmp_path, monkeypatch
 ):
-    # two bytes for each weight of the toy: 432 × 6
-    size = 2 * 432 * 6 * (2 if side_by_side else 1)
-    assert models.shipped_bytes(models.load_encoder(trained_encoder.path)) == 2 * 432 * 6
     monkeypatch.setattr(shipping, "assemble", None)  # it is not come to
     asked = []
     monkeypatch.setattr(files, "need_room", lambda folder, size: asked.append((folder, size)))
     arguments = ["--data", medium, "--out", tmp_path / "k.npz"]
-    arguments += ["--side-by-side"] if side_by_side else []
     with pytest.raises(TypeError):
-        main([*map(str, ["ship", trained_encoder.path, trained_encoder.path, *arguments])])
-    assert asked == [(tmp_path, files.LEAST_ROOM), (tmp_path, size)]
+        main([*map(str, ["ship", *trained_folds.paths, *arguments])])
+    # a byte for each weight of the toy, whose two encoders become one: 432 × 6
+    assert asked == [(tmp_path, files.LEAST_ROOM), (tmp_path, 432 * 6)]
 
 
-def test_network_tells_what_does_not_fit_before_it_is_trained(
-    refused, clean, tmp_path, monkeypatch
+@pytest.mark.parametrize("what", ["crossvalidate", "ship"])
+def test_encoders_of_one_fold_are_one_sentence(
+    refused, medium, toy, trained_folds, tmp_path, what
 ):
-    monkeypatch.setattr(files, "free_room", lambda folder: 30_000_000)
-    monkeypatch.setattr(pair_network, "OnEmbeddings", None)  # it is not come to
-    arguments = ["--backbones", "dlib-resnet", "--trainable", "none", "--data", clean]
-    sentence = refused("train", "network", *arguments, "--out", tmp_path / "n.keras")
-    assert f"no room in {tmp_path / 'n.run'}: " in sentence
-    weights = networks.pair_network([backbones.get()], "symmetric", "none").count_params()
-    assert f"{8 * weights / 1e6:.1f} MB are needed, 30.0 MB are free" in sentence
+    out = tmp_path / ("k.npz" if what == "ship" else "k.json")
+    sentence = refused(what, trained_folds.paths[0], "--data", medium, "--out", out)
+    assert sentence.startswith("error: Encoders of two folds at least are needed; train them with")
+    assert names_in(tmp_path) == set()
 
 
 @pytest.mark.parametrize(

@@ -331,8 +331,10 @@ def crossvalidate(options: argparse.Namespace) -> Result:
 
     dataset = open_data(options.data)
     given = [models.load_encoder(path) for path in options.encoders]
+    # the default encoder says which photos look like one person's, so it is always there
     frozen = dict.fromkeys((DEFAULT, *out_of_fold.by_backbone(given)))
     folds = out_of_fold.embed_folds(dataset, given, list(frozen) if options.frozen else [DEFAULT])
+    # a row for each encoder, and for those of a kind together
     measured = {}
     for name, members in out_of_fold.combinations(folds).items():
         measured[name] = out_of_fold.measure(folds, members)

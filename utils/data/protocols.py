@@ -203,9 +203,7 @@ def make_out_of_fold(
     Returns:
         A table of :func:`make_protocol` with a column more: fold, "0" to "4" or ``HELD_OUT``.
     """
-    groups = [
-        (str(fold), list(rows["family"])) for fold, rows in folds_for(dataset).groupby("fold")
-    ]
+    groups = [(str(fold), list(rows["family"])) for fold, rows in folds.groupby("fold")]
     groups.append((HELD_OUT, split_families(dataset)[1]))
     tables = []
     for number, (fold, families) in enumerate(groups):

@@ -119,6 +119,7 @@ def save(model: Ensemble, path: str | Path) -> None:
     """
     if Path(path).suffix != ".npz":
         raise ModelError(f"{path} must end in .npz.")
+    # the facts, each weight by its place in its member, and the cohort
     arrays: dict[str, Any] = {"facts": json.dumps(model.facts)}
     for number, member in enumerate(model.members):
         for place, weight in enumerate(member.model.get_weights()):

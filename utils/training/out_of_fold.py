@@ -253,8 +253,10 @@ def embed_folds(
     names = [str(encoder.facts["fold"]) for encoder in next(iter(groups.values()))]
     parts = []
     for number, fold in enumerate([*names, HELD_OUT]):
+        # the pairs of the fold, and the photos of its families
         pairs = table[table["fold"] == fold].reset_index(drop=True)
         rows = np.flatnonzero(dataset.photos["family"].isin(set(_families(pairs))))
+        # who never saw them: the encoder without this fold, or all for the held-out families
         embedded: dict[str, np.ndarray] = {}
         cohorts: dict[str, np.ndarray | None] = {}
         for name, group in groups.items():

@@ -192,16 +192,20 @@ def _description(
         name: what answers call the model.
         weights: of each backbone's cosine.
     """
-    first = [group[0] for group in groups.values()]
+    # what the encoders of a backbone have in common: those of the first of each
+    facts = [group[0].facts for group in groups.values()]
+    fingerprints = [each["fingerprint"] for each in facts]
+    preprocessing = [each["preprocessing"] for each in facts]
+    settings = {each["encoder"]: each["settings"] for each in facts}
     return {
         "name": name,
         "version": __version__,
         "encoders": list(groups),
-        "weights": [round(weight, 6) for weight in weights],
-        "fingerprints": [encoder.facts["fingerprint"] for encoder in first],
-        "preprocessing": [encoder.facts["preprocessing"] for encoder in first],
-        "settings": {encoder.backbone.name: encoder.facts["settings"] for encoder in first},
-        "data": first[0].facts["data"],
+        "weights": np.round(weights, 6).tolist(),
+        "fingerprints": fingerprints,
+        "preprocessing": preprocessing,
+        "settings": settings,
+        "data": facts[0]["data"],
     }
 
 
@@ -223,9 +227,9 @@ def _member_facts(
     members = []
     for (name, group), cohort in zip(groups.items(), cohorts, strict=True):
         alone = Ensemble((out_of_fold.soup(group),), (1.0,), {}, cohort)
-        runs = [
-            {key: encoder.facts[key] for key in ("fold", "seed", "val_auc")} for encoder in group
-        ]
+        runs = []
+        for encoder in group:
+            runs.append({key: encoder.facts[key] for key in ("fold", "seed", "val_auc")})
         members.append({"encoder": name, "runs": runs, **held_out.aucs(alone)})
     return members
 
