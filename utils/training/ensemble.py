@@ -156,6 +156,7 @@ def load(path: str | Path) -> Ensemble:
             facts = json.loads(str(file["facts"]))
             arrays = {name: file[name] for name in file.files if name != "facts"}
         _check_facts(facts)
+        # the members in the order of the facts
         members = []
         for number, backbone in enumerate(_backbones_of(path, facts)):
             members.append(FaceEmbedder(_network(backbone, arrays, number), backbone))

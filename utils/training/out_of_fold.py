@@ -379,6 +379,7 @@ def scored(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFram
     """
     tables = []
     for fold in folds:
+        # what is fitted has seen neither this fold nor the held-out families
         others = [other for other in folds if other.fold not in (fold.fold, HELD_OUT)]
         decision = Decision.fit(others, names)
         probabilities = decision.probabilities(fold)
