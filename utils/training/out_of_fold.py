@@ -441,6 +441,7 @@ def measure(
     """
     table = scored(folds, names)
     together = scored([fold.averaged() for fold in folds], names)
+    # which pairs each number is of
     held_out = (table["fold"] == HELD_OUT).to_numpy()
     cross = table["same_photo"].to_numpy() == 0
     labels = table["is_related"].to_numpy()
