@@ -1,5 +1,6 @@
 """The kinship model answers as each step by hand does, and says what that is worth."""
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -12,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from utils import images, settings
 from utils.answers import explanation, kinship, verification
 from utils.data import protocols, scenes
-from utils.errors import CalibrationError, ModelError
+from utils.errors import CalibrationError, FaceError, ImageError, ModelError
 from utils.faces import alignment, detection
 from utils.scoring import metrics
 from utils.scoring.calibration import percent
@@ -98,6 +99,8 @@ def test_answer_is_that_of_each_step_by_hand(model, photos, answers, backbone, k
     assert (answer.threshold, answer.model, answer.version) == (0.5, "hand-made", "9.9")
     assert answer.kin_rejected == metrics.Interval(**RATES["kin_rejected"])
     assert answer.strangers_accepted == metrics.Interval(**RATES["strangers_accepted"])
+    assert answer.bands == kinship.Bands(0.45, 0.55, 0.0956, 0.0945, 0.4512)
+    assert (answer.photos, answer.gain) == ((1, 1), (0.7111, 0.8222))
     assert answer.regions is None
 
 
@@ -105,6 +108,14 @@ def test_one_person_relatives_and_strangers_are_told_apart(answers):
     same, relatives, strangers = (answers[kind].probability for kind in protocols.PAIR_KINDS)
     assert 0.8 < same < 1 and 0.55 < relatives < same and strangers < 0.45
     assert [answers[kind].related for kind in protocols.PAIR_KINDS] == [True, True, False]
+    bands = [answers[kind].band for kind in protocols.PAIR_KINDS]
+    assert bands == ["likely", "likely", "unlikely"]
+
+
+def test_probability_at_the_end_of_a_band_is_the_first_inside_likely_and_outside_unlikely():
+    bands = kinship.Bands(0.3, 0.7, 0.0, 0.0, 0.5)
+    names = [bands.name(probability) for probability in (0.0, 0.299, 0.3, 0.5, 0.699, 0.7, 1.0)]
+    assert names == ["unlikely"] * 2 + ["cannot say"] * 3 + ["likely"] * 2
 
 
 @pytest.mark.parametrize("kind", protocols.PAIR_KINDS)
@@ -188,12 +199,17 @@ def test_regions_are_those_of_the_crops_with_the_landmarks_that_lie_in_them(mode
 def test_verdict_is_one_sentence(answers):
     probabilities = {kind: f"{100 * answer.probability:.1f} %" for kind, answer in answers.items()}
     assert answers["relatives"].verdict == (
-        f"Related: the probability of kinship is {probabilities['relatives']}, at or above the "
-        "threshold of 50.0 %."
+        f"Likely related: the probability of kinship is {probabilities['relatives']}, and from "
+        "55.0 % on few pairs are strangers."
     )
     assert answers["strangers"].verdict == (
-        f"Not related: the probability of kinship is {probabilities['strangers']}, below the "
-        "threshold of 50.0 %."
+        f"Unlikely to be related: the probability of kinship is {probabilities['strangers']}, and "
+        "below 45.0 % few pairs are kin."
+    )
+    between = dataclasses.replace(answers["strangers"], probability=0.5)
+    assert between.band == "cannot say" and between.verdict == (
+        "Cannot say: the probability of kinship is 50.0 %; between 45.0 % and 55.0 % these photos "
+        "do not decide."
     )
 
 
@@ -202,8 +218,9 @@ def test_explanation_says_how_sure_how_often_wrong_and_warns_of_one_person(answe
         "How sure: where kin and strangers are as likely beforehand, "
         f"{100 * answers['strangers'].probability:.1f} % of pairs with such a score are kin. Of "
         "two people picked from a crowd far fewer are.",
-        "How often this is wrong: on families that had no part in training, 23.4 % of photo pairs "
-        "of relatives fall below the threshold, and 15.1 % of pairs of strangers do not.",
+        "How often this is wrong: on families that the model never saw, 9.4 % of the pairs called "
+        "likely were strangers, 9.6 % of those called unlikely were kin, and of 45.1 % nothing "
+        "was said.",
     ]
     sure, wrong, warning = answers["same"].explanation
     assert warning == (
@@ -211,6 +228,38 @@ def test_explanation_says_how_sure_how_often_wrong_and_warns_of_one_person(answe
         "If otherwise they were two relatives, and either as likely, the chance that it is one "
         f"person is {percent(answers['same'].same_person.probability)}."
     )
+
+
+def test_several_photos_of_a_person_are_averaged_and_the_answer_says_so(model, photos, answers):
+    a, b = photos["relatives"]
+    again = photos["same"][1]
+    answer = model.predict(a, b, explain=False, also=([again], [b, images.to_jpeg(b)]))
+    # by hand: the largest face of each photo, and the mean of what they are embedded to
+    crops = {}
+    for name, photo in (("a", a), ("again", again), ("b", b)):
+        (face,) = detection.detect(photo)
+        crops[name] = alignment.align(photo, face.landmarks, model.encoder.template, 150)
+    first = model.encoder.embed(np.stack([crops["a"], crops["again"]])).mean(0)
+    second = model.encoder.embed(crops["b"][None])[0]
+    expected = model.encoder.score(metrics.normalise(first), second)
+    assert_allclose(answer.probability, expected, atol=5e-3)  # one photo went through JPEG
+    assert abs(answer.probability - answers["relatives"].probability) > 0.02
+    assert answer.photos == (2, 3) and answer.to_dict()["photos"] == [2, 3]
+    assert answer.same_person == answers["relatives"].same_person
+    assert answer.explanation[2] == (
+        "Photos: 2 of the first person and 3 of the second were averaged. Over all families, the "
+        "chance that relatives score above strangers is 82.2 % with all photos of a person, and "
+        "71.1 % with one."
+    )
+
+
+def test_further_photo_that_cannot_be_used_is_named(model, photos, tmp_path):
+    a, b = photos["relatives"]
+    nobody = np.full((90, 120, 3), 127, np.uint8)
+    with pytest.raises(FaceError, match="a further photo"):
+        model.predict(a, b, explain=False, also=([nobody], []))
+    with pytest.raises(ImageError, match=r"gone\.jpg does not exist"):
+        model.predict(a, b, explain=False, also=([], [tmp_path / "gone.jpg"]))
 
 
 def test_explanation_ends_with_the_regions(explained, answers):
@@ -222,10 +271,13 @@ KEYS = [
     "related",
     "probability",
     "threshold",
+    "band",
+    "bands",
     "rates",
     "verdict",
     "explanation",
     "same_person",
+    "photos",
     "regions",
     "faces",
     "face_numbers",
@@ -245,6 +297,14 @@ def test_answer_is_exported_in_plain_rounded_numbers_without_pixels(answers, exp
         assert exported["related"] is answer.related and exported["rates"] == RATES
         assert exported["probability"] == round(answer.probability, 4)
         assert exported["threshold"] == 0.5
+        assert exported["band"] == answer.band and exported["photos"] == [1, 1]
+        assert exported["bands"] == {
+            "unlikely": 0.45,
+            "likely": 0.55,
+            "kin_among_unlikely": 0.0956,
+            "strangers_among_likely": 0.0945,
+            "cannot_say": 0.4512,
+        }
         assert exported["same_person"] == {
             "warning": answer.same_person.warning,
             "distance": round(answer.same_person.distance, 4),
