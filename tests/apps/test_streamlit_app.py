@@ -269,9 +269,9 @@ def test_example_shows_whether_they_are_related_how_sure_that_is_and_what_it_res
     assert [box.value for box in app.success] == [answer.verdict]
     assert metrics(app) == {
         "Probability of kinship": f"{100 * answer.probability:.1f} %",
-        "Threshold": "50.0 %",
-        "Relatives rejected at it": "23.4 %",
-        "Strangers accepted at it": "15.1 %",
+        "Strangers among the likely": "9.4 %",
+        "Kin among the unlikely": "9.6 %",
+        "Pairs without an answer": "45.1 %",
     }
     assert sentences(app, answer) == answer.explanation
     assert [box.value for box in app.info] == ["In truth the example shows a parent and a child."]
@@ -300,7 +300,7 @@ def test_two_strangers_are_not_related_and_nothing_is_asked_without_two_faces(
     assert not app.error and not app.metric and not asked
     upload(app, "second", jpeg_of("strangers", 1))
     assert len(app.warning) == 1 and app.warning[0].value.startswith(
-        "Not related: the probability of kinship is"
+        "Unlikely to be related: the probability of kinship is"
     )
     app.run()
     assert len(asked) == 1  # a click that changes nothing computes nothing
