@@ -150,7 +150,7 @@ class KinshipAnswer:
             "How sure: where kin and strangers are as likely beforehand, "
             f"{percent(self.probability)} of pairs with such a score are kin. Of two people "
             "picked from a crowd far fewer are.",
-            "How often this is wrong: on families that the model never saw, "
+            "How often this is wrong, every family judged by networks that never saw it: "
             f"{percent(self.bands.strangers_among_likely)} of the pairs called likely were "
             f"strangers, {percent(self.bands.kin_among_unlikely)} of those called unlikely were "
             f"kin, and of {percent(self.bands.cannot_say)} nothing was said.",
@@ -161,18 +161,23 @@ class KinshipAnswer:
                 f"Photos: {self.photos[0]} of the first person and {self.photos[1]} of the second "
                 "were averaged. Over all families, the chance that relatives score above "
                 f"strangers is {percent(many)} with all photos of a person, and {percent(one)} "
-                "with one."
+                "with one. The probability and the rates above were measured with one photo each."
             )
         # one person twice is not a question of kinship
         if self.same_person.warning:
-            sentences.append(
-                "Take care: these may be two photos of one person, and then the question has no "
-                "answer. If otherwise they were two relatives, and either as likely, the chance "
-                f"that it is one person is {percent(self.same_person.probability)}."
-            )
+            sentences.append(self.caution)
         if self.regions:
             sentences.append(self.regions.sentence)
         return sentences
+
+    @property
+    def caution(self) -> str:
+        """What is said where both photos may show one person."""
+        return (
+            "Take care: these may be two photos of one person, and then the question has no "
+            "answer. If otherwise they were two relatives, and either as likely, the chance "
+            f"that it is one person is {percent(self.same_person.probability)}."
+        )
 
     def to_dict(self) -> dict:
         """Plain numbers, lists and sentences; no pixels."""

@@ -80,9 +80,11 @@ def kin(options: argparse.Namespace) -> Result:
     """Probability, decision, what it is worth and what it rests on."""
     from ..answers.kinship import Kinship
 
-    more = with_folders(options.also_a), with_folders(options.also_b)
+    # a folder may hold the first photo itself
+    also_a = _others(options.a, with_folders(options.also_a))
+    also_b = _others(options.b, with_folders(options.also_b))
     answer = Kinship.load(options.model).predict(
-        options.a, options.b, faces=options.faces, also=more
+        options.a, options.b, faces=options.faces, also=(also_a, also_b)
     )
     if options.figure and answer.regions:
         from .. import plots
@@ -90,3 +92,10 @@ def kin(options: argparse.Namespace) -> Result:
         figure = plots.regions(answer.comparison.crops, answer.regions)
         plots.save(figure, options.figure)
     return Result(answer.to_dict(), "\n".join([answer.verdict, *answer.explanation]))
+
+
+def _others(first: Path, photos: list[Path]) -> list[Path]:
+    """Photos without the first one, and each once."""
+    others = {photo.resolve(): photo for photo in photos}
+    others.pop(first.resolve(), None)
+    return list(others.values())

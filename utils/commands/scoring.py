@@ -202,12 +202,14 @@ def _near_scores(
         dataset: the data.
         pairs: those that are scored, with photo_a and photo_b.
     """
+    from .. import files
     from ..training import ensemble, shipping
 
+    second = options.out.with_name(f"{options.out.stem}-near{options.out.suffix}")
+    files.check_output(second)
     model = ensemble.load(options.model)
     a, b = (dataset.paths(pairs[side]) for side in ("photo_a", "photo_b"))
     plain, near = shipping.near_similarities(model, a, b)
-    second = options.out.with_name(f"{options.out.stem}-near{options.out.suffix}")
     return {options.out: model.probability(plain), second: model.probability(near)}
 
 

@@ -326,15 +326,19 @@ def train_folds(options: argparse.Namespace) -> Result:
 def crossvalidate(options: argparse.Namespace) -> Result:
     """A row for each backbone, and for all as one."""
     from ..data import open_data
+    from ..faces import backbones
     from ..files import write_json
     from ..training import models, out_of_fold
 
-    dataset = open_data(options.data)
-    given = [models.load_encoder(path) for path in options.encoders]
-    # the default encoder says which photos look like one person's, so it is always there
-    frozen = dict.fromkeys((DEFAULT, *out_of_fold.by_backbone(given)))
-    folds = out_of_fold.embed_folds(dataset, given, list(frozen) if options.frozen else [DEFAULT])
-    # a row for each encoder, and for those of a kind together
+    # what is wrong with the encoders is told before the photos are read
+    encoders = [models.load_encoder(path) for path in options.encoders]
+    groups, frozen = out_of_fold.by_backbone(encoders), [DEFAULT]
+    if options.frozen:
+        frozen = list(dict.fromkeys([DEFAULT, *groups]))
+        for name in frozen:
+            backbones.get(name).weights_path()
+    folds = out_of_fold.embed_folds(open_data(options.data), encoders, frozen)
+    # the rows of the table
     measured = {}
     for name, members in out_of_fold.combinations(folds).items():
         measured[name] = out_of_fold.measure(folds, members)
@@ -361,10 +365,9 @@ def ship(options: argparse.Namespace) -> Result:
     from ..training import ensemble, models, shipping
 
     # threshold, probabilities and error rates are measured before anything is written
-    dataset = open_data(options.data)
-    given = [models.load_encoder(path) for path in options.encoders]
-    files.check_output(options.out, ensemble.bytes_of(given))
-    model = shipping.assemble(dataset, given, options.name)
+    encoders = [models.load_encoder(path) for path in options.encoders]
+    files.check_output(options.out, ensemble.bytes_of(encoders))
+    model = shipping.assemble(open_data(options.data), encoders, options.name)
     ensemble.save(model, options.out)
     # its size and what it is worth
     size, facts = options.out.stat().st_size, model.facts

@@ -74,12 +74,14 @@ class FinetuneSettings:
     precision: str = "float32"
 
     def check(self) -> None:
-        """Raise ModelError unless steps, pairs and warm-up fit together."""
+        """Raise ModelError unless the numbers fit together."""
         if self.steps % self.check_every:
             raise ModelError(
                 f"{self.steps} steps cannot be divided into epochs of {self.check_every}; "
                 "choose a divisor."
             )
+        if not 0 < self.hardest <= 1:
+            raise ModelError(f"A share of {self.hardest} strangers is not above 0 and at most 1.")
         # what is near is only learned beside what is not
         if self.pairs < 2:
             raise ModelError(
@@ -305,7 +307,8 @@ def fit_folds(
         AUC on its fold by the path of each encoder.
 
     Raises:
-        The errors of :func:`fit_encoder`.
+        ModelError: an encoder in the folder was trained otherwise. And the errors of
+            :func:`fit_encoder`.
     """
     aucs = {}
     for backbone in backbones:
@@ -317,7 +320,20 @@ def fit_folds(
                     run = out.with_suffix(".run")
                     encoder, _ = fit_encoder(dataset, backbone, fold, fold, settings, run, verbose)
                     encoder.save(out)
-            aucs[str(out)] = models.read_facts(out)["val_auc"]
+            facts = models.read_facts(out)
+            expected = {
+                "fold": fold,
+                "seed": fold,
+                "fingerprint": backbone.fingerprint,
+                "settings": dataclasses.asdict(settings),
+                "data": protocols.data_name(dataset),
+            }
+            if differing := [key for key in expected if facts.get(key) != expected[key]]:
+                raise ModelError(
+                    f"{out} was trained with another {differing[0]}; name another folder (--out), "
+                    "or delete the file."
+                )
+            aucs[str(out)] = facts["val_auc"]
     return aucs
 
 

@@ -19,6 +19,9 @@ from ..scoring.metrics import normalise
 from .models import PREPROCESSED_OTHERWISE, Encoder, FaceEmbedder, KinScores
 
 DAMAGED = "{} is not a whole kinship model; restore it from the repository."
+EARLIER = (
+    "{} was made by an earlier version, in another format; make it again with: kincourse ship"
+)
 # Weights with fewer numbers stay in single precision: biases, and what normalises.
 SMALL = 2048
 LEVELS = 127  # of an 8-bit weight, on either side of 0
@@ -135,7 +138,7 @@ def save(model: Ensemble, path: str | Path) -> None:
 
 
 def bytes_of(encoders: Sequence[Encoder]) -> int:
-    """Bytes that :func:`save` takes at most of encoders, one member a backbone."""
+    """About as many bytes as :func:`save` takes of encoders, one member a backbone."""
     weights = {encoder.backbone.name: encoder.model.count_params() for encoder in encoders}
     return sum(weights.values())
 
@@ -248,8 +251,9 @@ def _check_facts(facts: dict[str, Any]) -> None:
     numbers += [measured[name]["value"] for name in ("auc", "auc_all_photos_of_a_person")]
     shares = ("kin_among_unlikely", "strangers_among_likely", "cannot_say")
     numbers += [measured["bands"][name] for name in shares]
-    for number in numbers:
-        float(number)
+    numbers.append(facts["near_photos"]["least"])
+    if not np.isfinite(np.array(numbers, np.float64)).all():
+        raise ValueError("a number that is not finite")
     missing = {"kin_rejected", "strangers_accepted"} - set(facts["rates"])
     missing |= {"name", "version", "encoders", "preprocessing"} - set(facts)
     if missing or len(facts["weights"]) != len(facts["encoders"]):

@@ -64,6 +64,7 @@ class Contrastive(layers.Layer):
         # the least similarity that counts: with two photos a family 2 n - 2 are strangers
         count = similarity.shape[0] or ops.shape(similarity)[0]
         nearest = ops.cast(ops.ceil(self.hardest * ops.cast(count - 2, "float32")), "int32")
+        nearest = ops.maximum(nearest, 1)  # also where there is no stranger at all
         least = ops.take(ops.sort(strangers, -1), [count - nearest], axis=-1)  # (2 n, 1)
         return ops.cast(strangers < least, "float32") * (1 - family)
 

@@ -2,7 +2,10 @@
 
 An encoder that was fine-tuned without a fold scores that fold. The held-out families are scored by
 the mean of all encoders' weights, which learned from every other family. Weights, probabilities,
-threshold and bands of a fold are fitted on the scores of the other folds.
+threshold and bands of a fold are fitted on the scores of the other folds. (The encoders that gave
+these scores had the fold in their training; what is fitted are a few numbers.)
+
+Frozen encoders are compared by their cosine alone, of each photo as it is: as they were published.
 """
 
 import dataclasses
@@ -23,7 +26,7 @@ from ..data.protocols import HELD_OUT
 from ..errors import ModelError
 from ..faces import backbones, embeddings
 from ..faces.backbones import DEFAULT
-from ..files import atomic
+from ..files import NPZ_ERRORS, atomic, check_machine
 from ..scoring import metrics
 from . import models
 from .encoder import family_means
@@ -31,6 +34,7 @@ from .ensemble import joined_cohort
 from .models import Encoder, FaceEmbedder
 
 ENSEMBLE = "all encoders"
+CACHED = "1"  # raise it when what is cached is computed otherwise
 FROZEN = "frozen "  # before the name of an encoder as it was published
 KEY = f"{FROZEN}{DEFAULT}"  # the encoder that says which photos look like one person's
 # Cosines from which on photos are averaged: one of them is chosen on other folds.
@@ -90,19 +94,25 @@ class FoldEmbeddings:
         for name, rows in self.embeddings.items():
             sums = np.zeros((person.max() + 1, rows.shape[1]), np.float32)
             np.add.at(sums, person, rows)
-            means[name] = metrics.normalise(sums)[person]
+            # not of length 1 again: side by side, the encoders keep their weights
+            means[name] = (sums / np.bincount(person)[:, None])[person]
         return dataclasses.replace(self, embeddings=means)
 
-    def averaged_where_near(self, least: float) -> "FoldEmbeddings":
-        """The same, averaged over photos that look like one person's; no name of a person is used.
+    def averaged_where_near(self, least: float, names: Sequence[str]) -> "FoldEmbeddings":
+        """The same, averaged over photos of the pairs that look like one person's.
+
+        No name of a person is used, as on a list whose people nobody knows.
 
         Args:
             least: cosine of ``KEY`` from which on two photos are taken for one person's.
+            names: the encoders whose embeddings are averaged; the others are left out.
         """
-        keys = self.embeddings[KEY]
-        means = {
-            name: metrics.mean_of_near(rows, keys, least) for name, rows in self.embeddings.items()
-        }
+        listed = np.union1d(self.a, self.b)
+        keys, means = self.embeddings[KEY][listed], {}
+        for name in names:
+            rows = self.embeddings[name].copy()
+            rows[listed] = metrics.mean_of_near(rows[listed], keys, least)
+            means[name] = rows
         return dataclasses.replace(self, embeddings=means)
 
 
@@ -142,6 +152,11 @@ class Decision:
         unlikely, likely = bands(labels, probabilities)
         threshold = metrics.best_threshold(labels, probabilities)
         return cls(weights, logistic, threshold, likely, unlikely)
+
+    def band(self, probabilities: np.ndarray) -> np.ndarray:
+        """1 where the answer is "likely", -1 where "unlikely", else 0: ``(pairs,)``."""
+        likely, unlikely = probabilities >= self.likely, probabilities < self.unlikely
+        return likely.astype(int) - unlikely.astype(int)
 
     def probabilities(self, fold: FoldEmbeddings) -> np.ndarray:
         """Probability of kin of a fold's pairs: ``(pairs,)``."""
@@ -196,8 +211,8 @@ def by_backbone(encoders: Sequence[Encoder]) -> dict[str, list[Encoder]]:
     """Encoders by the name of their backbone, each list by fold.
 
     Raises:
-        ModelError: a backbone has not one encoder for each fold that another has, or there is
-            one fold alone.
+        ModelError: a backbone has not one encoder for each fold that another has, there is one
+            fold alone, or encoders of a backbone were not trained alike.
     """
     groups: dict[str, list[Encoder]] = {}
     for encoder in encoders:
@@ -216,7 +231,18 @@ def by_backbone(encoders: Sequence[Encoder]) -> dict[str, list[Encoder]]:
     # what is fitted for a fold comes from the others
     if len(wanted) < 2:
         raise ModelError("Encoders of two folds at least are needed; train them with: train folds")
+    for name, group in groups.items():
+        _check_alike(name, group)
     return groups
+
+
+def _check_alike(name: str, encoders: Sequence[Encoder]) -> None:
+    """Raise ModelError unless encoders of a backbone differ in fold and seed alone."""
+    for key in ("fingerprint", "preprocessing", "settings", "data"):
+        if any(encoder.facts[key] != encoders[0].facts[key] for encoder in encoders):
+            raise ModelError(f"The encoders of {name} differ in their {key}; train them alike.")
+    if any(encoder.cohort is None for encoder in encoders):
+        raise ModelError(f"An encoder of {name} has no cohort; train it again with: train folds")
 
 
 def soup(encoders: Sequence[Encoder]) -> FaceEmbedder:
@@ -248,6 +274,7 @@ def embed_folds(
         The folds, and the held-out families last.
     """
     groups = by_backbone(encoders)
+    _check_data(dataset, encoders)
     table = protocols.out_of_fold_for(dataset)
     folds = protocols.folds_for(dataset)
     names = [str(encoder.facts["fold"]) for encoder in next(iter(groups.values()))]
@@ -280,6 +307,17 @@ def embed_folds(
             )
         )
     return parts
+
+
+def _check_data(dataset: Dataset, encoders: Sequence[Encoder]) -> None:
+    """Raise ModelError unless the encoders were trained on the data that they are to score."""
+    name = protocols.data_name(dataset)
+    other = {encoder.facts["data"] for encoder in encoders} - {name}
+    if other:
+        raise ModelError(
+            f"These encoders were trained on other data ({min(other)}, not {name}), and may know "
+            "its families; name the data that they were trained on with --data."
+        )
 
 
 def _families(pairs: pd.DataFrame) -> Iterable[str]:
@@ -345,18 +383,24 @@ def _embedded(
 
 
 def _cached(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """What a file of the cache holds, computed where there is none."""
-    if not path.is_file():
-        computed = compute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, computed)
-    return np.load(path)
+    """What a file of the cache holds, computed where there is none or it is damaged."""
+    try:
+        return np.load(path)
+    except FileNotFoundError:
+        pass
+    except NPZ_ERRORS as error:
+        check_machine(error, path)
+    computed = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, computed)
+    return computed
 
 
 def _cache_file(dataset: Dataset, embedder: FaceEmbedder, what: Sequence[int | str]) -> Path:
     """Where what a network gives for these photos, or these families, is kept."""
-    digest = hashlib.sha256(f"{dataset.fingerprint} {embedder.backbone.fingerprint}".encode())
+    names = (CACHED, dataset.fingerprint, embedder.backbone.fingerprint)
+    digest = hashlib.sha256(" ".join(names).encode())
     digest.update(" ".join(map(str, what)).encode())
     for weight in embedder.model.get_weights():
         digest.update(weight.tobytes())
@@ -383,8 +427,7 @@ def scored(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFram
         others = [other for other in folds if other.fold not in (fold.fold, HELD_OUT)]
         decision = Decision.fit(others, names)
         probabilities = decision.probabilities(fold)
-        band = (probabilities >= decision.likely).astype(int)
-        band -= probabilities < decision.unlikely
+        band = decision.band(probabilities)
         tables.append(
             fold.pairs.assign(
                 probability=probabilities,
@@ -395,31 +438,41 @@ def scored(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFram
     return pd.concat(tables, ignore_index=True)
 
 
-def best_least(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> float:
-    """The cosine of ``LEAST`` at which averaging over near photos gives some folds the best AUC.
+def near_aucs(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFrame:
+    """AUC of each fold with photos averaged that look like one person's, by how near they must be.
 
     Args:
         folds: each embedded by encoders of its own, and by ``KEY``.
         names: of the encoders that answer together.
+
+    Returns:
+        A row for each of ``LEAST``, a column for each fold.
     """
     weights = _weights(folds, names)
-    means = []
-    for least in LEAST:
-        near = [fold.averaged_where_near(least) for fold in folds]
-        aucs = [metrics.roc_auc(fold.labels, fold.similarities(weights)) for fold in near]
-        means.append(np.mean(aucs))
-    return LEAST[int(np.argmax(means))]
+    columns = {}
+    for fold in folds:
+        near = [fold.averaged_where_near(least, names) for least in LEAST]
+        columns[fold.fold] = [
+            metrics.roc_auc(fold.labels, averaged.similarities(weights)) for averaged in near
+        ]
+    return pd.DataFrame(columns, LEAST)
+
+
+def best_least(aucs: pd.DataFrame) -> float:
+    """How near photos must be for the best mean AUC: of a table of :func:`near_aucs`."""
+    return float(aucs.mean(axis=1).idxmax())
 
 
 def _scored_where_near(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFrame:
     """Like :func:`scored`, averaged over near photos, how near being chosen on the other folds."""
+    aucs = near_aucs([fold for fold in folds if fold.fold != HELD_OUT], names)
     tables = []
     for fold in folds:
         others = [other for other in folds if other.fold not in (fold.fold, HELD_OUT)]
-        least = best_least(others, names)
-        near = [part.averaged_where_near(least) for part in (*others, fold)]
-        table = scored(near, names)
-        tables.append(table[table["fold"] == fold.fold])
+        least = best_least(aucs[[other.fold for other in others]])
+        near = [part.averaged_where_near(least, names) for part in (*others, fold)]
+        results = scored(near, names)
+        tables.append(results[results["fold"] == fold.fold])
     return pd.concat(tables, ignore_index=True)
 
 
@@ -436,8 +489,8 @@ def measure(
     Returns:
         Plain numbers: AUC over all families, without pairs of one photograph, on the held-out
         families, by photos of a person, with all photos of each person, with all that look like
-        one person's (which needs no names, but looks at the whole list); accuracy, error rates
-        and bands.
+        one person's (which needs no names, but looks at all photos of the fold's pairs);
+        accuracy, error rates and bands.
     """
     table = scored(folds, names)
     together = scored([fold.averaged() for fold in folds], names)
@@ -462,7 +515,7 @@ def measure(
         "kin_rejected": round(float(np.mean(~related[labels == 1])), 4),
         "strangers_accepted": round(float(np.mean(related[labels == 0])), 4),
         "calibration_error": round(metrics.calibration_error(labels, probability), 4),
-        "bands": _bands(labels, table["band"].to_numpy()),
+        "bands": band_shares(labels, table["band"].to_numpy()),
     }
 
 
@@ -497,8 +550,13 @@ def _by_photos(
     return groups
 
 
-def _bands(labels: np.ndarray, band: np.ndarray) -> dict[str, float]:
-    """Share of pairs in each band, and how often the two that decide are wrong."""
+def band_shares(labels: np.ndarray, band: np.ndarray) -> dict[str, float]:
+    """Share of pairs in each band, and how often the two that decide are wrong.
+
+    Args:
+        labels: ``(n,)``, 1 for kin, 0 for strangers.
+        band: ``(n,)``: 1 likely, 0 cannot say, -1 unlikely.
+    """
     likely, unlikely = band == 1, band == -1
     shares = {
         "likely": likely.mean(),

@@ -75,8 +75,8 @@ def near_similarities(
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`similarities`, and the same with photos averaged that look like one person's.
 
-    No label is used, but a pair's second score depends on the photos of all other pairs: it is
-    transductive, and two lists give a pair two scores.
+    For lists of crops, one face each. No label is used, but a pair's second score depends on the
+    photos of all other pairs: it is transductive, and two lists give a pair two scores.
 
     Args:
         model: the shipped model; its facts say from which cosine on photos are averaged.
@@ -162,7 +162,7 @@ def assemble(
         "threshold": decision.threshold,
         "near_photos": {
             "encoder": backbones.DEFAULT,
-            "least": out_of_fold.best_least(folds[:-1], list(groups)),
+            "least": out_of_fold.best_least(out_of_fold.near_aucs(folds[:-1], list(groups))),
         },
         "bands": {"unlikely": decision.unlikely, "likely": decision.likely},
         "out_of_fold": out_of_fold.measure(folds, list(groups), resamples),
@@ -318,8 +318,15 @@ class HeldOut:
                 for kind in protocols.PAIR_KINDS
             },
             "by_family": self._by_family(accepted),
+            "bands_held_out": self._bands(encoder, probability),
             "reliability": np.round(metrics.reliability(self.labels, probability), 4).tolist(),
         }
+
+    def _bands(self, encoder: Ensemble, probability: np.ndarray) -> dict[str, float]:
+        """The share of pairs in each band, and its errors, of probabilities ``(pairs,)``."""
+        bounds = encoder.facts["bands"]
+        likely, unlikely = probability >= bounds["likely"], probability < bounds["unlikely"]
+        return out_of_fold.band_shares(self.labels, likely.astype(int) - unlikely.astype(int))
 
     def _by_family(self, accepted: np.ndarray) -> dict[str, Any]:
         """Share of a family's kin pairs that are accepted: lowest, quartiles and highest.
