@@ -137,6 +137,7 @@ def shipped(tmp_path_factory, backbone):
         "threshold": 0.5,
         "bands": {"unlikely": 0.45, "likely": 0.55},
         "rates": rates,
+        "near_photos": {"encoder": backbone.name, "least": 0.95},
         "out_of_fold": {
             "auc": {"value": 0.7111, "low": 0.6711, "high": 0.7511},
             "auc_all_photos_of_a_person": {"value": 0.8222, "low": 0.7822, "high": 0.8622},

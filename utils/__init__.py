@@ -26,4 +26,4 @@ quiet.install()
 surroundings.settle_keras()
 surroundings.watch_forks()
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -218,9 +218,9 @@ def test_explanation_says_how_sure_how_often_wrong_and_warns_of_one_person(answe
         "How sure: where kin and strangers are as likely beforehand, "
         f"{100 * answers['strangers'].probability:.1f} % of pairs with such a score are kin. Of "
         "two people picked from a crowd far fewer are.",
-        "How often this is wrong: on families that the model never saw, 9.4 % of the pairs called "
-        "likely were strangers, 9.6 % of those called unlikely were kin, and of 45.1 % nothing "
-        "was said.",
+        "How often this is wrong, every family judged by networks that never saw it: 9.4 % of the "
+        "pairs called likely were strangers, 9.6 % of those called unlikely were kin, and of "
+        "45.1 % nothing was said.",
     ]
     sure, wrong, warning = answers["same"].explanation
     assert warning == (
@@ -249,7 +249,7 @@ def test_several_photos_of_a_person_are_averaged_and_the_answer_says_so(model, p
     assert answer.explanation[2] == (
         "Photos: 2 of the first person and 3 of the second were averaged. Over all families, the "
         "chance that relatives score above strangers is 82.2 % with all photos of a person, and "
-        "71.1 % with one."
+        "71.1 % with one. The probability and the rates above were measured with one photo each."
     )
 
 

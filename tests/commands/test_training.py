@@ -243,6 +243,7 @@ def test_encoder_of_each_fold_is_trained_by_its_recipe_into_a_folder(trained_fol
 
 def test_folds_that_are_there_are_not_trained_again(run, trained_folds, toy, medium, monkeypatch):
     monkeypatch.setattr(encoder, "fit_encoder", None)  # it is not called
+    monkeypatch.setitem(encoder.RECIPES, "toy", trained_folds.recipe)
     arguments = ["--backbones", "toy", "--data", medium, "--out", trained_folds.out]
     printed = run("train", "folds", *arguments, "--folds", 1, 0)
     aucs = trained_folds.facts["aucs"]
@@ -250,6 +251,19 @@ def test_folds_that_are_there_are_not_trained_again(run, trained_folds, toy, med
     assert printed == (
         f"{second}: AUC {aucs[str(second)]:.3f}\n{first}: AUC {aucs[str(first)]:.3f}\n"
     )
+
+
+def test_folds_that_were_trained_otherwise_are_refused_and_kept(
+    refused, trained_folds, toy, medium, monkeypatch
+):
+    monkeypatch.setitem(encoder.RECIPES, "toy", dataclasses.replace(trained_folds.recipe, steps=6))
+    path, arguments = trained_folds.paths[0], ["--data", medium, "--out", trained_folds.out]
+    before = path.read_bytes()
+    assert refused("train", "folds", "--backbones", "toy", *arguments) == (
+        f"error: {path} was trained with another settings; name another folder (--out), or delete "
+        "the file.\n"
+    )
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("arguments", [[], ["--backbones", "dlib-resnet", "facenet"]])

@@ -37,6 +37,7 @@ FACTS = {
         "kin_rejected": {"value": 0.2345, "low": 0.1845, "high": 0.2745},
         "strangers_accepted": {"value": 0.1512, "low": 0.1012, "high": 0.1912},
     },
+    "near_photos": {"encoder": "dlib-resnet", "least": 0.95},
     "out_of_fold": {
         "auc": {"value": 0.7, "low": 0.6, "high": 0.8},
         "auc_all_photos_of_a_person": {"value": 0.8, "low": 0.7, "high": 0.9},
@@ -364,7 +365,6 @@ SPOILT = {
     "compression-bit": flip(b"PK\x01\x02", 10, 5),
     "version-bit": flip(b"PK\x01\x02", 6, 128),
     "array-alone": lambda path: np.save(path.open("wb"), BIAS),
-    "old-format": lambda path: np.savez(path, facts=json.dumps(OLD_FACTS), weight000=BIAS[None]),
     "no-facts-at-all": with_arrays(facts=None),
     "no-weights": lambda path: np.savez(path, facts=json.dumps(FACTS)),
     "one-array-less": with_arrays(member0_001=None),
@@ -397,6 +397,9 @@ SPOILT = {
     "half-the-bands-measured": with_fact(
         out_of_fold=FACTS["out_of_fold"] | {"bands": {"cannot_say": 0.4}}
     ),
+    "nearness-a-word": with_fact(near_photos={"least": "near"}),
+    "threshold-infinite": with_fact(threshold=float("inf")),
+    "slope-no-number": with_fact(logistic=[1, float("nan")]),
     "weight-a-word": with_fact(weights=[0.25, "much"]),
     "weights-a-number": with_fact(weights=1.0),
     "weight-less": with_fact(weights=[1.0]),
@@ -413,6 +416,16 @@ def test_damaged_file_is_named(stored, spoil):
         ensemble.load(stored)
     assert str(caught.value) == (
         f"{stored} is not a whole kinship model; restore it from the repository."
+    )
+
+
+def test_file_of_an_earlier_version_is_named(stored):
+    np.savez(stored, facts=json.dumps(OLD_FACTS), weight000=BIAS[None])
+    with pytest.raises(ModelError) as caught:
+        ensemble.load(stored)
+    assert str(caught.value) == (
+        f"{stored} was made by an earlier version, in another format; make it again with: "
+        "kincourse ship"
     )
 
 

@@ -118,6 +118,10 @@ def test_share_of_strangers_works_in_a_compiled_step_of_any_batch():
     assert float(compiled(x, np.int32(SINGLE))) == pytest.approx(value(loss, x, SINGLE), rel=1e-5)
 
 
+def test_batch_without_strangers_has_no_loss():
+    assert value(losses.get("contrastive", 1, T, 0.5), unit(2), [0, 0]) == 0
+
+
 @pytest.mark.parametrize("name", ["pairs", "families"])
 def test_other_losses_take_all_strangers(name):
     with pytest.raises(ModelError) as caught:

@@ -234,17 +234,16 @@ def few_people():
     rows = np.float32([[1, 0], [0, 1], [0.6, 0.8], [1, 0], [0, 1], [-1, 0], [0.8, 0.6]])
     keys = np.float32([[1, 0], [0.99, 0.141], [0, 1], [0, 1], [0.6, 0.8], [-1, 0], [0, -1]])
     people = np.array(["b", "a", "b", "c", "a", "d", "a"])
-    pairs = pd.DataFrame({"is_related": [1, 0], "same_photo": [0, 0]})
-    ends = np.array([0, 1]), np.array([3, 5])
-    embeddings = {"one": rows, out_of_fold.KEY: metrics.normalise(keys)}
+    pairs = pd.DataFrame({"is_related": [1, 0, 1, 0], "same_photo": [0] * 4})
+    ends = np.array([0, 1, 2, 6]), np.array([3, 5, 4, 0])
+    embeddings = {"one": rows, "two": rows + 1, out_of_fold.KEY: metrics.normalise(keys)}
     return FoldEmbeddings("0", pairs, *ends, people, embeddings, {"one": None})
 
 
-def test_averaged_photos_are_the_mean_of_their_person_of_length_one():
+def test_averaged_photos_are_the_mean_of_their_person():
     fold = few_people()
     averaged = fold.averaged()
-    a = np.array([0.8, 2.6]) / np.hypot(0.8, 2.6)
-    b = np.array([1.6, 0.8]) / np.hypot(1.6, 0.8)
+    a, b = np.array([0.8, 2.6]) / 3, np.array([1.6, 0.8]) / 2
     expected = [b, a, b, [1, 0], a, [-1, 0], a]
     assert_allclose(averaged.embeddings["one"], expected, atol=1e-6)
     assert_array_equal(fold.embeddings["one"], few_people().embeddings["one"])
@@ -254,16 +253,22 @@ def test_averaged_photos_are_the_mean_of_their_person_of_length_one():
 
 def test_photos_are_averaged_with_those_that_look_like_one_person_without_any_name():
     fold = dataclasses.replace(few_people(), people=None)
-    near = fold.averaged_where_near(0.95).embeddings["one"]
+    near = fold.averaged_where_near(0.95, ["one"]).embeddings["one"]
     # the first two keys are near each other, and the third and the fourth
     first = np.array([1, 1]) / np.sqrt(2)
     third = np.array([1.6, 0.8]) / np.hypot(1.6, 0.8)
     assert_allclose(near, [first, first, third, third, [0, 1], [-1, 0], [0.8, 0.6]], atol=1e-6)
     # and the fifth is a little less near the third and the fourth: 0.8
-    wide = fold.averaged_where_near(0.79).embeddings["one"]
+    wide = fold.averaged_where_near(0.79, ["one"]).embeddings["one"]
     assert_allclose(wide[2], np.array([1.6, 1.8]) / np.hypot(1.6, 1.8), atol=1e-6)
-    alone = fold.averaged_where_near(1.1).embeddings["one"]
-    assert_allclose(alone, fold.embeddings["one"], atol=1e-6)
+    alone = fold.averaged_where_near(1.1, ["one"]).embeddings
+    assert list(alone) == ["one"]
+    assert_allclose(alone["one"], fold.embeddings["one"], atol=1e-6)
+    # a photo that is in no pair is not looked at: the fourth
+    listed = dataclasses.replace(fold, a=np.array([0, 1]), b=np.array([2, 5]))
+    near = listed.averaged_where_near(0.95, ["one"]).embeddings["one"]
+    assert_allclose(near[:4], [first, first, [0.6, 0.8], [1, 0]], atol=1e-6)
+    assert_array_equal(fold.embeddings["one"], few_people().embeddings["one"])
 
 
 def test_nearness_is_chosen_that_gives_the_best_mean_auc(made):
@@ -280,12 +285,15 @@ def test_nearness_is_chosen_that_gives_the_best_mean_auc(made):
     weights = Decision.fit(moved, ["one", "two"]).weights
     means = []
     for least in out_of_fold.LEAST:
-        near = [fold.averaged_where_near(least) for fold in moved]
+        near = [fold.averaged_where_near(least, ["one", "two"]) for fold in moved]
         aucs = [metrics.roc_auc(fold.labels, fold.similarities(weights)) for fold in near]
         means.append(np.mean(aucs))
     assert len(set(means)) > 3
     best = out_of_fold.LEAST[int(np.argmax(means))]
-    assert out_of_fold.best_least(moved, ["one", "two"]) == best
+    table = out_of_fold.near_aucs(moved, ["one", "two"])
+    assert table.index.tolist() == list(out_of_fold.LEAST) and list(table) == ["0", "1"]
+    assert_allclose(table.mean(axis=1), means, rtol=1e-12)
+    assert out_of_fold.best_least(table) == best
 
 
 def test_pairs_are_grouped_by_the_photos_of_whoever_has_fewer():
@@ -436,6 +444,39 @@ def test_embeddings_of_photos_standardised_otherwise_are_not_taken_from_the_cach
     assert out_of_fold._cache_file(families, embedder, [1, 3]) != path
 
 
+def test_damaged_file_of_the_cache_is_made_again(tmp_path):
+    path = tmp_path / "new" / "rows.npy"
+    for spoil in (lambda: None, lambda: path.write_bytes(b""), lambda: path.write_bytes(b"junk")):
+        spoil()
+        assert_array_equal(out_of_fold._cached(path, lambda: np.arange(3)), [0, 1, 2])
+        assert_array_equal(np.load(path), [0, 1, 2])
+    assert_array_equal(out_of_fold._cached(path, None), [0, 1, 2])
+
+
+@pytest.mark.parametrize("key", ["fingerprint", "preprocessing", "settings", "data"])
+def test_encoders_of_a_kind_that_were_not_trained_alike_are_refused(encoders, key):
+    facts = encoders[1].facts | {key: "another"}
+    given = [encoders[0], dataclasses.replace(encoders[1], facts=facts), *encoders[2:]]
+    message = f"^The encoders of toy-small differ in their {key}; train them alike.$"
+    with pytest.raises(ModelError, match=message):
+        out_of_fold.by_backbone(given)
+
+
+def test_encoder_without_a_cohort_is_refused(encoders):
+    given = [dataclasses.replace(encoders[0], cohort=None), *encoders[1:]]
+    with pytest.raises(ModelError, match="^An encoder of toy-small has no cohort; train it again"):
+        out_of_fold.by_backbone(given)
+
+
+def test_encoders_of_other_data_are_refused(families, encoders):
+    given = []
+    for each in encoders:
+        given.append(dataclasses.replace(each, facts=each.facts | {"data": "kaggle"}))
+    message = r"trained on other data \(kaggle, not synthetic\), and may know its families; name"
+    with pytest.raises(ModelError, match=message):
+        out_of_fold.embed_folds(families, given, progress=False)
+
+
 def test_missing_fold_is_named(families, encoders):
     message = (
         r"^Of toy-small there are encoders of the folds \[0, 3\], of others \[0, 1, 3\]; name one "
@@ -512,7 +553,7 @@ def test_measured_numbers_are_those_of_the_scored_pairs(made):
 
 
 def test_shares_of_wrong_answers_are_zero_where_no_answer_was_given():
-    found = out_of_fold._bands(np.array([0, 1]), np.array([0, 0]))
+    found = out_of_fold.band_shares(np.array([0, 1]), np.array([0, 0]))
     assert found == {
         "likely": 0.0,
         "cannot_say": 1.0,
@@ -520,7 +561,7 @@ def test_shares_of_wrong_answers_are_zero_where_no_answer_was_given():
         "strangers_among_likely": 0.0,
         "kin_among_unlikely": 0.0,
     }
-    found = out_of_fold._bands(np.array([0, 1, 1, 0]), np.array([1, 1, -1, 0]))
+    found = out_of_fold.band_shares(np.array([0, 1, 1, 0]), np.array([1, 1, -1, 0]))
     assert (found["strangers_among_likely"], found["kin_among_unlikely"]) == (0.5, 1.0)
     assert (found["likely"], found["cannot_say"], found["unlikely"]) == (0.5, 0.25, 0.25)
 
@@ -530,7 +571,7 @@ def test_near_photos_are_averaged_as_was_chosen_on_the_other_folds(made, monkeyp
     monkeypatch.setattr(
         out_of_fold,
         "best_least",
-        lambda folds, names: asked.append([fold.fold for fold in folds]) or 1.1,
+        lambda aucs: asked.append(list(aucs)) or 1.1,
     )
     near = out_of_fold._scored_where_near(made, ["one"])
     # nothing is as near as that, so nothing is averaged

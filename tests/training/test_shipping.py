@@ -209,7 +209,8 @@ def test_kinds_weigh_and_answers_are_fitted_on_the_folds_alone(model, folds):
     assert facts["weights"] == pytest.approx(model.weights, abs=1e-6)
     assert (facts["logistic"], facts["threshold"]) == (decision.logistic, decision.threshold)
     assert facts["bands"] == {"unlikely": decision.unlikely, "likely": decision.likely}
-    least = out_of_fold.best_least(folds[:-1], ["toy-large", "toy-small"])
+    aucs = out_of_fold.near_aucs(folds[:-1], ["toy-large", "toy-small"])
+    least = out_of_fold.best_least(aucs)
     assert facts["near_photos"] == {"encoder": "dlib-resnet", "least": least}
 
 
@@ -246,6 +247,13 @@ def test_rates_and_report_are_those_counted_on_the_held_out_families(
     assert_allclose(report["brier"], metrics.brier(kin, measured.kin), atol=6e-5)
     assert report["pairs"] == len(protocol) and report["name"] == "both"
     assert_allclose(facts["reliability"], metrics.reliability(kin, measured.kin), atol=6e-5)
+    likely = measured.kin >= facts["bands"]["likely"]
+    unlikely = measured.kin < facts["bands"]["unlikely"]
+    bands = facts["bands_held_out"]
+    shares = (likely.mean(), (~likely & ~unlikely).mean(), unlikely.mean())
+    assert_allclose(
+        [bands[name] for name in ("likely", "cannot_say", "unlikely")], shares, atol=6e-5
+    )
 
 
 def aucs_by_hand(encoder, families, protocol):

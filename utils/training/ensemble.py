@@ -158,6 +158,8 @@ def load(path: str | Path) -> Ensemble:
         with np.load(path) as file:
             facts = json.loads(str(file["facts"]))
             arrays = {name: file[name] for name in file.files if name != "facts"}
+        if "encoder" in facts and "encoders" not in facts:
+            raise ModelError(EARLIER.format(path))
         _check_facts(facts)
         # the members in the order of the facts
         members = []
