@@ -202,9 +202,9 @@ def quantised(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     axis = weight.ndim - (1 if weight.shape[-1] > 1 else 2)
     others = tuple(number for number in range(weight.ndim) if number != axis)
-    # an output that is 0 everywhere has any scale
-    largest = np.abs(weight).max(others, keepdims=True)
-    scale = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
+    scale = np.abs(weight).max(others, keepdims=True) / LEVELS
+    # an output that is as good as 0 everywhere has any scale
+    scale = np.where(scale >= np.finfo(np.float32).tiny, scale, 1).astype(np.float32)
     return np.round(weight / scale).astype(np.int8), scale
 
 
