@@ -118,6 +118,30 @@ def test_submission_holds_a_probability_a_pair_and_is_scored_where_answers_are_k
     assert written["is_related"].between(0, 1).all()
 
 
+def test_submission_of_near_photos_is_written_beside_the_plain_one(
+    run, clean, shipped, tmp_path, monkeypatch
+):
+    def similarities(model, a, b):
+        asked.append(list(zip(a, b, strict=True)))
+        plain = np.linspace(0.85, 0.95, len(a))
+        return plain, plain[::-1]
+
+    asked = []
+    monkeypatch.setattr(shipping, "near_similarities", similarities)
+    out = tmp_path / "face_vgg.csv"
+    arguments = ["--data", clean, "--model", shipped, "--out", out, "--near-photos"]
+    facts = run("submit", *arguments, "--json")
+    near = tmp_path / "face_vgg-near.csv"
+    assert list(facts["written"]) == [str(out), str(near)] and facts["out"] == str(out)
+    assert facts["auc"] == facts["written"][str(out)] != facts["written"][str(near)]
+    sample = pd.read_csv(clean / datasets.SAMPLE)
+    names = sample["img_pair"].str.split("-")
+    assert asked == [[tuple(clean / "test" / name for name in pair) for pair in names]]
+    expected = ensemble.load(shipped).probability(np.linspace(0.85, 0.95, len(sample)))
+    np.testing.assert_allclose(pd.read_csv(out)["is_related"], expected, atol=1e-5)
+    np.testing.assert_allclose(pd.read_csv(near)["is_related"], expected[::-1], atol=1e-5)
+
+
 # --- relations ----------------------------------------------------------------------------------
 
 

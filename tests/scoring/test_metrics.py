@@ -392,6 +392,19 @@ def test_csls_tells_kin_among_faces_that_are_near_everybody():
     assert metrics.roc_auc(kin, metrics.csls(a, b, cohort)) > by_cosine + 0.05
 
 
+def test_photo_is_averaged_with_those_whose_keys_are_near_its_own():
+    rows = np.array([[1.0, 0], [0, 1], [0.6, 0.8], [-1, 0]])
+    keys = np.array([[1.0, 0], [0.8, 0.6], [0, 1], [0, -1]])
+    # the second is near the first (0.8) and nearly as near the third (0.6)
+    near = metrics.mean_of_near(rows, keys, 0.7)
+    first = np.array([1, 1]) / 2**0.5
+    assert_allclose(near, [first, first, [0.6, 0.8], [-1, 0]], atol=1e-7)
+    wide = metrics.mean_of_near(rows, keys, 0.59)
+    assert_allclose(wide[:3], metrics.normalise(np.array([[1, 1], [1.6, 1.8], [0.6, 1.8]])))
+    # itself always counts
+    assert_allclose(metrics.mean_of_near(rows, 0 * keys, 0.5), rows)
+
+
 def test_normalised_rows_have_length_one_and_zeros_stay_zeros():
     assert_allclose(metrics.normalise(np.array([[3.0, 4], [0, 0]])), [[0.6, 0.8], [0, 0]])
 

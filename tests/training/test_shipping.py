@@ -1,5 +1,6 @@
 """One model is made of several encoders, and is measured on families that had no part in it."""
 
+import dataclasses
 import json
 import types
 
@@ -93,6 +94,30 @@ def test_similarities_follow_the_pairs(shipped_encoder, album, album_crops, coun
     assert_allclose(similarities, expected, atol=1e-4)
     assert_allclose(similarities[0], similarities[2], atol=1e-6)
     assert len(np.unique(similarities.round(4))) == 3
+
+
+def test_near_photos_are_averaged_by_the_encoder_of_identity_beside_the_plain_similarities(
+    shipped_encoder, album, backbone
+):
+    a, b = ([album[name] for name in names] for names in ("ddba", "baca"))
+    names = sorted(str(path) for path in album.values())
+    keys = metrics.normalise(backbone.embed(images.read_many(names, 150)))
+    cosines = np.sort((keys @ keys.T)[np.triu_indices(4, 1)])
+    # so that two of the photos are taken for one person's
+    least = float(cosines[-2:].mean())
+    near_photos = {"encoder": backbone.name, "least": least}
+    model = dataclasses.replace(
+        shipped_encoder, facts=shipped_encoder.facts | {"near_photos": near_photos}
+    )
+    plain, near = shipping.near_similarities(model, a, b, progress=False)
+    assert_allclose(plain, shipping.similarities(model, a, b, progress=False), atol=1e-6)
+    table = shipping.embed_faces(model, names, progress=False)
+    means = table.copy()
+    means[:] = metrics.mean_of_near(table.to_numpy(), keys, least)
+    assert (np.abs(means - table).max(axis=1) > 1e-3).sum() == 2
+    sides = [means.loc[[str(path) for path in side]].to_numpy() for side in (a, b)]
+    assert_allclose(near, model.similarity(*sides), atol=1e-5)
+    assert np.abs(near - plain).max() > 1e-3
 
 
 # --- making one ---------------------------------------------------------------------------------

@@ -321,6 +321,7 @@ def fit_folds(
                     encoder, _ = fit_encoder(dataset, backbone, fold, fold, settings, run, verbose)
                     encoder.save(out)
             facts = models.read_facts(out)
+            # one that was there may be of another training
             expected = {
                 "fold": fold,
                 "seed": fold,
