@@ -47,7 +47,7 @@ def test_help_needs_neither_tensorflow_nor_pandas():
 
 def test_listing_weights_needs_no_tensorflow():
     ended = run_module("weights", options=["-X", "importtime"])
-    assert ended.returncode == 0 and ended.stdout.startswith("dlib-resnet ")
+    assert ended.returncode == 0 and ended.stdout.startswith("encoder ")
     assert not imported_packages(ended) & {"tensorflow", "keras"}
 
 

@@ -61,10 +61,13 @@ def test_protocol_writes_pairs_and_folds_that_can_be_read(run, clean, families, 
     identity = protocols.read_identity_protocol(tmp_path / "f09_identity.csv", families)
     folds = pd.read_csv(tmp_path / "folds.csv")
     assert folds.equals(protocols.folds_for(families))
-    assert len(list(tmp_path.iterdir())) == 3
+    every = pd.read_csv(tmp_path / "out_of_fold.csv")
+    assert every.equals(protocols.out_of_fold_for(families))
+    assert len(list(tmp_path.iterdir())) == 4
     assert printed == (
         f"{tmp_path}: {len(pairs)} pairs ({pairs['same_photo'].sum()} of one photograph), "
-        f"{len(folds)} families in folds, {len(identity)} pairs to verify identity on\n"
+        f"{len(folds)} families in folds, {len(identity)} pairs to verify identity on, "
+        f"{len(every)} pairs of every family\n"
     )
     facts = run("protocol", "--data", clean, "--out", tmp_path, "--json")
     counts = (facts["pairs"], facts["families"], facts["identity_pairs"])

@@ -12,7 +12,8 @@ from utils.commands import answers, data, faces, scoring, training, verbs
 VERBS = [
     *["families", "audit", "protocol", "eigenfaces", "quality"],
     *["detect", "embed", "weights"],
-    *["train head", "train encoder", "train network", "ablation", "ship"],
+    *["train head", "train encoder", "train network"],
+    *["ablation", "train folds", "crossvalidate", "ship"],
     *["evaluate", "submit", "relations", "calibrate"],
     *["verify", "kin"],
 ]
@@ -30,7 +31,7 @@ def test_help_lists_every_verb(capsys):
     listed = re.findall(r"^    (\w+)", help_of("", capsys), re.MULTILINE)
     assert listed == list(dict.fromkeys(verb.split()[0] for verb in VERBS))
     listed = re.findall(r"^    (\w+)", help_of("train", capsys), re.MULTILINE)
-    assert listed == ["head", "encoder", "network"]
+    assert listed == ["head", "encoder", "network", "folds"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -111,6 +112,10 @@ OUTPUTS = {
     "train encoder --out": "NEW.keras",
     "train network --out": "NEW.keras --backbones dlib-resnet",
     "ablation --out": "NEW.json",
+    "train folds --out": "NEW.folder --backbones dlib-resnet",
+    "crossvalidate --out": "NEW.json e.keras",
+    "train folds --out": "NEW.folder",
+    "crossvalidate --out": "NEW.json e.keras",
     "ship --out": "NEW.npz e.keras",
     "submit --out": "NEW.csv",
     "calibrate --out": "NEW.json",
