@@ -114,8 +114,6 @@ OUTPUTS = {
     "ablation --out": "NEW.json",
     "train folds --out": "NEW.folder --backbones dlib-resnet",
     "crossvalidate --out": "NEW.json e.keras",
-    "train folds --out": "NEW.folder",
-    "crossvalidate --out": "NEW.json e.keras",
     "ship --out": "NEW.npz e.keras",
     "submit --out": "NEW.csv",
     "calibrate --out": "NEW.json",
