@@ -342,6 +342,21 @@ def test_thresholds_and_their_errors_are_those_of_the_calibration(results_page):
         assert share_interval(**error) in results_page
 
 
+@pytest.mark.parametrize("name", ["dlib-resnet", "facenet", "sface"])
+def test_encoders_are_compared_by_their_calibrations(name):
+    calibration = result(f"calibration/{name}.json")
+    accepted = calibration["accepted"]
+    threshold = calibration["thresholds"]["relatives"]
+    place = calibration["distances"].index(threshold)
+    same, low, high = accepted["same"][place]
+    cells = [f"{threshold:.4f}", share_interval(1 - same, 1 - high, 1 - low)]
+    cells += [share_interval(*accepted[other][place]) for other in ("strangers", "relatives")]
+    errors = calibration["equal_error"]
+    cells += [share_interval(**errors[other]) for other in ("strangers", "relatives")]
+    page = text_of(ROOT / "docs" / "encoders.md")
+    assert f"| `{name}` | {' | '.join(cells)} |" in page
+
+
 def test_the_page_on_data_states_what_was_measured():
     page = " ".join(text_of(ROOT / "data" / "README.md").split())
     measured = result("results/synthetic_quality.json")
