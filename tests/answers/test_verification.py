@@ -278,5 +278,8 @@ def test_network_that_there_is_not_or_whose_weights_are_not_here_is_named(photos
         WeightsError, match="The weights of facenet are not here; run: kincourse weights"
     ):
         ask(backbone="facenet", threshold="article")
-    with pytest.raises(CalibrationError, match="facenet has no calibration"):
+    # without its weights, nobody knows whether a calibration is that of the encoder
+    with pytest.raises(WeightsError, match="The weights of facenet are not here"):
         ask(backbone="facenet")
+    with pytest.raises(CalibrationError, match="facenet512 has no calibration"):
+        ask(backbone="facenet512")

@@ -309,11 +309,11 @@ def test_calibration_is_looked_for_by_the_name_of_the_backbone(stored, backbone,
 
 def test_backbone_without_a_calibration_says_how_to_make_one():
     with pytest.raises(CalibrationError) as caught:
-        calibration.load(backbones.get("facenet"))
+        calibration.load(backbones.get("facenet512"))
     assert str(caught.value) == (
-        "facenet has no calibration (facenet.json), so its distances have no known error rates; "
-        "make one with: kincourse calibrate --backbone facenet --data ARCHIVE --out facenet.json, "
-        "or name a distance as the threshold."
+        "facenet512 has no calibration (facenet512.json), so its distances have no known error "
+        "rates; make one with: kincourse calibrate --backbone facenet512 --data ARCHIVE --out "
+        "facenet512.json, or name a distance as the threshold."
     )
 
 
