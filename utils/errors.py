@@ -62,7 +62,7 @@ class BusyError(CourseError):
 
 
 class TrainingError(CourseError):
-    """A training that came to nothing: its loss was not a number before any epoch was done."""
+    """A training that came to nothing, because its loss was not a number."""
 
 
 class SurroundingsError(CourseError):

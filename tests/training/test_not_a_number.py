@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 
 import keras
 import numpy as np
@@ -93,6 +94,17 @@ def test_a_first_epoch_without_a_loss_gives_no_model(
     sentence = f"^{SENTENCE.format(1)} No epoch was done, so no model is kept.$"
     with uncompiled(), broken_in(epoch=1), pytest.raises(TrainingError, match=sentence):
         train(kind, families, family_embeddings, small)
+
+
+def test_an_encoder_of_a_fold_that_ended_early_is_not_kept_among_the_others(
+    families, small, tmp_path, uncompiled
+):
+    recipes, told = {small.name: ENCODER}, pytest.warns(CourseWarning, match="last good weights")
+    out = tmp_path / f"{small.name}-fold1.keras"
+    sentence = re.escape(f"{out} was not made: The loss is not a number in epoch 2")
+    with uncompiled(), broken_in(epoch=2), told, pytest.raises(TrainingError, match=sentence):
+        encoder.fit_folds(families, [small], [1], tmp_path, recipes, verbose=0)
+    assert not out.exists()
 
 
 def test_a_learning_rate_without_measure_is_noticed(families, small, uncompiled):

@@ -13,7 +13,7 @@ import numpy as np
 from .. import __version__
 from ..data import datasets, pairs, protocols
 from ..data.datasets import Dataset
-from ..errors import ModelError
+from ..errors import ModelError, TrainingError
 from ..faces.backbones import Backbone
 from ..scoring import metrics
 from ..settings import SEED
@@ -307,8 +307,9 @@ def fit_folds(
         AUC on its fold by the path of each encoder.
 
     Raises:
-        ModelError: an encoder in the folder was trained otherwise. And the errors of
-            :func:`fit_encoder`.
+        ModelError: an encoder in the folder was trained otherwise.
+        TrainingError: a training ended early, so there is no encoder of its fold. And the other
+            errors of :func:`fit_encoder`.
     """
     aucs = {}
     for backbone in backbones:
@@ -319,6 +320,9 @@ def fit_folds(
                 if not out.is_file():
                     run = out.with_suffix(".run")
                     encoder, _ = fit_encoder(dataset, backbone, fold, fold, settings, run, verbose)
+                    # one that ended early would be averaged with the others as if it were whole
+                    if "stopped" in encoder.facts:
+                        raise TrainingError(f"{out} was not made: {encoder.facts['stopped']}")
                     encoder.save(out)
             facts = models.read_facts(out)
             # one that was there may be of another training
