@@ -50,7 +50,7 @@ def test_verify_decides_at_the_threshold_asked_for(run, pictures, threshold, dis
         (["anna.jpg", "half.jpg"], "half.jpg is truncated or damaged; copy or download it again."),
         (["gone.jpg", "half.jpg"], "gone.jpg does not exist; check the path."),
         (["nobody.jpg", "anna.jpg"], "No face was found in"),
-        (["anna.jpg", "bob.jpg", "--backbone", "facenet"], "facenet has no calibration"),
+        (["anna.jpg", "bob.jpg", "--backbone", "facenet512"], "facenet512 has no calibration"),
         (["anna.jpg", "wall.jpg", "--faces", "1", "7"], "There is no face number 7 in"),
     ],
     ids=["broken", "missing", "no face", "backbone", "number"],
