@@ -308,9 +308,16 @@ evaluation.table(reports).T
 out_of_fold.table(files.read_json(settings.RESULTS / "out_of_fold.json")).T
 
 # %% [markdown]
-# This is the number to quote: it rests on 470 families instead of 50. `F09` flatters the fine-tuned
-# encoder, and more so than the frozen one. One reason is that the soup is better than each of its
-# encoders alone. Another is chance: which families are in the test.
+# The first row is the number to quote: it rests on 470 families instead of 50. The row *held out* has
+# the `F09` families alone, and flatters the fine-tuned encoder. There the soup answers, which is a
+# little better than each of its encoders alone; and some families are easier than others.
+#
+# - *All photos of a person*: each embedding is the mean over all photos of the person. Several photos
+#   say more than one.
+# - *Near photos*: the mean is taken over photos that look like one person's to the frozen encoder. That
+#   needs no names, but it looks at all photos of the list.
+# - *Cannot say*: the share of pairs whose probability is neither so high nor so low that at most one
+#   answer in ten is wrong. Two photos often do not decide.
 
 # %% [markdown]
 # Is its probability a probability?
