@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from .base import Backbone
 
 if TYPE_CHECKING:
     import keras
-    import onnx
     import tensorflow as tf
 
 WEIGHTS = ArchivedWeights(
@@ -49,6 +48,30 @@ SIZE = 112
 FRAME = similarity_transform(ARCFACE_LANDMARKS * SIZE, CROP_LANDMARKS * SIZE)
 # Added to the variance by the batch normalisations behind convolutions, and by the last two.
 EPSILON, LAST_EPSILON = 1e-3, 2e-5
+
+# As much of ONNX's messages as is read: field to number, label and type (onnx.proto, IR 10).
+ONNX_MESSAGES: dict[str, dict[str, tuple[int, str, str]]] = {
+    "Tensor": {
+        "dims": (1, "repeated", "int64"),
+        "data_type": (2, "optional", "int32"),
+        "float_data": (4, "repeated", "float"),
+        "int32_data": (5, "repeated", "int32"),
+        "int64_data": (7, "repeated", "int64"),
+        "name": (8, "optional", "string"),
+        "raw_data": (9, "optional", "bytes"),
+    },
+    "Graph": {"initializer": (5, "repeated", "Tensor")},
+    "Model": {"graph": (7, "optional", "Graph")},
+}
+# Numbers of protobuf's own for these words (descriptor.proto).
+LABELS = {"optional": 1, "repeated": 3}
+KINDS = {"float": 2, "int64": 3, "int32": 5, "string": 9, "message": 11, "bytes": 12}
+# ONNX's number of a type of tensors to the type, and to the field that holds such numbers.
+DTYPES: dict[int, tuple[Any, str]] = {
+    1: (np.dtype("<f4"), "float_data"),
+    3: (np.dtype("i1"), "int32_data"),
+    7: (np.dtype("<i8"), "int64_data"),
+}
 
 
 class SFace(Backbone):
@@ -157,11 +180,10 @@ def convert(content: bytes) -> list[np.ndarray]:
     Raises:
         WeightsError: the content does not hold this network.
     """
-    import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        tensors = _tensors(onnx.load_from_string(content))
+        tensors = _tensors(content)
         arrays = []
         # the first convolution, then two in each block
         for layer in _convolutions():
@@ -181,12 +203,10 @@ def _convolutions() -> list[str]:
     return names
 
 
-def _tensors(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+def _tensors(content: bytes) -> dict[str, np.ndarray]:
     """All tensors of the file by name, those in 8-bit blocks as float32."""
-    from onnx import numpy_helper
-
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    tensors = {name: numpy_helper.to_array(tensor) for name, tensor in stored.items()}
+    model = _onnx_model().FromString(content)
+    tensors = {tensor.name: _array(tensor) for tensor in model.graph.initializer}
     # a tensor in blocks is four: the integers, scale and zero point of each block, the shape
     for name in [name for name in tensors if name.endswith("_quantized")]:
         base = name.removesuffix("_quantized")
@@ -195,6 +215,40 @@ def _tensors(model: onnx.ModelProto) -> dict[str, np.ndarray]:
         )
         tensors[base] = values.reshape(tensors.get(f"{base}_shape", values.shape))
     return tensors
+
+
+@functools.cache
+def _onnx_model() -> Any:
+    """The message class of an ONNX model, with the tensors alone; the rest is skipped.
+
+    The package ``onnx`` has all of it, but would replace the protobuf that Colab and Kaggle have.
+    """
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    # what a .proto file would declare
+    file = descriptor_pb2.FileDescriptorProto(name="tensors.proto", package="tensors")
+    for message, fields in ONNX_MESSAGES.items():
+        declared = file.message_type.add(name=message)
+        for name, (number, label, kind) in fields.items():
+            field = declared.field.add(name=name, number=number, label=LABELS[label])
+            if kind in KINDS:
+                field.type = KINDS[kind]
+            else:
+                field.type, field.type_name = KINDS["message"], f".tensors.{kind}"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensors.Model"))
+
+
+def _array(tensor: Any) -> np.ndarray:
+    """A tensor of the file, in the type that it has there."""
+    dtype, field = DTYPES[tensor.data_type]
+    # either bytes, or a list of numbers in a field of its own
+    if tensor.raw_data:
+        values = np.frombuffer(tensor.raw_data, dtype)
+    else:
+        values = np.array(getattr(tensor, field), dtype)
+    return values.reshape(tuple(tensor.dims))
 
 
 def _dequantised(integers: np.ndarray, scales: np.ndarray, zeros: np.ndarray) -> np.ndarray:
