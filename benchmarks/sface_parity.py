@@ -108,14 +108,7 @@ def run(options: argparse.Namespace) -> dict:
 def build_parser() -> argparse.ArgumentParser:
     """The options of this benchmark."""
     parser = side_by_side.parser(__doc__, "sface_parity.py --faces 64 --json", 3)
-    parser.add_argument(
-        "--faces",
-        type=side_by_side.count,
-        default=64,
-        metavar="N",
-        help="photos, and as many images of noise (default: 64)",
-    )
-    return parser
+    return side_by_side.with_faces(parser)
 
 
 if __name__ == "__main__":

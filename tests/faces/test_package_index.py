@@ -3,6 +3,7 @@
 import http.server
 import json
 import socket
+import subprocess
 import sys
 import threading
 
@@ -10,7 +11,9 @@ import pytest
 
 from utils.errors import WeightsError
 from utils.faces import package_index
-from utils.faces.package_index import PYPI, Link, Settings
+from utils.faces.package_index import Link, Settings
+
+DEFAULT = "https://default.example/simple"
 
 # --- settings -----------------------------------------------------------------------------------
 
@@ -52,16 +55,25 @@ def pip(unset, monkeypatch):
     """What pip is set to, without asking it."""
     settings = {}
     monkeypatch.setattr(package_index, "_pip_settings", lambda: settings)
+    monkeypatch.setattr(package_index, "_pip_default", lambda: DEFAULT)
     return settings
 
 
-def test_index_is_pypi_where_nothing_is_set(pip):
-    assert package_index.settings() == Settings((PYPI,), None)
+def test_index_is_that_of_pip_where_nothing_is_set(pip):
+    assert package_index.settings() == Settings((DEFAULT,), None)
 
 
-def test_index_is_pypi_where_there_is_no_pip(unset, monkeypatch):
+def test_pips_own_default_is_read_from_its_help(unset):
+    [index] = package_index.settings().indexes
+    shown = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--help"], capture_output=True, text=True
+    ).stdout
+    assert index.startswith("https://") and f"(default {index})" in " ".join(shown.split())
+
+
+def test_there_is_no_index_where_there_is_no_pip(unset, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    assert package_index.settings() == Settings((PYPI,), None)
+    assert package_index.settings() == Settings((), None)
 
 
 @pytest.mark.parametrize("name", ["UV_DEFAULT_INDEX", "UV_INDEX_URL"])
@@ -73,10 +85,10 @@ def test_index_of_uv_counts_where_pip_has_none(pip, monkeypatch, name):
 
 
 def test_further_indexes_of_uv_may_have_names_and_each_is_asked_once(pip, monkeypatch):
-    monkeypatch.setenv("UV_INDEX", f"mine=https://a.example/simple?x=1 {PYPI}/")
+    monkeypatch.setenv("UV_INDEX", f"mine=https://a.example/simple?x=1 {DEFAULT}/")
     monkeypatch.setenv("UV_EXTRA_INDEX_URL", "https://b.example/simple file:///folder")
     further = ("https://a.example/simple?x=1", "https://b.example/simple")
-    assert package_index.settings().indexes == (PYPI, *further)
+    assert package_index.settings().indexes == (DEFAULT, *further)
 
 
 def test_index_that_is_a_folder_is_left_out(pip):

@@ -19,7 +19,6 @@ import requests
 
 from ..errors import WeightsError
 
-PYPI = "https://pypi.org/simple"
 TIMEOUT = (10, 30)  # seconds to connect, and to wait for a piece of the answer
 # JSON (PEP 691) where the index has it, else HTML (PEP 503)
 ACCEPT = (
@@ -62,9 +61,10 @@ class Settings:
 
 
 def settings() -> Settings:
-    """What pip and uv are set to here; PyPI where they say nothing."""
+    """What pip and uv are set to here; pip's own default where they say nothing."""
     pip, uv = _pip_settings(), os.environ
-    main = pip.get("index-url") or uv.get("UV_DEFAULT_INDEX") or uv.get("UV_INDEX_URL") or PYPI
+    main = pip.get("index-url") or uv.get("UV_DEFAULT_INDEX") or uv.get("UV_INDEX_URL")
+    main = main or _pip_default()
     extra = [pip.get("extra-index-url"), uv.get("UV_INDEX"), uv.get("UV_EXTRA_INDEX_URL")]
     words = " ".join([main, *filter(None, extra)]).split()
     # uv takes NAME=URL too; a folder of files (file:) has its own rules and is left out
@@ -78,19 +78,31 @@ def settings() -> Settings:
 
 def _pip_settings() -> dict[str, str]:
     """The settings of ``pip install`` by name, from its files and variables."""
-    command = [sys.executable, "-m", "pip", "config", "list"]
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-    except (OSError, subprocess.SubprocessError):
-        return {}
     # a section for the command wins over "global", and a variable over both
     by_section: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
-    for line in shown.splitlines():
+    for line in _pip("config", "list").splitlines():
         match = re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.+)", line)
         if match is not None:
             section, name, value = match.groups()
             by_section[section][name] = str(ast.literal_eval(value))
     return by_section["global"] | by_section["install"] | by_section[":env:"]
+
+
+def _pip_default() -> str:
+    """The index that pip takes where it is set to none, as its help says; "" without pip."""
+    match = re.search(
+        r"--index-url <url>.*?\(default\s+(\S+?)\)", _pip("download", "--help"), re.S
+    )
+    return match.group(1) if match else ""
+
+
+def _pip(*arguments: str) -> str:
+    """What pip prints; "" where there is none."""
+    command = [sys.executable, "-m", "pip", *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 # --- the page of a project ----------------------------------------------------------------------
