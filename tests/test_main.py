@@ -1,5 +1,6 @@
 """What the command line does with a verb's result, and with what goes wrong."""
 
+import gc
 import json
 import os
 import re
@@ -133,6 +134,7 @@ def test_warnings_of_the_course_are_sentences_and_those_of_others_are_left_out(
     monkeypatch.setattr(datasets, "load", load)
     for verbose, others in (("", []), ("1", [FutureWarning])):
         monkeypatch.setenv("KIN_VERBOSE", verbose)
+        gc.collect()  # what other tests left open is warned of here, not below
         with warnings.catch_warnings(record=True) as shown:
             warnings.simplefilter("always")
             assert main(["audit", "--data", "anywhere"]) == 0
