@@ -126,6 +126,7 @@ def shipped(tmp_path_factory, backbone):
         "strangers_among_likely": 0.0945,
         "kin_among_unlikely": 0.0956,
     }
+    worth = {"kin_rejected": {"value": 0.3456}, "strangers_accepted": {"value": 0.2345}}
     facts = {
         "name": "hand-made",
         "version": "9.9",
@@ -138,6 +139,7 @@ def shipped(tmp_path_factory, backbone):
         "bands": {"unlikely": 0.45, "likely": 0.55},
         "rates": rates,
         "near_photos": {"encoder": backbone.name, "least": 0.95},
+        "conditions": dict.fromkeys(("small", "blurred", "turned"), worth),
         "out_of_fold": {
             "auc": {"value": 0.7111, "low": 0.6711, "high": 0.7511},
             "auc_all_photos_of_a_person": {"value": 0.8222, "low": 0.7822, "high": 0.8622},

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image, ImageFilter
 
 from utils import images, settings
 from utils.answers import explanation, kinship, verification
@@ -230,6 +231,31 @@ def test_explanation_says_how_sure_how_often_wrong_and_warns_of_one_person(answe
     )
 
 
+def test_faces_unlike_those_measured_are_told_and_what_is_known_of_them(model, photos):
+    a, b = photos["relatives"]
+    dim = np.asarray(Image.fromarray(b).filter(ImageFilter.GaussianBlur(9)))
+    answer = model.predict(a, dim, explain=False)
+    assert answer.to_dict()["unlike"] == {"first": [], "second": ["blurred"]}
+    assert answer.explanation[2] == answer.unlike.sentence
+    assert answer.unlike.sentence == (
+        "Take care: the face in the second photo is blurred, so the rates of other faces do not "
+        "hold. Where a decision is forced, with one face blurred, 34.6 % of kin are rejected and "
+        "23.4 % of strangers accepted."
+    )
+
+
+def test_faces_unlike_those_measured_are_named_photo_by_photo():
+    unlike = kinship.Unlike(("small", "turned"), ("turned",), {"turned": (0.3, 0.2)})
+    assert unlike.sentence == (
+        "Take care: the face in the first photo is small and turned, the face in the second photo "
+        "is turned, so the rates of other faces do not hold. Where a decision is forced, with one "
+        "face turned, 30.0 % of kin are rejected and 20.0 % of strangers accepted."
+    )
+    unmeasured = kinship.Unlike(("small",), (), {})
+    assert unmeasured.sentence.endswith("is small, so the rates of other faces do not hold.")
+    assert kinship.Unlike((), (), {}).sentence == ""
+
+
 def test_several_photos_of_a_person_are_averaged_and_the_answer_says_so(model, photos, answers):
     a, b = photos["relatives"]
     again = photos["same"][1]
@@ -277,6 +303,7 @@ KEYS = [
     "verdict",
     "explanation",
     "same_person",
+    "unlike",
     "photos",
     "regions",
     "faces",
@@ -311,6 +338,7 @@ def test_answer_is_exported_in_plain_rounded_numbers_without_pixels(answers, exp
             "threshold": 0.0857,
             "probability": round(answer.same_person.probability, 4),
         }
+        assert exported["unlike"] == {"first": [], "second": []}
         assert exported["faces"] == [face.to_dict() for face in answer.comparison.faces]
         assert exported["verdict"] == answer.verdict
         assert exported["explanation"] == answer.explanation

@@ -135,19 +135,20 @@ def test_landmarks_in_the_crop_are_where_their_pixels_come_to_lie(aligning, scal
 
 
 def test_aligned_faces_are_the_largest_ones_or_the_whole_photo(aligning, pictures):
-    crops, has_face = alignment.aligned_faces(aligning, pictures)
+    crops, landmarks = alignment.aligned_faces(aligning, pictures)
     assert crops.shape == (4, 24, 24, 3) and crops.dtype == np.uint8
-    assert has_face.dtype == bool and has_face.tolist() == [True, True, False, True]
-    assert (crops[2] == 127).all()
+    assert landmarks.shape == (4, 5, 2)
+    assert (crops[2] == 127).all() and np.isnan(landmarks[2]).all()
     for number in (0, 1, 3):
         photo = images.read(pictures[number])
         face = alignment.align_face(aligning, photo, detection.detect(photo)[0])
         assert np.abs(face.crop.astype(int) - crops[number]).max() <= 2
+        assert_allclose(landmarks[number], face.landmarks, atol=0.1)
 
 
 def test_no_photos_give_no_aligned_faces(aligning):
-    crops, has_face = alignment.aligned_faces(aligning, [])
-    assert crops.shape == (0, 24, 24, 3) and has_face.shape == (0,)
+    crops, landmarks = alignment.aligned_faces(aligning, [])
+    assert crops.shape == (0, 24, 24, 3) and landmarks.shape == (0, 5, 2)
 
 
 # --- crops with a margin ------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from utils.training import ensemble
 from utils.training.ensemble import Ensemble
 from utils.training.models import FaceEmbedder
 
+WORTH = {"kin_rejected": {"value": 0.3456}, "strangers_accepted": {"value": 0.2345}}
 FACTS = {
     "name": "both",
     "version": "1",
@@ -38,6 +39,7 @@ FACTS = {
         "strangers_accepted": {"value": 0.1512, "low": 0.1012, "high": 0.1912},
     },
     "near_photos": {"encoder": "dlib-resnet", "least": 0.95},
+    "conditions": dict.fromkeys(("small", "blurred", "turned"), WORTH),
     "out_of_fold": {
         "auc": {"value": 0.7, "low": 0.6, "high": 0.8},
         "auc_all_photos_of_a_person": {"value": 0.8, "low": 0.7, "high": 0.9},
@@ -396,6 +398,10 @@ SPOILT = {
     "no-bands-measured": measured_without("bands"),
     "half-the-bands-measured": with_fact(
         out_of_fold=FACTS["out_of_fold"] | {"bands": {"cannot_say": 0.4}}
+    ),
+    "conditions-a-list": with_fact(conditions=["turned"]),
+    "rate-of-a-condition-a-word": with_fact(
+        conditions=FACTS["conditions"] | {"small": WORTH | {"kin_rejected": {"value": "few"}}}
     ),
     "nearness-a-word": with_fact(near_photos={"least": "near"}),
     "threshold-infinite": with_fact(threshold=float("inf")),

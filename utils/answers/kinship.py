@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import images, settings
-from ..faces import alignment, backbones
+from ..faces import alignment, backbones, conditions
 from ..faces.detection import Which
 from ..scoring import calibration, metrics
 from ..scoring.calibration import Calibration, percent
@@ -89,6 +89,58 @@ class Bands:
 
 
 @dataclass(frozen=True)
+class Unlike:
+    """In what the two faces are unlike those that the rates were measured on, if in anything.
+
+    Attributes:
+        first: what the face in the first photo is, of ``conditions.TOLD``.
+        second: the same of the second photo.
+        errors: by condition, the share of relatives that are rejected and of strangers that are
+            accepted where one face of a pair is so; without those that were not measured.
+    """
+
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    errors: dict[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, pair: tuple[ChosenFace, ChosenFace], facts: dict[str, Any]) -> "Unlike":
+        """What is told of two faces, with what a model's facts say of such faces."""
+        first, second = (conditions.told(chosen.photo, chosen.face) for chosen in pair)
+        errors = {}
+        for name, worth in facts["conditions"].items():
+            if name in first + second:
+                rates = (worth["kin_rejected"]["value"], worth["strangers_accepted"]["value"])
+                errors[name] = rates
+        return cls(first, second, errors)
+
+    @property
+    def sentence(self) -> str:
+        """What is said of such faces; empty where the faces are like others."""
+        parts = []
+        for place, names in (("first", self.first), ("second", self.second)):
+            if names:
+                parts.append(f"the face in the {place} photo is {' and '.join(names)}")
+        if not parts:
+            return ""
+        sentence = f"Take care: {', '.join(parts)}, so the rates of other faces do not hold."
+        # what was measured on such faces, forced to decide
+        worth = []
+        for name, (rejected, accepted) in self.errors.items():
+            worth.append(
+                f"with one face {name}, {percent(rejected)} of kin are rejected and "
+                f"{percent(accepted)} of strangers accepted"
+            )
+        if worth:
+            sentence += f" Where a decision is forced, {'; '.join(worth)}."
+        return sentence
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """The names by photo."""
+        return {"first": list(self.first), "second": list(self.second)}
+
+
+@dataclass(frozen=True)
 class KinshipAnswer:
     """An answer. Probabilities and rates are in [0, 1].
 
@@ -103,6 +155,7 @@ class KinshipAnswer:
             part in training, with a 95 % interval.
         strangers_accepted: share of strangers that it accepts, likewise.
         same_person: a warning, if both photos may show one person.
+        unlike: in what the faces are unlike those that the rates were measured on.
         photos: how many photos of either person were used.
         gain: AUC with one photo of each person and with all that there are, over all families.
         regions: what each region of the faces carries; None if it was not asked for.
@@ -119,6 +172,7 @@ class KinshipAnswer:
     kin_rejected: Interval
     strangers_accepted: Interval
     same_person: SamePerson
+    unlike: Unlike
     photos: tuple[int, int]
     gain: tuple[float, float]
     regions: Regions | None
@@ -155,6 +209,8 @@ class KinshipAnswer:
             f"strangers, {percent(self.bands.kin_among_unlikely)} of those called unlikely were "
             f"kin, and of {percent(self.bands.cannot_say)} nothing was said.",
         ]
+        if self.unlike.sentence:
+            sentences.append(self.unlike.sentence)
         if max(self.photos) > 1:
             one, many = self.gain
             sentences.append(
@@ -194,6 +250,7 @@ class KinshipAnswer:
             "verdict": self.verdict,
             "explanation": self.explanation,
             "same_person": self.same_person.to_dict(),
+            "unlike": self.unlike.to_dict(),
             "photos": list(self.photos),
             "regions": self.regions.to_dict() if self.regions else None,
             **self.comparison.to_dict(),  # faces, face_numbers, faces_found
@@ -304,6 +361,7 @@ class Kinship:
             kin_rejected=Interval(**facts["rates"]["kin_rejected"]),
             strangers_accepted=Interval(**facts["rates"]["strangers_accepted"]),
             same_person=same_person,
+            unlike=Unlike.of(pair, facts),
             photos=(1 + len(also[0]), 1 + len(also[1])),
             gain=_gain(facts),
             regions=regions,

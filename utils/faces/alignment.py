@@ -82,19 +82,19 @@ def aligned_faces(network: Aligning, paths: Sequence[str | Path]) -> tuple[np.nd
 
     Returns:
         The faces, uint8 RGB ``(n, size, size, 3)``, where there is none the whole photo, resized;
-        and whether there is a face, bool ``(n,)``.
+        and their landmarks in the crops, float64 ``(n, 5, 2)`` pixels, NaN where there is no face.
     """
     photos = list(images.map_threads(images.read, paths))
     size = network.input_size
     crops = np.empty((len(photos), size, size, 3), np.uint8)
-    has_face = np.zeros(len(photos), bool)
+    landmarks = np.full((len(photos), 5, 2), np.nan)
     for row, faces in enumerate(detection.detect_many(photos)):
         if faces:
-            crops[row] = align_face(network, photos[row], faces[0]).crop
-            has_face[row] = True
+            aligned = align_face(network, photos[row], faces[0])
+            crops[row], landmarks[row] = aligned.crop, aligned.landmarks
         else:
             crops[row] = images.resize(photos[row], size)
-    return crops, has_face
+    return crops, landmarks
 
 
 def crop(photo: np.ndarray, face: Face, size: int, margin: float = 0.2) -> np.ndarray:

@@ -84,7 +84,8 @@ def _embed_resized(backbone: Backbone, paths: Sequence[str | Path]) -> np.ndarra
 
 def _embed_aligned(backbone: Backbone, paths: Sequence[str | Path]) -> np.ndarray:
     """The largest face of each photo; NaN in the rows of photos without one."""
-    faces, has_face = alignment.aligned_faces(backbone, paths)
+    faces, landmarks = alignment.aligned_faces(backbone, paths)
+    has_face = np.isfinite(landmarks).all((1, 2))
     vectors = np.full((len(paths), backbone.embedding_size), np.nan, np.float32)
     if has_face.any():
         vectors[has_face] = backbone.embed(faces[has_face])

@@ -254,6 +254,9 @@ def _check_facts(facts: dict[str, Any]) -> None:
     shares = ("kin_among_unlikely", "strangers_among_likely", "cannot_say")
     numbers += [measured["bands"][name] for name in shares]
     numbers.append(facts["near_photos"]["least"])
+    for condition in facts["conditions"]:
+        worth = facts["conditions"][condition]
+        numbers += [worth[rate]["value"] for rate in ("kin_rejected", "strangers_accepted")]
     if not np.isfinite(np.array(numbers, np.float64)).all():
         raise ValueError("a number that is not finite")
     missing = {"kin_rejected", "strangers_accepted"} - set(facts["rates"])

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from .. import __version__
 from ..data import protocols
 from ..data.datasets import Dataset
-from ..faces import alignment, backbones
+from ..faces import alignment, backbones, conditions
 from ..faces.embeddings import embed_photos
 from ..scoring import evaluation, metrics
 from . import ensemble, out_of_fold
@@ -46,7 +46,7 @@ def embed_faces(
         ImageError: a photo cannot be read.
     """
     names = sorted({str(path) for path in paths})  # each photo once
-    chunks = [encoder.embed(faces) for faces in _aligned(encoder, names, progress)]
+    chunks = [encoder.embed(faces) for faces, _ in _aligned(encoder, names, progress)]
     return pd.DataFrame(np.concatenate(chunks), names)
 
 
@@ -98,13 +98,13 @@ def near_similarities(
 
 def _aligned(
     network: alignment.Aligning, names: list[str], progress: bool
-) -> Iterator[np.ndarray]:
-    """The largest face of each photo, uint8 RGB ``(CHUNK, size, size, 3)`` at a time."""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What :func:`alignment.aligned_faces` gives of the photos, ``CHUNK`` at a time."""
     with tqdm(total=len(names), desc="Finding faces", unit="photo", disable=not progress) as bar:
         for start in range(0, len(names), CHUNK):
-            faces, _ = alignment.aligned_faces(network, names[start : start + CHUNK])
-            yield faces
-            bar.update(len(faces))
+            chunk = names[start : start + CHUNK]
+            yield alignment.aligned_faces(network, chunk)
+            bar.update(len(chunk))
 
 
 def _between(
@@ -247,6 +247,7 @@ class HeldOut:
         identity: pairs by kind, a table of :func:`protocols.make_identity_protocol`.
         photos: path of each photo in a pair, sorted.
         faces: the face in each of them, uint8 RGB ``(photos, size, size, 3)``.
+        landmarks: theirs, ``(photos, 5, 2)`` pixels; where no face is found, those of most crops.
     """
 
     dataset: Dataset
@@ -254,6 +255,7 @@ class HeldOut:
     identity: pd.DataFrame
     photos: list[str]
     faces: np.ndarray
+    landmarks: np.ndarray
 
     @classmethod
     def of(cls, dataset: Dataset, network: alignment.Aligning, progress: bool) -> "HeldOut":
@@ -269,8 +271,11 @@ class HeldOut:
         # each photo of either table once
         paths = [*_paths(dataset, protocol), *_paths(dataset, identity)]
         photos = sorted({str(path) for side in paths for path in side})
-        faces = np.concatenate(list(_aligned(network, photos, progress)))
-        return cls(dataset, protocol, identity, photos, faces)
+        faces, landmarks = map(
+            np.concatenate, zip(*_aligned(network, photos, progress), strict=True)
+        )
+        landmarks = np.where(np.isfinite(landmarks), landmarks, network.template)
+        return cls(dataset, protocol, identity, photos, faces, landmarks)
 
     @property
     def labels(self) -> np.ndarray:
@@ -279,11 +284,16 @@ class HeldOut:
 
     def similarities(self, encoder: Ensemble) -> tuple[np.ndarray, np.ndarray]:
         """Similarities of the pairs of either table: ``(n,)`` and ``(m,)``."""
-        faces = ensemble.resized(self.faces, encoder.input_size)
-        embeddings = pd.DataFrame(encoder.embed(faces), self.photos)
+        embeddings = self._embedded(encoder, self.faces)
         first = _between(encoder, embeddings, *_paths(self.dataset, self.protocol))
         second = _between(encoder, embeddings, *_paths(self.dataset, self.identity))
         return first, second
+
+    def _embedded(self, encoder: Ensemble, faces: np.ndarray) -> pd.DataFrame:
+        """Embeddings of the faces of all photos, by path: float32 ``(photos, d)``."""
+        return pd.DataFrame(
+            encoder.embed(ensemble.resized(faces, encoder.input_size)), self.photos
+        )
 
     def aucs(self, encoder: Ensemble) -> dict[str, float]:
         """AUC over all pairs, and without those cut from one photograph."""
@@ -318,8 +328,67 @@ class HeldOut:
                 for kind in protocols.PAIR_KINDS
             },
             "by_family": self._by_family(accepted),
+            "conditions": self._by_condition(encoder, probability, resamples),
             "bands_held_out": self._bands(encoder, probability),
             "reliability": np.round(metrics.reliability(self.labels, probability), 4).tolist(),
+        }
+
+    def _by_condition(
+        self, encoder: Ensemble, probability: np.ndarray, resamples: int
+    ) -> dict[str, dict[str, Any]]:
+        """What answers are worth where a face is unlike most: numbers by condition.
+
+        A face is made so in the first photo of each pair, and the second stays as it is. Turned
+        faces cannot be made, so those that there are count, if any.
+
+        Args:
+            encoder: with the facts "logistic" and "threshold".
+            probability: of the pairs as they are, ``(pairs,)``.
+            resamples: of the families, for the intervals.
+        """
+        # rows of both photos of each pair among the photos: int64 (pairs,)
+        a, b = (
+            pd.Index(self.photos).get_indexer(pd.Index(side).map(str))
+            for side in _paths(self.dataset, self.protocol)
+        )
+        turn = np.array(list(map(conditions.turn, self.landmarks)))
+        either = np.maximum(turn[a], turn[b]) > conditions.MOST_TURN
+        measured = {}
+        if len(set(self.labels[either])) == 2:
+            measured[conditions.TURNED] = self._worth(encoder, probability, either, resamples)
+
+        # each face altered once, whatever the number of its pairs
+        plain = self._embedded(encoder, self.faces).to_numpy()
+        for name, alter in conditions.ALTERED.items():
+            faces = np.stack(list(map(alter, self.faces, self.landmarks)))
+            altered = self._embedded(encoder, faces).to_numpy()
+            scores = encoder.score(altered[a], plain[b])
+            every = np.ones(len(scores), bool)
+            measured[name] = self._worth(encoder, scores, every, resamples)
+        return measured
+
+    def _worth(
+        self, encoder: Ensemble, probability: np.ndarray, counted: np.ndarray, resamples: int
+    ) -> dict[str, Any]:
+        """AUC and error rates over some of the pairs, with intervals.
+
+        Args:
+            encoder: with the fact "threshold".
+            probability: of kin, ``(pairs,)``.
+            counted: which pairs count, bool ``(pairs,)``.
+            resamples: of the families.
+        """
+        accepted, are_kin = probability >= encoder.facts["threshold"], self.labels == 1
+        kin, strangers = counted & are_kin, counted & ~are_kin
+        families = protocols.pair_families(self.protocol[counted])
+        auc = metrics.auc_interval(
+            self.labels[counted], probability[counted], *families, resamples
+        )
+        return {
+            "pairs": int(counted.sum()),
+            "auc": auc.to_dict(),
+            "kin_rejected": _rate(self.protocol, kin, ~accepted, resamples),
+            "strangers_accepted": _rate(self.protocol, strangers, accepted, resamples),
         }
 
     def _bands(self, encoder: Ensemble, probability: np.ndarray) -> dict[str, float]:
