@@ -107,9 +107,10 @@ def explain(encoder: Encoder | Ensemble, crops: np.ndarray, landmarks: np.ndarra
     donors = donor_faces(size)
     masks = np.stack([region_masks(points, size) for points in landmarks])
 
-    # one batch: the two faces, then each with every region exchanged for that of every donor
+    # one batch: the two faces, then each with every region exchanged for that of every donor. A
+    # difference of similarities needs no mirror image, which would take as long again
     exchanged = _exchanged_faces(crops, masks, donors)
-    embeddings = encoder.embed(np.concatenate([crops, exchanged]))
+    embeddings = encoder.embed(np.concatenate([crops, exchanged]), mirrored=False)
     first, second = embeddings[:2]
     shape = (2, len(REGIONS), len(donors), -1)
     first_exchanged, second_exchanged = embeddings[2:].reshape(shape)
