@@ -5,19 +5,21 @@ updates the statistics of the batch, all layers train, and a step holds all pair
 `networks.pair_network` in `pair_network.PairTrainer`, all layers training too, a few pairs in
 memory at a time. Both have the article's features. The fine-tuned encoder: the one small network
 that `EncoderTrainer` fine-tunes, as many pairs a step, and that scores a photo and its mirror
-image. All have random weights, which take as long as trained ones. In the two photographs
-(synthetic walls of 1280×720 pixels) the same MTCNN finds the faces for every version. Each version
-has a process of its own, because a process has one peak of memory; they take turns, and the others
-wait meanwhile. A first step of each, which builds the graph, is not counted.
+image: version 0.1 of the shipped model was one such network. These have random weights, which take
+as long as trained ones. The shipped model is the file itself, and answers only. In the two
+photographs (synthetic walls of 1280×720 pixels) the same MTCNN finds the faces for every version.
+Each version has a process of its own, because a process has one peak of memory; they take turns,
+and the others wait meanwhile. A first step of each, which builds the graph, is not counted.
 """
 
 import argparse
+import functools
 import multiprocessing
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -27,19 +29,23 @@ import side_by_side
 from utils import settings
 from utils.data import scenes
 from utils.faces import alignment, detection
+from utils.faces.alignment import Aligning
 from utils.faces.backbones import DEFAULT, REGISTRY, Backbone
 from utils.training import networks, pair_network
 from utils.training.encoder import EncoderTrainer
+from utils.training.ensemble import Ensemble
 
 PLAIN, OURS, TUNED = "plain, as published", "ours", "fine-tuned encoder"
+SHIPPED = "shipped model"
 FIGURES = ("seconds", "cpu_seconds", "peak_gb")
 # the first two: of one pair; training comes last, because it takes the most memory
-WORK = ("pair of crops", "pair of photographs", "prediction", "training step")
+TRAINING = "training step"
+WORK = ("pair of crops", "pair of photographs", "prediction", TRAINING)
 
 Crops = list[np.ndarray]  # a and b for each backbone: uint8 (pairs, size, size, 3)
 
 
-# --- the three versions -------------------------------------------------------------------------
+# --- the versions -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,11 @@ class Version:
 
     Attributes:
         score: from crops to probabilities.
-        train: a step on crops and labels, float32 ``(pairs,)``.
+        train: a step on crops and labels, float32 ``(pairs,)``; None: it is trained already.
     """
 
     score: Callable[[Crops], object]
-    train: Callable[[Crops, np.ndarray], object]
+    train: Callable[[Crops, np.ndarray], object] | None = None
 
 
 def plain(backbones: list[Backbone], micro_batch: int | None) -> Version:
@@ -126,7 +132,17 @@ def tuned(backbones: list[Backbone], micro_batch: int | None) -> Version:
     return Version(score, train)
 
 
-VERSIONS = {PLAIN: plain, OURS: ours, TUNED: tuned}
+def shipped(models: list[Ensemble], micro_batch: int | None) -> Version:
+    """The model of the file that ships."""
+    (model,) = models
+
+    def score(crops: Crops) -> object:
+        return model.score(*np.split(model.embed(np.concatenate(crops)), 2))
+
+    return Version(score)
+
+
+VERSIONS = {PLAIN: plain, OURS: ours, TUNED: tuned, SHIPPED: shipped}
 
 
 def _preprocessed(backbones: list[Backbone], crops: Crops) -> list:
@@ -137,7 +153,7 @@ def _preprocessed(backbones: list[Backbone], crops: Crops) -> list:
 # --- one version, in a process of its own -------------------------------------------------------
 
 
-def draw_crops(backbones: list[Backbone], pairs: int) -> Crops:
+def draw_crops(backbones: Sequence[Aligning], pairs: int) -> Crops:
     """Random pixels, a and b for each backbone."""
     rng = np.random.default_rng(settings.SEED)
     crops = []
@@ -147,7 +163,7 @@ def draw_crops(backbones: list[Backbone], pairs: int) -> Crops:
     return crops
 
 
-def faces_of(photos: list[np.ndarray], backbones: list[Backbone]) -> Crops:
+def faces_of(photos: list[np.ndarray], backbones: Sequence[Aligning]) -> Crops:
     """The largest face of each photograph, aligned for each backbone."""
     faces = [detection.largest(detection.detect(photo), "the photo") for photo in photos]
     crops = []
@@ -158,13 +174,13 @@ def faces_of(photos: list[np.ndarray], backbones: list[Backbone]) -> Crops:
 
 
 def work_of(
-    version: Version, backbones: list[Backbone], pairs: int
+    version: Version, backbones: Sequence[Aligning], pairs: int
 ) -> dict[str, Callable[[], object]]:
     """The functions to be timed, by the names in ``WORK``.
 
     Args:
         version: what a model does.
-        backbones: of the model.
+        backbones: of the model, or the model itself: what crops are made for.
         pairs: of a prediction, and of a training step.
     """
     crops = draw_crops(backbones, pairs)
@@ -180,11 +196,10 @@ def work_of(
     def prediction() -> object:
         return version.score(crops)
 
-    def training_step() -> object:
-        return version.train(crops, labels)
-
-    functions = (pair_of_crops, pair_of_photographs, prediction, training_step)
-    return dict(zip(WORK, functions, strict=True))
+    functions = [pair_of_crops, pair_of_photographs, prediction]
+    if version.train is not None:
+        functions.append(functools.partial(version.train, crops, labels))
+    return dict(zip(WORK, functions, strict=False))
 
 
 def child(
@@ -202,9 +217,13 @@ def child(
     import keras
 
     from utils.faces import backbones
+    from utils.training import ensemble
 
     keras.utils.set_random_seed(settings.SEED)
-    towers = [backbones.get(name) for name in names]
+    if version == SHIPPED:
+        towers: list = [ensemble.load(settings.KINSHIP)]
+    else:
+        towers = [backbones.get(name) for name in names]
     functions = work_of(VERSIONS[version](towers, micro_batch), towers, pairs)
     while (work := pipe.recv()) is not None:
         start, cpu = time.perf_counter(), time.process_time()
@@ -240,12 +259,20 @@ def measure(names: list[str], pairs: int, micro_batch: int | None, repeats: int)
         processes.append(context.Process(target=child, args=arguments, daemon=True))
         processes[-1].start()
         theirs.close()
-    results = {work: _in_turns(pipes, work, repeats) for work in WORK}
+    results = {}
+    for work in WORK:
+        those = {version: pipes[version] for version in versions_of(work)}
+        results[work] = _in_turns(those, work, repeats)
     # None ends them
     for pipe, process in zip(pipes.values(), processes, strict=True):
         pipe.send(None)
         process.join()
     return results
+
+
+def versions_of(work: str) -> list[str]:
+    """The versions that do a kind of work: what ships is trained already."""
+    return [version for version in VERSIONS if (work, version) != (TRAINING, SHIPPED)]
 
 
 def _in_turns(pipes: dict[str, Connection], work: str, repeats: int) -> dict[str, dict]:

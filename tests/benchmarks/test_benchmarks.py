@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from utils import images
+from utils import images, settings
 from utils.answers.kinship import Kinship
 from utils.faces import backbones
+from utils.faces.alignment import CROP_LANDMARKS
 from utils.faces.backbones import Backbone
 from utils.faces.detection import Face
 
@@ -221,6 +222,21 @@ def test_each_version_does_the_work_it_is_asked_for(two_networks, monkeypatch, v
     seconds, cpu_seconds, peaks = zip(*pipe.answers, strict=True)
     assert len(seconds) == 4 and all_positive([*seconds, *cpu_seconds, *peaks])
     assert list(peaks) == sorted(peaks)
+
+
+def test_shipped_model_answers_and_does_not_train(two_networks, monkeypatch, shipped):
+    face = Face((80.0, 60.0, 100.0, 120.0), 0.9, 3 * CROP_LANDMARKS * 100)
+    monkeypatch.setattr(settings, "KINSHIP", shipped)
+    monkeypatch.setattr(two_networks.detection, "detect", lambda photo: [face])
+    pipe = Orders(two_networks.WORK[:3])
+    two_networks.child(pipe, two_networks.SHIPPED, [], pairs=2, micro_batch=None)
+    assert len(pipe.answers) == 3
+    assert two_networks.versions_of("training step") == [
+        "plain, as published",
+        "ours",
+        "fine-tuned encoder",
+    ]
+    assert two_networks.versions_of("prediction") == list(two_networks.VERSIONS)
 
 
 def test_two_networks_table_compares_with_the_plain_version(two_networks, monkeypatch):
