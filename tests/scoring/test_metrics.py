@@ -392,17 +392,35 @@ def test_csls_tells_kin_among_faces_that_are_near_everybody():
     assert metrics.roc_auc(kin, metrics.csls(a, b, cohort)) > by_cosine + 0.05
 
 
-def test_photo_is_averaged_with_those_whose_keys_are_near_its_own():
+def test_photo_is_averaged_with_those_whose_keys_are_near_its_own(monkeypatch):
     rows = np.array([[1.0, 0], [0, 1], [0.6, 0.8], [-1, 0]])
     keys = np.array([[1.0, 0], [0.8, 0.6], [0, 1], [0, -1]])
-    # the second is near the first (0.8) and nearly as near the third (0.6)
+    # the second is near the first (0.8) and less near the third (0.6)
     near = metrics.mean_of_near(rows, keys, 0.7)
-    first = np.array([1, 1]) / 2**0.5
-    assert_allclose(near, [first, first, [0.6, 0.8], [-1, 0]], atol=1e-7)
-    wide = metrics.mean_of_near(rows, keys, 0.59)
-    assert_allclose(wide[:3], metrics.normalise(np.array([[1, 1], [1.6, 1.8], [0.6, 1.8]])))
+    assert_allclose(near, [[0.5, 0.5], [0.5, 0.5], [0.6, 0.8], [-1, 0]], atol=1e-7)
+    wide = metrics.mean_of_near(rows, keys, 0.55)
+    assert_allclose(wide[:3], [[0.5, 0.5], [1.6 / 3, 0.6], [0.3, 0.9]], atol=1e-4)
     # itself always counts
     assert_allclose(metrics.mean_of_near(rows, 0 * keys, 0.5), rows)
+    # a chunk at a time, whatever is left for the last
+    monkeypatch.setattr(metrics, "NEAR_CHUNK", 3)
+    assert_allclose(metrics.mean_of_near(rows, keys, 0.55), wide, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("steps", "weight"), [(0, 0.5), (2, 0.880797), (-2, 0.119203)])
+def test_near_photo_weighs_by_a_logistic_function_of_how_near_it_is(steps, weight):
+    rows, keys = np.eye(2), np.array([[1.0, 0], [0.8, 0.6]])
+    least = 0.8 - steps * metrics.NEAR_SOFTNESS
+    expected = np.array([1, weight]) / (1 + weight)
+    assert_allclose(metrics.mean_of_near(rows, keys, least)[0], expected, atol=1e-6)
+
+
+def test_cosine_of_keys_is_the_weighted_mean_of_both_encoders():
+    rng = np.random.default_rng(5)
+    identity, own = (metrics.normalise(rng.normal(size=(6, d))) for d in (3, 7))
+    keys = metrics.near_keys(identity, own)
+    expected = 0.6 * identity @ identity.T + 0.4 * own @ own.T
+    assert_allclose(keys @ keys.T, expected, atol=1e-12)
 
 
 def test_normalised_rows_have_length_one_and_zeros_stay_zeros():

@@ -253,27 +253,40 @@ def test_averaged_photos_are_the_mean_of_their_person():
 
 def test_photos_are_averaged_with_those_that_look_like_one_person_without_any_name():
     fold = dataclasses.replace(few_people(), people=None)
-    near = fold.averaged_where_near(0.95, ["one"]).embeddings["one"]
-    # the first two keys are near each other, and the third and the fourth
-    first = np.array([1, 1]) / np.sqrt(2)
-    third = np.array([1.6, 0.8]) / np.hypot(1.6, 0.8)
-    assert_allclose(near, [first, first, third, third, [0, 1], [-1, 0], [0.8, 0.6]], atol=1e-6)
-    # and the fifth is a little less near the third and the fourth: 0.8
-    wide = fold.averaged_where_near(0.79, ["one"]).embeddings["one"]
-    assert_allclose(wide[2], np.array([1.6, 1.8]) / np.hypot(1.6, 1.8), atol=1e-6)
-    alone = fold.averaged_where_near(1.1, ["one"]).embeddings
-    assert list(alone) == ["one"]
-    assert_allclose(alone["one"], fold.embeddings["one"], atol=1e-6)
-    # a photo that is in no pair is not looked at: the fourth
+    rows, identity = fold.embeddings["one"], fold.embeddings[out_of_fold.KEY]
+    near = fold.averaged_where_near(0.8, {"one": 1.0}).embeddings
+    assert list(near) == ["one"]
+    expected = metrics.mean_of_near(rows, metrics.near_keys(identity, rows), 0.8)
+    assert_allclose(near["one"], expected, atol=1e-6)
+    assert np.abs(near["one"] - rows).max() > 0.1
+    alone = fold.averaged_where_near(1.1, {"one": 1.0}).embeddings["one"]
+    assert_allclose(alone, rows, atol=1e-6)
+    # a photo that is in no pair is not looked at: the fourth to the seventh, but the sixth
     listed = dataclasses.replace(fold, a=np.array([0, 1]), b=np.array([2, 5]))
-    near = listed.averaged_where_near(0.95, ["one"]).embeddings["one"]
-    assert_allclose(near[:4], [first, first, [0.6, 0.8], [1, 0]], atol=1e-6)
+    seen = [0, 1, 2, 5]
+    near = listed.averaged_where_near(0.8, {"one": 1.0}).embeddings["one"]
+    keys = metrics.near_keys(identity[seen], rows[seen])
+    assert_allclose(near[seen], metrics.mean_of_near(rows[seen], keys, 0.8), atol=1e-6)
+    assert_array_equal(near[[3, 4, 6]], rows[[3, 4, 6]])
     assert_array_equal(fold.embeddings["one"], few_people().embeddings["one"])
 
 
-def test_nearness_is_chosen_that_gives_the_best_mean_auc(made):
+def test_encoders_that_answer_together_also_say_together_which_photos_are_near():
+    fold = few_people()
+    weights = {"two": 0.3, "one": 0.7}
+    near = fold.averaged_where_near(0.8, weights).embeddings
+    one, two = fold.embeddings["one"], fold.embeddings["two"]
+    own = np.concatenate([0.3**0.5 * two, 0.7**0.5 * one], 1)
+    keys = metrics.near_keys(fold.embeddings[out_of_fold.KEY], own)
+    assert list(near) == ["two", "one"]
+    for name, rows in (("one", one), ("two", two)):
+        assert_allclose(near[name], metrics.mean_of_near(rows, keys, 0.8), atol=1e-6)
+
+
+def test_nearness_is_chosen_that_gives_the_best_mean_auc(made, monkeypatch):
     folds = made[:2]
-    # two photos of a person under KEY: a photo again, a little moved
+    # two photos of a person under KEY alone: a photo again, a little moved
+    monkeypatch.setattr(out_of_fold, "LEAST", tuple(np.linspace(0.3, 0.9, 11)))
     moved = []
     for number, fold in enumerate(folds):
         keys = fold.embeddings[out_of_fold.KEY].copy()
@@ -285,7 +298,7 @@ def test_nearness_is_chosen_that_gives_the_best_mean_auc(made):
     weights = Decision.fit(moved, ["one", "two"]).weights
     means = []
     for least in out_of_fold.LEAST:
-        near = [fold.averaged_where_near(least, ["one", "two"]) for fold in moved]
+        near = [fold.averaged_where_near(least, weights) for fold in moved]
         aucs = [metrics.roc_auc(fold.labels, fold.similarities(weights)) for fold in near]
         means.append(np.mean(aucs))
     assert len(set(means)) > 3

@@ -6,6 +6,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 BOUNDS = (2.5, 97.5)  # percentiles between which 95 % of the resamples lie
+# Of :func:`near_keys` and :func:`mean_of_near`, chosen on inner folds.
+NEAR_IDENTITY = 0.6  # what the encoder of identity weighs
+NEAR_SOFTNESS = 0.005  # in units of a cosine
+NEAR_CHUNK = 1024  # photos that are compared with all at a time
 LEAST_LENGTH = 1e-12  # of an embedding: zeros stay zeros when rows are divided by their length
 NO_PENALTY = 1e6  # scikit-learn's C: so weak a penalty that the fit is maximum likelihood
 
@@ -413,23 +417,52 @@ def _mean_nearest(embeddings: np.ndarray, cohort: np.ndarray, nearest: int) -> n
     return np.partition(cosines, -nearest, -1)[..., -nearest:].mean(-1)
 
 
+def near_keys(identity: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """What :func:`mean_of_near` compares photos by: two embeddings of each, side by side.
+
+    The cosine of two keys is the weighted mean of both encoders' cosines. Photos of one person are
+    near each other under either, and each tells others apart that the other does not.
+
+    Args:
+        identity: embeddings of n photos by an encoder of identity, of length 1, ``(n, k)``.
+        own: those of the encoder whose embeddings are averaged, of length 1, ``(n, d)``.
+
+    Returns:
+        ``(n, k + d)``, of length 1.
+    """
+    share = NEAR_IDENTITY
+    return np.concatenate([share**0.5 * identity, (1 - share) ** 0.5 * own], axis=1)
+
+
 def mean_of_near(embeddings: np.ndarray, keys: np.ndarray, least: float) -> np.ndarray:
     """Each photo's embedding replaced by the mean over the photos that look like it.
 
-    Photos of one person are near each other under an encoder of identity: where it is sure enough
-    that two photos show one person, both may speak for them.
+    Where it is sure enough that two photos show one person, both may speak for them. How sure that
+    is, is a logistic function of the cosine of their keys.
 
     Args:
         embeddings: of n photos, ``(n, d)``.
-        keys: embeddings of the same photos by an encoder of identity, of length 1, ``(n, k)``.
-        least: cosine of two keys from which on the photos are taken for one person's.
+        keys: of the same photos, of length 1, ``(n, k)``: of :func:`near_keys`.
+        least: cosine of two keys at which the other photo weighs half as much as the photo itself.
 
     Returns:
-        ``(n, d)``, of length 1.
+        ``(n, d)``, of length 1 where the embeddings of a photo and of those near it agree, else
+        shorter.
     """
-    near = keys @ keys.T >= least  # (n, n)
-    np.fill_diagonal(near, True)
-    return normalise(near.astype(np.float32) @ embeddings)
+    means = np.empty_like(embeddings)
+    for start in range(0, len(keys), NEAR_CHUNK):
+        chunk = slice(start, start + NEAR_CHUNK)
+        # weights of all photos for each photo of the chunk: (chunk, n)
+        weights = _logistic((keys[chunk] @ keys.T - least) / NEAR_SOFTNESS)
+        rows = np.arange(len(weights))
+        weights[rows, start + rows] = 1.0
+        means[chunk] = weights @ embeddings / weights.sum(1, keepdims=True)
+    return means
+
+
+def _logistic(log_odds: np.ndarray) -> np.ndarray:
+    """The probability of log-odds, however large they are."""
+    return (1 + np.tanh(log_odds / 2)) / 2
 
 
 def normalise(embeddings: np.ndarray) -> np.ndarray:

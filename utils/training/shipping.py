@@ -79,7 +79,7 @@ def near_similarities(
     photos of all other pairs: it is transductive, and two lists give a pair two scores.
 
     Args:
-        model: the shipped model; its facts say from which cosine on photos are averaged.
+        model: the shipped model; its facts say how near photos must be.
         a: paths of the first photos.
         b: paths of the second photos.
         progress: show bars.
@@ -90,8 +90,9 @@ def near_similarities(
     embeddings = embed_faces(model, [*a, *b], progress)
     chosen = model.facts["near_photos"]
     identity = backbones.get(chosen["encoder"])
-    keys = metrics.normalise(embed_photos(identity, list(embeddings.index), progress=progress))
-    means = metrics.mean_of_near(embeddings.to_numpy(), keys, chosen["least"])
+    frozen = metrics.normalise(embed_photos(identity, list(embeddings.index), progress=progress))
+    own = embeddings.to_numpy()
+    means = metrics.mean_of_near(own, metrics.near_keys(frozen, own), chosen["least"])
     averaged = pd.DataFrame(means, embeddings.index)
     return _between(model, embeddings, a, b), _between(model, averaged, a, b)
 
