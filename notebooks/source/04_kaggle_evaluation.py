@@ -318,8 +318,8 @@ out_of_fold.table(files.read_json(settings.RESULTS / "out_of_fold.json"))
 #
 # - *All photos of a person*: each embedding is the mean over all photos of the person. Several photos
 #   say more than one.
-# - *Near photos*: the mean is taken over photos that look like one person's to the frozen encoder. That
-#   needs no names, but it looks at all photos of the list.
+# - *Near photos*: the mean is taken over photos that look like one person's to the encoders. That needs
+#   no names, but it looks at all photos of the list.
 # - *Cannot say*: the share of pairs whose probability is neither so high nor so low that at most one
 #   answer in ten is wrong. Two photos often do not decide.
 

@@ -99,7 +99,11 @@ RECIPES = {
         steps=240, learning_rate=5e-5, check_every=60, precision="mixed_bfloat16"
     ),
     "sface": FinetuneSettings(
-        steps=240, learning_rate=1e-4, check_every=60, precision="mixed_bfloat16"
+        steps=120,
+        learning_rate=1.5e-4,
+        warmup=30,
+        check_every=60,
+        precision="mixed_bfloat16",
     ),
     "dlib-resnet": FinetuneSettings(precision="mixed_bfloat16"),
 }
