@@ -159,6 +159,12 @@ def test_best_threshold_lies_halfway_between_two_scores():
     assert metrics.best_threshold([1, 1, 0, 1], [3, 4, 1, 2]) == 1.5
 
 
+def test_of_equally_good_thresholds_the_middle_one_is_best():
+    # 1.5, 3.5 and 5.5 each decide one more pair rightly than they decide wrongly
+    labels, scores = [0, 1, 0, 1, 0, 1], [1, 2, 3, 4, 5, 6]
+    assert metrics.best_threshold(labels, scores) == 3.5
+
+
 def test_best_threshold_accepts_everything_when_scores_tell_nothing():
     assert metrics.best_threshold([1, 0, 1, 0], [0.1, 0.5, 0.2, 0.6]) == pytest.approx(0.1)
 

@@ -195,6 +195,7 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     """The threshold with the highest balanced accuracy; a score at or above it means kin.
 
     It lies halfway between two neighbouring scores, so that rounding does not change a decision.
+    Of several that are equally good it is the middle one.
     """
     labels = np.asarray(labels).astype(bool)
     # (levels,) distinct scores, rising; (n,) the level of each pair
@@ -202,7 +203,9 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     # (levels,) the shares at or above each score: sums from the highest score down
     true_positive = np.cumsum(np.bincount(index, labels)[::-1])[::-1] / labels.sum()
     false_positive = np.cumsum(np.bincount(index, ~labels)[::-1])[::-1] / (~labels).sum()
-    best = int(np.argmax(true_positive - false_positive))
+    gain = true_positive - false_positive
+    equally_good = np.flatnonzero(np.isclose(gain, gain.max(), rtol=0, atol=1e-12))
+    best = int(equally_good[len(equally_good) // 2])
     if best == 0:
         return float(levels[0])
     return float((levels[best - 1] + levels[best]) / 2)
