@@ -236,7 +236,7 @@ print(f"published {published_speed:.0f}, ours {our_speed:.0f} pairs a second")
 # The repository's `benchmarks/generator.py` makes this comparison with more care.
 #
 # **Four images a pair.** The article's model has two encoders, FaceNet for 160×160 pixels and VGGFace
-# for 224×224, and each wants its photos standardised in its own way (lesson 03). So a batch is four
+# for 224×224, and each wants its photos standardised in its own way (lesson 04). So a batch is four
 # arrays: both photos for the one, both photos for the other. The article decodes each photo twice for
 # that. We decode it once for both sizes:
 
@@ -328,7 +328,7 @@ if (dataset.root / synthetic.MANIFEST).is_file():
 #
 # For training, new pairs in every batch are good. For a score they are not: another hundred pairs
 # give another figure. The score is the **AUC**, how often a kin pair gets a higher score than a pair of
-# strangers (lesson 03 returns to it). Pretend that strangers score N(0, 1) and kin N(0.9, 1), draw many
+# strangers (lesson 04 returns to it). Pretend that strangers score N(0, 1) and kin N(0.9, 1), draw many
 # lists of independent pairs, and see how far the AUC moves.
 
 # %%
@@ -437,7 +437,7 @@ assert np.allclose(family_weights(toy), [0.25, 0.5, 0.25])
 # %% [markdown]
 # ## Where to go next
 #
-# - [Lesson 03](03_model_and_training.ipynb) trains a network on pairs from this sampler. It looks up
+# - [Lesson 03](03_first_model.ipynb) trains a network on pairs from this sampler. It looks up
 #   embeddings instead of pixels; the pixel pipeline is for training an encoder itself.
 # - Schroff et al., *FaceNet*, CVPR 2015: how much depends on which pairs (there: triplets) are drawn.
 # - The `tf.data` guide: <https://www.tensorflow.org/guide/data_performance>

@@ -119,16 +119,16 @@ print("change with the order:", [kind for kind in features
                                  if not np.allclose(features[kind], swapped[kind])])
 
 # %% [markdown]
-# Two of them, so the answer may change too. The variant `symmetric` of the course takes the absolute and
-# the squared difference instead of these two.
+# Two of them, so the answer may change too. The variant `symmetric` of the course takes the absolute
+# and the squared difference instead of these two.
 #
 # ## 3. Four inputs, in Keras
 #
-# Two **towers**, each used for both photos: what a tower learns from one photo, it knows of the other.
-# An embedding of 2,048 numbers is projected to 128 first, by what the article calls a 1×1 convolution:
-# a dense layer. Behind the features stand the article's dense layers of 500, 100 and 25 units. (In the
-# article FaceNet's features enter twice, as maximum and as mean of one and the same number; we leave out
-# the copy.)
+# Two **towers**, each used for both photos: what a tower learns from one photo, it knows of the
+# other. An embedding of 2,048 numbers is projected to 128 first, by what the article calls a 1×1
+# convolution: a dense layer. Behind the features stand the article's dense layers of 500, 100 and 25
+# units. (In the article FaceNet's features enter twice, as maximum and as mean of one and the same
+# number; we leave out the copy.)
 
 # %%
 def article_head(sizes):
@@ -226,8 +226,9 @@ print(f"{' + '.join(names)}: AUC {facts['val_auc']:.3f} on fold 0 after {facts['
 plots.history({"training": record["loss"], "fold 0": record["val_loss"]}, "log loss");
 
 # %% [markdown]
-# On the command line the same is `kincourse train network --backbones facenet sface`. It keeps its state
-# after every epoch: killed and started again, it continues bit by bit as if it had never stopped.
+# On the command line the same is `kincourse train network --backbones facenet sface`. It keeps its
+# state after every epoch: killed and started again, it continues bit by bit as if it had never
+# stopped.
 #
 # On the real data the article's layers on FaceNet and SFace, both frozen, had AUC 0.769 on fold 0, and
 # 0.767 [0.736, 0.796] on the held-out families: hardly more than a cosine. The towers have to move, and
@@ -244,15 +245,15 @@ plots.history({"training": record["loss"], "fold 0": record["val_loss"]}, "log l
 # !cd kinship-course && kincourse evaluate --model models/facenet_vgg.keras
 # ```
 #
-# What to expect, **not measured here** (no GPU, and VGGFace's weights could not be fetched): minutes for
-# downloading and decoding, then about one or two minutes an epoch of 200 steps in half precision, and
-# 20 to 50 epochs. On two CPU cores a step takes about nine seconds, which is half an hour an
+# What to expect, **not measured here** (no GPU, and VGGFace's weights could not be fetched): minutes
+# for downloading and decoding, then about one or two minutes an epoch of 200 steps in half precision,
+# and 20 to 50 epochs. On two CPU cores a step takes about nine seconds, which is half an hour an
 # epoch: there, add `--trainable none --learning-rate 1e-3`.
 #
 # ## 6. Six ways the published code went wrong
 #
-# Each is simulated on the default encoder with the head of lesson 03, and measured in a few lines on the
-# pairs of fold 0. A photo is in many pairs, so every photo of the fold is read once.
+# Each is simulated on the default encoder with the head of lesson 03, and measured in a few lines on
+# the pairs of fold 0. A photo is in many pairs, so every photo of the fold is read once.
 
 # %%
 head, _ = fit_head(dataset, embeddings, backbone, fold=0, verbose=0)
@@ -295,8 +296,8 @@ pd.DataFrame({name: {"AUC": metrics.roc_auc(labels, p), "mean change of p": np.a
 # %% [markdown]
 # Nothing fails and nothing warns; the answers are just others, and worse.
 #
-# **Three: the streaming AUC** of lesson 03, which rises whatever happens. **Four: a fold of 100 pairs.**
-# The same model, scored on a thousand random batches of 100 of the fold's pairs:
+# **Three: the streaming AUC** of lesson 03, which rises whatever happens. **Four: a fold of 100
+# pairs.** The same model, scored on a thousand random batches of 100 of the fold's pairs:
 
 # %%
 rng = np.random.default_rng(0)
@@ -346,9 +347,10 @@ print(f"six: {taken:.0f} % of {len(p)} unlisted pairs inside families are taken 
 # safe negatives. (There, the order of the photos changed 22 % of the decisions of `article`.)
 
 # %%
-print(f"Key result: {' + '.join(names)} with the article's layers: AUC {facts['val_auc']:.3f} on fold 0; "
-      f"served with blue for red, our head falls from "
-      f"{metrics.roc_auc(labels, right):.3f} to {metrics.roc_auc(labels, served['two: blue for red']):.3f}")
+swapped_colours = metrics.roc_auc(labels, served["two: blue for red"])
+print(f"Key result: {' + '.join(names)} under the article's layers: AUC {facts['val_auc']:.3f} on "
+      f"fold 0; blue for red: our head falls from {metrics.roc_auc(labels, right):.3f} to "
+      f"{swapped_colours:.3f}")
 
 # %% [markdown]
 # ## What we saw

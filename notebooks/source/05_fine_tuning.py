@@ -9,11 +9,11 @@
 # %% [markdown]
 # # Lesson 05: Fine-tuning an encoder
 #
-# Until here an encoder was asked to see a likeness that it was trained to overlook: for it, a mother and
-# her daughter are two people. *Fine-tuning* continues its training, so that relatives come near each
-# other. It needs no layers on top: the cosine is the score. We write the loss and the training step
-# ourselves, look at what they do to the embeddings, and then compare the encoder before and after
-# under the same conditions.
+# Until here an encoder was asked to see a likeness that it was trained to overlook: for it, a mother
+# and her daughter are two people. *Fine-tuning* continues its training, so that relatives come near
+# each other. It needs no layers on top: the cosine is the score. We write the loss and the training
+# step ourselves, look at what they do to the embeddings, and then compare the encoder before and
+# after under the same conditions.
 #
 # **What you will learn** (about 60 minutes; the code runs in about two minutes on a laptop)
 #
@@ -57,16 +57,16 @@ watched = protocols.fold_protocol(dataset, folds, fold=0, pairs_each=3000)
 rows_a, rows_b = protocols.photo_rows(watched, dataset)  # of each pair, in the table of photos
 labels = watched["is_related"].to_numpy()
 photos, places = np.unique([rows_a, rows_b], return_inverse=True)  # (photos,), (2, pairs)
-[faces] = datasets.decoded(dataset, [150], progress=False)  # all photos, uint8 RGB (photos, 150, 150, 3)
+[faces] = datasets.decoded(dataset, [150], progress=False)  # all photos, uint8 RGB (n, 150, 150, 3)
 crops = faces[photos]
 print(f"{len(others)} families to learn from; {len(photos)} photos in {len(labels)} pairs of fold 0")
 
 # %% [markdown]
 # ## 1. A batch of families
 #
-# The article's loss looks at one pair at a time. A **contrastive** loss gets more out of a step. A batch
-# holds pairs of kin, each of another family: photo i and photo n + i are relatives. So every photo has
-# one relative in the batch, and all others are strangers to it.
+# The article's loss looks at one pair at a time. A **contrastive** loss gets more out of a step. A
+# batch holds pairs of kin, each of another family: photo i and photo n + i are relatives. So every
+# photo has one relative in the batch, and all others are strangers to it.
 
 # %%
 sampler = pairs.FamilyPairs(dataset, batch_size=16, families=others)
@@ -187,8 +187,8 @@ plots.history({"fold 0, real data": real["history"]["val_auc"]}, "AUC", "fifties
 # %% [markdown]
 # ## 4. What has moved?
 #
-# The cosines of six pairs of relatives of fold 0, one pair after the other. Relatives are the squares of
-# four fields along the diagonal.
+# The cosines of six pairs of relatives of fold 0, one pair after the other. Relatives are the squares
+# of four fields along the diagonal.
 
 # %%
 family = watched["photo_a"].str.split("/").str[1]

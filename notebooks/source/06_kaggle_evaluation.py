@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Lesson 04: How good is it, really?
+# # Lesson 06: How good is it, really?
 #
 # Families that no model was trained or tuned on, a list of pairs that does not change, and one figure
 # on Kaggle's leaderboard. The figure is easy to compute. What it is worth is the subject of this
@@ -58,7 +58,7 @@ head = cached_head(dataset, embeddings, backbone)
 # %% [markdown]
 # ## 1. The held-out families
 #
-# Nothing in lessons 02 and 03 was trained or chosen on the `F09` families. Their protocol is fixed.
+# Nothing in lessons 02 to 05 was trained or chosen on the `F09` families. Their protocol is fixed.
 
 # %%
 protocol = protocols.protocol_for(dataset)
@@ -272,7 +272,7 @@ if truth.is_file():
 # %% [markdown]
 # ## 9. The model that ships
 #
-# On the real data, choices in the fine-tuning of lesson 03 were tried on inner folds of the training
+# On the real data, choices in the fine-tuning of lesson 05 were tried on inner folds of the training
 # families. A row is trained three times, with one thing changed; seed and fold change together, so
 # rows can be compared run by run. `kincourse ablation` writes the file. The `F09` families had no
 # part.
@@ -338,7 +338,7 @@ plots.reliability_tables({"F09, the model that ships": facts["reliability"]});
 
 # %% [markdown]
 # Nobody looks more like somebody than that person on another photo. A kinship model cannot tell: it was
-# never asked. So `kinship.Kinship` also asks the verification of lesson 06, and warns.
+# never asked. So `kinship.Kinship` also asks the verification of lesson 08, and warns.
 #
 # What if a face is unlike most of them? In the pairs of `f09_pairs.csv` the first face was covered,
 # shrunk, blurred or made grey, and the second left as it is; *turned* are the pairs of the list in

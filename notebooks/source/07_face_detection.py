@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Lesson 05: Finding faces with MTCNN
+# # Lesson 07: Finding faces with MTCNN
 #
 # Kinship and identity are read from faces; people have photographs. Between the two stands a detector:
 # where are the faces, how sure is it, and where are the eyes, the nose and the mouth? MTCNN (2016) is
@@ -491,4 +491,4 @@ print(f"no false face: {strict:.3f}, finds {(confidence[is_face] >= strict).sum(
 # - Viola and Jones, *Rapid object detection using a boosted cascade of simple features*, CVPR 2001: the
 #   cascade before neural networks.
 # - Umeyama, *Least-squares estimation of transformation parameters*, IEEE TPAMI 1991.
-# - Lesson 06: are two aligned faces the same person?
+# - [Lesson 08](08_face_verification.ipynb): are two aligned faces the same person?

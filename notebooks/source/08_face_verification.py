@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Lesson 06: The same person?
+# # Lesson 08: The same person?
 #
 # Two photos go in; *same* or *different* comes out. Published apps compute a cosine distance and
 # compare it with 0.5. Their users keep asking three questions: where does the threshold come from? How
@@ -44,7 +44,7 @@ from utils.scoring.metrics import normalise
 # ## 1. Embeddings as points
 #
 # Forty training families and all held-out ones; each photo goes the way of a user's: find the face,
-# align it, embed it (lesson 05).
+# align it, embed it (lesson 07).
 
 # %%
 everything = open_data()
@@ -198,7 +198,7 @@ det.set(xlabel="others accepted (%)", ylabel="same person rejected (%)", title="
 #
 # A threshold that is measured on the pairs it was chosen on tends to flatter itself. `calibrate`
 # chooses on the training families and measures on the held-out ones, with intervals over families
-# (lesson 04).
+# (lesson 06).
 
 # %%
 measured = calibration.calibrate(dataset, encoder, pairs_each=1500, resamples=200, progress=False)
@@ -257,7 +257,7 @@ print("on the real ones:                       ", real.calibration_error)
 # %% [markdown]
 # These percentages hold when one person is as likely beforehand as two. At a door, who rings is a
 # stranger in one case of ten, say; in a search through a million faces the right one is one in a
-# million. Bayes' rule again (lesson 04), now for a single distance:
+# million. Bayes' rule again (lesson 06), now for a single distance:
 
 # %%
 def with_prior(probability, prior):

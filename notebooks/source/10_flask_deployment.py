@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Lesson 07: From the notebook to the web
+# # Lesson 10: From the notebook to the web
 #
 # A model in a notebook answers one person. On the web it answers strangers: many at once, some of them
 # hostile. This lesson goes from "Hello world" to a page and an API that could stand on the internet. On
@@ -20,7 +20,7 @@
 # - the application factory, limits, headers, and errors that say something
 # - a JSON API, asked from Python and from the command line
 # - what happens when many ask at once: a load test, and how a server says "later"
-# - three ways to host it, and the same module under Streamlit
+# - three ways to host it
 
 # %%
 # SETUP
@@ -44,7 +44,6 @@ import requests
 from flask import Flask, current_app, jsonify, render_template_string, request, send_from_directory
 from IPython.display import HTML
 from PIL import Image
-from streamlit.testing.v1 import AppTest
 from waitress import create_server
 from werkzeug.debug import DebuggedApplication, get_pin_and_cookie_name
 from werkzeug.test import Client
@@ -700,30 +699,6 @@ print(refused.json()["detail"])
 # agreed, and is "are they related?" a question that your page should answer at all? In many
 # countries, faces that are measured to say who somebody is are data with special protection.
 #
-# ## 12. The same under Streamlit
-#
-# `apps/streamlit_app.py` asks the same module. Streamlit runs the whole script again at every click
-# and keeps a session for each visitor; there is no HTML to write and no API. It is tested without a
-# browser as well:
-
-# %%
-remarks = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
-remarks.disabled = True  # that no server runs, as in every test
-script = Path(apps.flask_app.__file__).parents[1] / "streamlit_app.py"
-session = AppTest.from_file(str(script), default_timeout=120).run()
-session.selectbox[0].select("Kinship").run()
-session.radio[0].set_value("a parent and a child").run()
-print(session.success[0].value)
-assert session.success[0].value.startswith("Likely related")
-
-# %% [markdown]
-# | | Flask | Streamlit |
-# |---|---|---|
-# | a page for visitors | templates, yours to design | widgets, quick to write |
-# | an API for programs | yes | no |
-# | what is kept | nothing between requests | a session for each visitor, in memory |
-# | who it is for | the public | colleagues, demonstrations |
-#
 # ## What we saw
 #
 # - Everything in a request was written by the client: names, types, sizes.
@@ -734,7 +709,7 @@ assert session.success[0].value.startswith("Likely related")
 #   closes all five.
 # - Two cores serve a certain number a second and no more. Beyond that a good server says when to come
 #   back.
-# - A page, an API and a Streamlit app can stand on the same small module.
+# - A page, an API and the app of lesson 09 stand on the same small module.
 
 # %%
 print(f"Key result: five ways to break the usual app, none left in the factory; "

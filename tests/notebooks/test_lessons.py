@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import flask
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ from utils.answers.kinship import Kinship
 from utils.data import audit, scenes
 from utils.faces import alignment
 from utils.scoring import calibration, metrics
-from utils.training import callbacks, networks
+from utils.training import callbacks, losses, networks
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "source"
 
@@ -64,22 +65,53 @@ def test_lesson_01_finds_the_leak_that_a_split_has():
 
 def test_lesson_03_combines_embeddings_as_the_model_does():
     a, b = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
-    written_out = definitions("03_model_and_training", np=np)["pair_features"](a, b)
+    written_out = definitions("03_first_model", np=np)["pair_features"](a, b)
     np.testing.assert_allclose(written_out, networks.pair_features(a, b), rtol=1e-6)
 
 
-def test_lesson_03_has_the_features_of_the_article():
+def test_lesson_04_has_the_features_of_the_article():
     a, b = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
-    written_out = definitions("03_model_and_training", np=np)["article_features"](a, b)
+    written_out = definitions("04_article_model", keras=keras)["article_features"](a, b)
     ours = networks.combined_features(a, b, "article")
     assert list(written_out) == list(ours)
     for kind, value in ours.items():
         np.testing.assert_allclose(written_out[kind], value, rtol=1e-5, atol=1e-6)
 
 
+def test_lesson_04_builds_the_network_of_the_module():
+    lesson = definitions("04_article_model", keras=keras)
+    towers = []
+    for size, pixels in ((8, 6), (200, 4)):
+        photo = keras.Input((pixels, pixels, 3))
+        towers.append(keras.Model(photo, keras.layers.Dense(size)(keras.layers.Flatten()(photo))))
+    written_out = lesson["article_model"](towers)
+    head = networks.pair_head({"one": 8, "two": 200}, "article")
+    photos = []
+    for tower in towers:
+        shape = (2, 3, *tower.input_shape[1:])
+        photos += list(np.random.default_rng(1).normal(size=shape).astype(np.float32))
+    head.set_weights(written_out.get_weights()[4:])  # behind two towers of two weights each
+    first, second = towers
+    vectors = [first(photos[0]), first(photos[1]), second(photos[2]), second(photos[3])]
+    np.testing.assert_allclose(written_out(photos), head(vectors), rtol=1e-4)
+
+
+def test_lesson_05_has_the_loss_and_the_cohort_of_the_module():
+    rng = np.random.default_rng(0)
+    vectors = metrics.normalise(rng.normal(size=(12, 8))).astype(np.float32)
+    lesson = definitions("05_fine_tuning", np=np, ops=keras.ops)
+    loss = losses.get("contrastive", 6, 0.1)(vectors, np.tile(np.arange(6), 2))
+    np.testing.assert_allclose(lesson["contrastive"](vectors, 0.1), loss, rtol=1e-5)
+    cohort = metrics.normalise(rng.normal(size=(30, 8)))
+    written_out = lesson["against_cohort"](vectors[:6], vectors[6:], cohort)
+    np.testing.assert_allclose(
+        written_out, metrics.csls(vectors[:6], vectors[6:], cohort), rtol=1e-5
+    )
+
+
 def test_lesson_03_log_loss_is_the_callbacks_and_scikit_learns(family_embeddings):
     labels, claimed = np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.4, 0.2, 0.0])
-    written_out = definitions("03_model_and_training", np=np)["log_loss"](labels, claimed)
+    written_out = definitions("03_first_model", np=np)["log_loss"](labels, claimed)
     assert written_out == pytest.approx(log_loss(labels, claimed), rel=1e-5)
     pairs = [family_embeddings[:4], family_embeddings[4:8]]
     model = networks.kinship_head(128, units=(4,))
@@ -87,53 +119,53 @@ def test_lesson_03_log_loss_is_the_callbacks_and_scikit_learns(family_embeddings
     watcher.set_model(model)
     watcher.on_epoch_end(0, logs)
     scores = model.predict(pairs, verbose=0)[:, 0].astype(float)
-    written_out = definitions("03_model_and_training", np=np)["log_loss"](labels, scores)
+    written_out = definitions("03_first_model", np=np)["log_loss"](labels, scores)
     assert logs["val_loss"] == pytest.approx(written_out, rel=1e-6)
 
 
-def test_lesson_04_areas_agree_with_the_module_and_scikit_learn():
+def test_lesson_06_areas_agree_with_the_module_and_scikit_learn():
     rng = np.random.default_rng(0)
     labels, scores = rng.integers(0, 2, 200), rng.integers(0, 40, 200) / 40  # with ties
     expected = roc_auc_score(labels, scores)
-    assert definitions("04_kaggle_evaluation", np=np)["auc_by_counting"](
+    assert definitions("06_kaggle_evaluation", np=np)["auc_by_counting"](
         labels, scores
     ) == pytest.approx(expected)
     assert metrics.roc_auc(labels, scores) == pytest.approx(expected)
 
 
-def test_lesson_04_curve_of_distinct_scores_has_the_area_of_the_module():
+def test_lesson_06_curve_of_distinct_scores_has_the_area_of_the_module():
     rng = np.random.default_rng(1)
     labels, scores = rng.integers(0, 2, 200), rng.permutation(200) / 200
-    strangers, kin = definitions("04_kaggle_evaluation", np=np)["roc_points"](labels, scores)
+    strangers, kin = definitions("06_kaggle_evaluation", np=np)["roc_points"](labels, scores)
     area = np.trapezoid([0, *kin], [0, *strangers])
     assert area == pytest.approx(metrics.roc_auc(labels, scores))
 
 
-def test_lesson_05_fits_landmarks_as_the_module_does():
+def test_lesson_07_fits_landmarks_as_the_module_does():
     source, target = np.random.default_rng(0).normal(0, 50, (2, 5, 2))
-    written_out = definitions("05_face_detection", np=np)["similarity"](source, target)
+    written_out = definitions("07_face_detection", np=np)["similarity"](source, target)
     np.testing.assert_allclose(
         written_out, alignment.similarity_transform(source, target), rtol=1e-9
     )
 
 
-def test_lesson_05_has_the_pyramid_of_the_package():
+def test_lesson_07_has_the_pyramid_of_the_package():
     from mtcnn.utils.images import build_scale_pyramid
 
     photo = np.zeros((300, 500, 3), np.uint8)
-    levels = definitions("05_face_detection", np=np, Image=Image)["pyramid"](photo)
+    levels = definitions("07_face_detection", np=np, Image=Image)["pyramid"](photo)
     theirs = build_scale_pyramid(500, 300, min_face_size=20, scale_factor=0.709)
     np.testing.assert_allclose(list(levels)[: len(theirs)], theirs, rtol=1e-9)
     assert all(min(level.shape[:2]) >= 12 for level in levels.values())
 
 
-def test_lesson_05_turns_a_heat_map_into_the_boxes_of_the_package():
+def test_lesson_07_turns_a_heat_map_into_the_boxes_of_the_package():
     import tensorflow as tf
     from mtcnn.utils.bboxes import generate_bounding_box
 
     rng = np.random.default_rng(0)
     offsets, probability = rng.normal(0, 0.1, (9, 11, 4)), rng.random((9, 11, 2))
-    written_out = definitions("05_face_detection", np=np)["boxes_from_map"](
+    written_out = definitions("07_face_detection", np=np)["boxes_from_map"](
         probability, offsets, scale=1
     )
     theirs = generate_bounding_box(
@@ -142,16 +174,16 @@ def test_lesson_05_turns_a_heat_map_into_the_boxes_of_the_package():
     np.testing.assert_allclose(sorted(written_out.tolist()), sorted(theirs.tolist()), rtol=1e-9)
 
 
-def test_lesson_05_measures_overlap_as_the_package_does():
+def test_lesson_07_measures_overlap_as_the_package_does():
     from mtcnn.utils.bboxes import iou
 
     corner, size = np.random.default_rng(0).integers(1, 40, (2, 30, 2))
     boxes = np.hstack([corner, corner + size]).astype(float)
-    written_out = [definitions("05_face_detection", np=np)["iou"](box, boxes) for box in boxes]
+    written_out = [definitions("07_face_detection", np=np)["iou"](box, boxes) for box in boxes]
     np.testing.assert_allclose(written_out, iou(boxes, method="union"), rtol=1e-9)
 
 
-def test_lesson_06_counts_errors_as_the_calibration_does():
+def test_lesson_08_counts_errors_as_the_calibration_does():
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
         {
@@ -160,7 +192,7 @@ def test_lesson_06_counts_errors_as_the_calibration_does():
         }
     )
     colours = dict.fromkeys(["same", "relatives", "strangers"])
-    errors = definitions("06_face_verification", np=np, COLOURS=colours)["error_curves"](
+    errors = definitions("08_face_verification", np=np, COLOURS=colours)["error_curves"](
         table, np.array([0.07])
     )
     part = {other: table[table["kind"].isin(["same", other])] for other in calibration.OTHERS}
@@ -170,13 +202,13 @@ def test_lesson_06_counts_errors_as_the_calibration_does():
         assert errors["same person rejected"][0] == pytest.approx(rejected)
 
 
-def test_lesson_06_leaves_a_probability_alone_when_both_are_as_likely():
-    with_prior = definitions("06_face_verification")["with_prior"]
+def test_lesson_08_leaves_a_probability_alone_when_both_are_as_likely():
+    with_prior = definitions("08_face_verification")["with_prior"]
     assert with_prior(0.8, 0.5) == pytest.approx(0.8)
     assert with_prior(0.5, 0.01) == pytest.approx(0.01)
 
 
-def test_lesson_07_answers_and_refuses_as_the_course_does(shipped):
+def test_lesson_10_answers_and_refuses_as_the_course_does(shipped):
     names = {
         "Flask": flask.Flask,
         "request": flask.request,
@@ -188,7 +220,7 @@ def test_lesson_07_answers_and_refuses_as_the_course_does(shipped):
         "ImageError": errors.ImageError,
         "FaceError": errors.FaceError,
     }
-    lesson = definitions("07_flask_deployment", **names)
+    lesson = definitions("10_flask_deployment", **names)
     written_out = lesson["create_app"]().test_client()
     course = create_app({"MODEL": shipped, "WARM": False}).test_client()
     two, grey = (
