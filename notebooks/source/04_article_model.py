@@ -49,12 +49,16 @@ from utils.training.head import fit_head
 dataset = open_data()
 folds = protocols.folds_for(dataset)  # five folds of the families that are not held out
 watched = protocols.fold_protocol(dataset, folds, fold=0, pairs_each=3000)
+
+# %%
 rows_a, rows_b = protocols.photo_rows(watched, dataset)  # of each pair, in the table of photos
 labels = watched["is_related"].to_numpy()
+print(len(labels), "pairs, half of them kin")
+
+# %%
 backbone = backbones.get("dlib-resnet")
 embeddings = embed_photos(backbone, dataset.paths(dataset.photos["path"]))  # (photos, 128)
 a, b = embeddings[rows_a], embeddings[rows_b]  # (pairs, 128) each
-print(len(labels), "pairs, half of them kin")
 
 # %% [markdown]
 # ## 1. Two encoders, and what each is fed
@@ -166,6 +170,8 @@ def article_model(towers):
 pair = [backbones.get(name) for name in ("facenet", "vggface-resnet50")]
 mine = article_model([tower.build(weights=None) for tower in pair])  # random weights
 print(f"{len(mine.inputs)} inputs, {mine.count_params():,} weights")
+
+# %%
 whole = networks.pair_network(pair, "article", weights=None)
 plots.pair_network(whole);
 
@@ -179,6 +185,8 @@ fed = []
 for tower in pair:
     for photo in (photo_a, photo_b):
         fed.append(tower.preprocess(images.resize(photo, tower.input_size)[None]))
+
+# %%
 answers = [float(np.asarray(model(fed, training=False))[0, 0]) for model in (mine, whole)]
 print(f"mine {answers[0]:.6f}, the course's {answers[1]:.6f}")
 assert np.isclose(*answers, atol=1e-5)
@@ -213,10 +221,15 @@ pd.DataFrame(counts).T.map("{:,}".format)
 wanted = ["facenet", "sface"]
 names = wanted if all(map(weights_here, wanted)) else ["dlib-resnet"]
 towers = [backbones.get(name) for name in names]
+names
+
+# %%
 TRAIN_TOWERS = False  # True: everything trains, as in the article. For a GPU
 fixed = pair_network.NetworkSettings(trainable="none", learning_rate=1e-3, batch_size=64, steps=100,
                                      epochs=4)
 run = pair_network.NetworkSettings() if TRAIN_TOWERS else fixed
+
+# %%
 network, record = pair_network.fit_network(dataset, towers, settings=run, verbose=0)
 
 # %%
@@ -258,12 +271,16 @@ plots.history({"training": record["loss"], "fold 0": record["val_loss"]}, "log l
 # %%
 head, _ = fit_head(dataset, embeddings, backbone, fold=0, verbose=0)
 scores = head.score(a, b)
+print(f"the head: AUC {metrics.roc_auc(labels, scores):.3f}")
+
+# %%
 encoder = backbone.build()
 photos, places = np.unique([rows_a, rows_b], return_inverse=True)  # (photos,), (2, pairs)
 crops = images.read_many(dataset.paths(dataset.photos["path"].iloc[photos]), 150)  # uint8 RGB
 print(f"{len(photos)} photos in {len(labels)} pairs")
 
 
+# %%
 def serve(prepare):
     """The head's probabilities when photos are prepared for the encoder by ``prepare``."""
     first, second = encoder.predict(np.asarray(prepare(crops)), verbose=0)[places]
@@ -282,6 +299,7 @@ def per_image(faces):
     return (faces - faces.mean((1, 2, 3), keepdims=True)).astype(np.float32) / spread
 
 
+# %%
 served = {"as in training": serve(backbone.preprocess),
           "one: standardised by image": serve(per_image),
           "two: blue for red": serve(lambda faces: backbone.preprocess(faces[..., ::-1]))}
@@ -384,6 +402,7 @@ def toy_tower(factor):
     return keras.Model(photo, keras.layers.Rescaling(factor)(keras.layers.Flatten()(photo)))
 
 
+# %%
 photo_1, photo_2 = np.ones((1, 2, 2, 3), np.float32), np.full((1, 2, 2, 3), 2, np.float32)
 wired = two_towers(toy_tower(1), toy_tower(10))
 outputs = wired and [float(np.asarray(value)[0, 0]) for value in wired([photo_1, photo_2])]

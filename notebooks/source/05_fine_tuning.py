@@ -54,8 +54,10 @@ dataset = open_data()
 folds = protocols.folds_for(dataset)  # five folds of the families that are not held out
 others = list(folds.loc[folds["fold"] != 0, "family"])  # the families to learn from
 watched = protocols.fold_protocol(dataset, folds, fold=0, pairs_each=3000)
-rows_a, rows_b = protocols.photo_rows(watched, dataset)  # of each pair, in the table of photos
 labels = watched["is_related"].to_numpy()
+
+# %%
+rows_a, rows_b = protocols.photo_rows(watched, dataset)  # of each pair, in the table of photos
 photos, places = np.unique([rows_a, rows_b], return_inverse=True)  # (photos,), (2, pairs)
 [faces] = datasets.decoded(dataset, [150], progress=False)  # all photos, uint8 RGB (n, 150, 150, 3)
 crops = faces[photos]
@@ -79,11 +81,13 @@ backbone = backbones.get("dlib-resnet")
 network = backbone.build()
 
 
+# %%
 def faces_of(batch):
     """What the network is fed: both photos of all pairs, (2 n, 150, 150, 3)."""
     return backbone.preprocess(faces[np.concatenate([batch.a, batch.b])])
 
 
+# %%
 vectors = ops.normalize(network(faces_of(batch), training=False))  # (32, 128), length 1
 vectors.shape
 
@@ -121,6 +125,10 @@ print(f"the published encoder: {float(contrastive(vectors)):.2f}; guessing among
 # %%
 similarities = np.asarray(vectors @ ops.transpose(vectors))[0, 1:]  # of photo 0 to photos 1 to 31
 order, relative = np.argsort(-similarities), 15  # photo 16 is the relative
+print(f"the relative: {similarities[relative]:.3f}; the nearest stranger: "
+      f"{np.delete(similarities, relative).max():.3f}")
+
+# %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 2.6), sharey=True)
 for axis, temperature in zip(axes, (0.5, 0.05), strict=True):
     share = np.asarray(ops.softmax(similarities / temperature))[order]
@@ -142,6 +150,7 @@ axes[0].set_ylabel("share of the softmax");
 optimizer = keras.optimizers.Adam(1e-5)
 
 
+# %%
 def train_step(faces):
     """One step on both photos of a batch; the loss before it."""
     with tf.GradientTape() as tape:
@@ -195,6 +204,8 @@ family = watched["photo_a"].str.split("/").str[1]
 six = watched[labels == 1].groupby(family).head(1).head(6)  # pairs of six families
 rows = protocols.photo_rows(six, dataset)
 square = faces[np.stack(rows, axis=1).ravel()]  # (12, 150, 150, 3)
+
+# %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.6))
 for axis, (name, model) in zip(axes, {"before": frozen, "after": tuned.embedder}.items(), strict=True):
     vectors = model.embed(square)  # (12, 128), length 1
@@ -221,6 +232,8 @@ for axis, (name, sides) in zip(axes, {"before": before, "after": after}.items(),
 # %%
 one_at_a_time = replace(short, loss="pairs", temperature=0.1)
 pairwise, _ = fit_encoder(dataset, backbone, fold=0, settings=one_at_a_time, verbose=0)
+
+# %%
 by_pairs = pairwise.embedder.embed(crops, mirrored=False)[places]
 sides = {"frozen": before, "pairs": by_pairs, "contrastive": after}
 pd.Series({name: metrics.roc_auc(labels, cosine(*both)) for name, both in sides.items()},
@@ -243,6 +256,7 @@ def crowd(vectors, cohort, nearest=10):
     return np.sort(vectors @ cohort.T, axis=1)[:, -nearest:].mean(1)
 
 
+# %%
 def against_cohort(a, b, cohort):
     """Cosines (pairs,) minus what either side has with the cohort."""
     return (a * b).sum(1) - (crowd(a, cohort) + crowd(b, cohort)) / 2
@@ -252,8 +266,12 @@ def against_cohort(a, b, cohort):
 embedded = tuned.embed(crops)  # (photos, 128): the mean of each photo's and its mirror image's
 crowded = crowd(embedded, tuned.cohort)
 first, second = embedded[places]
+
+# %%
 by_hand = against_cohort(first, second, tuned.cohort)
 assert np.allclose(tuned.similarity(first, second), by_hand, atol=1e-5)
+
+# %%
 ends = np.argsort(crowded)[[-1, -2, -3, 2, 1, 0]]
 plots.photos(list(crops[ends]), [f"{'common' if rank < 3 else 'rare'}: {crowded[photo]:.2f}"
                                  for rank, photo in enumerate(ends)]);
@@ -267,6 +285,8 @@ plots.photos(list(crops[ends]), [f"{'common' if rank < 3 else 'rare'}: {crowded[
 # %%
 cohort = family_means(frozen, faces, dataset, others)
 mirrored = frozen.embed(crops)[places]
+
+# %%
 plain = {"frozen": metrics.roc_auc(labels, cosine(*before)),
          "fine-tuned": metrics.roc_auc(labels, cosine(*after))}
 both = {"frozen": metrics.roc_auc(labels, against_cohort(*mirrored, cohort)),
@@ -314,7 +334,9 @@ def supervised(vectors, families, temperature=0.05):
 # %%
 rng = np.random.default_rng(0)
 some = metrics.normalise(rng.normal(size=(10, 8))).astype(np.float32)
-twos, several = np.repeat(range(5), 2), np.array([0, 0, 0, 1, 1, 2, 2, 2, 1, 0])
+twos, several = np.tile(range(5), 2), np.array([0, 0, 0, 1, 1, 2, 2, 2, 1, 0])
+
+# %%
 exercises.check(
     (supervised(some, twos, 0.5), float(losses.Contrastive(temperature=0.5)(some, twos)),
      "one relative each: the loss of section 2"),

@@ -114,6 +114,7 @@ def photo_page():
         st.image(photo, f"{photo.shape[1]}×{photo.shape[0]} pixels")
 
 
+# %%
 def captions(visitor):
     """What stands below the pictures of a page."""
     return [caption for picture in visitor.image for caption in picture.captions]
@@ -140,6 +141,7 @@ def file_of(picture, kind, **options):
     return buffer.getvalue()
 
 
+# %%
 wall, _ = scenes.family_wall(seed=7)  # six people who do not exist
 upright = Image.fromarray(wall)
 sideways = Image.Exif()
@@ -197,6 +199,7 @@ def built_anew():
     st.write(len(MTCNN().detect_faces(scenes.family_wall(seed=7)[0])))
 
 
+# %%
 def kept():
     """The same with a network that all runs share."""
     import streamlit as st
@@ -225,6 +228,7 @@ def seconds_a_click(page, clicks=2):
     return min(times)
 
 
+# %%
 anew, shared = seconds_a_click(built_anew), seconds_a_click(kept)
 print(f"seconds a click: {anew:.1f} built anew, {shared:.1f} shared; {anew / shared:.0f} times as long")
 
@@ -257,9 +261,13 @@ def shared_file(folder):
 folder = settings.cache_dir() / "lessons" / "shared"
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "thumb.png").unlink(missing_ok=True)
+
+# %%
 ada, ben = (AppTest.from_function(shared_file, args=(str(folder),)).run() for _ in range(2))
 for visitor, photo in ((ada, mother), (ben, child)):
     visitor.file_uploader(key="photo").upload("me.jpg", images.to_jpeg(photo), "image/jpeg").run()
+
+# %%
 ada.button[0].click().run()
 print("Ada sent", len(images.to_jpeg(mother)), "bytes, and is shown", ada.markdown[0].value)
 
@@ -283,6 +291,7 @@ def detection_page(photo):
     right.image(plots.faces(photo, faces), f"faces: {len(faces)}")
 
 
+# %%
 def faces_page(photo):
     """Each face, cut out and aligned."""
     network = backbones.get()
@@ -311,6 +320,7 @@ def photo_of(label):
     return None if file is None else images.read(file.getvalue(), file.name)
 
 
+# %%
 def main():
     """The page of the select box."""
     pages = {"Face Detection": detection_page, "Face Detection 2": faces_page,
@@ -336,6 +346,8 @@ from utils.answers import verification
 from utils.errors import CourseError
 from utils.faces import alignment, backbones, detection
 """
+
+# %%
 parts = [detection_page, faces_page, verification_page, photo_of, main]
 script = "\n\n".join([imports, *map(inspect.getsource, parts), "main()"])
 print(len([line for line in script.splitlines() if line.strip()]), "lines")
@@ -351,6 +363,7 @@ def send(visitor, label, photo):
     assert not visitor.exception
 
 
+# %%
 visitor = AppTest.from_string(script, default_timeout=120).run()
 send(visitor, "photo", wall)
 print(captions(visitor))
@@ -447,6 +460,7 @@ def texts_of(page, clicks=4):
     return texts
 
 
+# %%
 expected = [f"photo {number} of 3" for number in (1, 2, 3, 1, 2)]
 exercises.check((texts_of(album_page), expected, "each click shows the next, and 1 follows 3"))
 
