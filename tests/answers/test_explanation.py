@@ -179,7 +179,7 @@ def test_donors_are_the_same_faces_of_nobody_each_time(backbone):
 def toy(embed):
     """What stands in for an encoder whose embeddings can be computed by hand."""
     return types.SimpleNamespace(
-        embed=lambda faces, mirrored: embed(np.asarray(faces, float)),
+        embed=lambda faces, batch_size, mirrored: embed(np.asarray(faces, float)),
         similarity=metrics.cosine,
         log_odds=lambda cosines: -1 + 5 * cosines,
         backbone=types.SimpleNamespace(name="dlib-resnet"),

@@ -20,6 +20,7 @@ from ..training.models import Encoder
 
 REGIONS = ("eyes", "brows", "nose", "mouth", "jaw", "forehead")
 DONORS = 6  # faces whose regions are put in
+BATCH = 16  # faces that are embedded at a time: more take memory and no less time
 CLEAR = 2  # a region stands out if it carries more than so many standard errors
 
 
@@ -110,7 +111,7 @@ def explain(encoder: Encoder | Ensemble, crops: np.ndarray, landmarks: np.ndarra
     # one batch: the two faces, then each with every region exchanged for that of every donor. A
     # difference of similarities needs no mirror image, which would take as long again
     exchanged = _exchanged_faces(crops, masks, donors)
-    embeddings = encoder.embed(np.concatenate([crops, exchanged]), mirrored=False)
+    embeddings = encoder.embed(np.concatenate([crops, exchanged]), BATCH, mirrored=False)
     first, second = embeddings[:2]
     shape = (2, len(REGIONS), len(donors), -1)
     first_exchanged, second_exchanged = embeddings[2:].reshape(shape)
