@@ -13,6 +13,7 @@ Conventions of a source
 -----------------------
 - The first cell is Markdown and opens with the lesson's one H1; the Colab badge follows it.
 - A code cell that holds only `# SETUP` becomes the text of notebooks/source/_setup.py.
+- A question that the reader should answer before going on opens with `**Guess first.**`.
 - Lines between `# BEGIN SOLUTION` and `# END SOLUTION` are left out for students, who see the
   code of the `# STUB: ...` lines just above instead, or `...  # your code here`.
 - Code cells that open with `# SOLUTION CHECK` and Markdown cells that open with
@@ -25,11 +26,13 @@ Rules of a lesson
 -----------------
 - Its source is called NN_name.py, and README.md has a row for it that links its notebook.
 - In this order: `# Lesson NN: ...`, `**What you will learn**`, `## 1.`, `## What we saw`,
-  `## Exercises`, `## Where to go next`; there is one H1, and one `# SETUP` cell.
-- Half of its code cells have at most 6 lines, none has more than 25.
-- Below `## Exercises` stand two numbered questions (`**1. ...**`) or more, each with one pair of
-  `# BEGIN SOLUTION` and `# END SOLUTION` and one `exercises.check(...)`, and at their end one
-  `# SOLUTION CHECK`.
+  `## A larger exercise`, `## Where to go next`; there is one H1, and one `# SETUP` cell.
+- Half of its code cells have at most 6 lines, none has more than 25; there are at most 45.
+- Exercises are numbered over the lesson (`**Exercise 1. ...**`): 3 or more inside the sections,
+  1 or more below `## A larger exercise`. Each is a question, a cell with one pair of
+  `# BEGIN SOLUTION` and `# END SOLUTION`, and a cell with one `exercises.check(...)`.
+- After the last of them stands `exercises.report()`, then one `# SOLUTION CHECK` that asserts it.
+- Two or more `**Guess first.**`
 """
 
 import argparse
@@ -89,11 +92,15 @@ PARTS = (
     "**What you will learn**",
     "\n## 1.",
     "\n## What we saw",
-    "\n## Exercises",
+    "\n## A larger exercise",
     "\n## Where to go next",
 )
 USUAL_LINES, MOST_LINES = 6, 25  # of a code cell: the median, the longest
-FEWEST_EXERCISES = 2
+MOST_CELLS = 45  # with code, as students get the lesson
+FEWEST_INSIDE, FEWEST_AFTER = 3, 1  # exercises: in the sections, and below the last heading
+FEWEST_GUESSES = 2
+QUESTION = re.compile(r"^# \*\*Exercise (\d+)\. ", re.MULTILINE)
+GUESS, CHECK, REPORT = "**Guess first.**", "exercises.check(", "exercises.report()"
 
 
 class BuildError(Exception):
@@ -245,18 +252,18 @@ def with_badge(source: str, line: str) -> str:
     return "\n\n".join(part for part in (title, line, rest.strip("\n")) if part)
 
 
-def setup_text(course: Course) -> str:
-    """The setup cell that every lesson shares."""
-    text = read_text(course.source / "_setup.py")
-    return text.strip().replace("{repository}", course.repository)
+def setup_text(course: Course, lesson: str) -> str:
+    """The setup cell that every lesson shares, for this one."""
+    text = read_text(course.source / "_setup.py").strip()
+    return text.replace("{repository}", course.repository).replace("{number}", lesson[:2])
 
 
-def cell_text(course: Course, cell: NotebookNode, solved: bool) -> str:
+def cell_text(course: Course, lesson: str, cell: NotebookNode, solved: bool) -> str:
     """What a cell of the source becomes in the notebook."""
     if cell.cell_type != "code":
         return cell.source
     if cell.source.strip() == "# SETUP":
-        return setup_text(course)
+        return setup_text(course, lesson)
     return split_exercise(cell.source, solved)
 
 
@@ -271,7 +278,7 @@ def compose(course: Course, lesson: str, solved: bool) -> NotebookNode:
         raise BuildError(f"{lesson}: the first cell must be Markdown that opens with `# Title`")
     for number, cell in enumerate(cells, start=1):
         try:
-            cell.source = cell_text(course, cell, solved)
+            cell.source = cell_text(course, lesson, cell, solved)
             if number == 1:
                 target = course.notebook(lesson, solved).relative_to(course.root).as_posix()
                 cell.source = with_badge(cell.source, badge(course.repository, target))
@@ -659,6 +666,7 @@ def faults(course: Course, lesson: str) -> list[str]:
         *faults_of_parts(text, lesson),
         *faults_of_code(code),
         *faults_of_exercises(source),
+        *faults_of_guesses(text),
         *faults_of_readme(course, lesson),
     ]
 
@@ -683,6 +691,9 @@ def faults_of_code(code: list[str]) -> Iterator[str]:
     """The code cells of a lesson: their lengths, and the cell that sets up."""
     if sum(cell.strip() == "# SETUP" for cell in code) != 1:
         yield "it needs one code cell that holds only `# SETUP`"
+    count = sum(not cell.startswith(SOLVED_ONLY["code"]) for cell in code)
+    if count > MOST_CELLS:
+        yield f"it has {count} code cells; {MOST_CELLS} are allowed"
     lengths = [len(cell.splitlines()) for cell in code]
     if code and statistics.median(lengths) > USUAL_LINES:
         yield f"more than half of its code cells have over {USUAL_LINES} lines; split them"
@@ -693,21 +704,33 @@ def faults_of_code(code: list[str]) -> Iterator[str]:
 
 
 def faults_of_exercises(source: str) -> Iterator[str]:
-    """The exercises of a lesson: a question, a solution and a check for each."""
-    _, _, end = source.partition("## Exercises")
-    questions = len(re.findall(r"^# \*\*\d+\. ", end, re.MULTILINE))
-    if questions < FEWEST_EXERCISES:
-        yield (
-            f"below `## Exercises` it has {questions} numbered questions (`**1. ...**`), not "
-            f"{FEWEST_EXERCISES} or more"
-        )
-    solutions = end.count(BEGIN)
-    if solutions != questions:
-        yield f"it has {questions} numbered questions, but {solutions} `{BEGIN}` below them"
-    if end.count("exercises.check(") < questions:
-        yield "each exercise needs a cell with `exercises.check(...)`"
-    if end.count(SOLVED_ONLY["code"]) != 1:
-        yield f"its exercises need one cell that opens with `{SOLVED_ONLY['code']}`"
+    """The exercises of a lesson: where they stand, and a solution and a check for each."""
+    inside, _, after = source.partition("## A larger exercise")
+    for where, text, fewest in (
+        ("in the sections", inside, FEWEST_INSIDE),
+        ("below `## A larger exercise`", after, FEWEST_AFTER),
+    ):
+        if len(QUESTION.findall(text)) < fewest:
+            yield f"{where} stand fewer than {fewest} questions `**Exercise N. ...**`"
+
+    # one of each for every question, and the questions in order
+    numbers = [int(number) for number in QUESTION.findall(source)]
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield f"its exercises have the numbers {numbers}; count from 1 over the whole lesson"
+    for mark in (BEGIN, CHECK):
+        if source.count(mark) != len(numbers):
+            yield f"it has {len(numbers)} exercises, but {source.count(mark)} `{mark}`"
+
+    # the end
+    for mark in (REPORT, SOLVED_ONLY["code"]):
+        if not after.count(mark):
+            yield f"its exercises do not end in a cell with `{mark}`"
+
+
+def faults_of_guesses(text: str) -> Iterator[str]:
+    """The questions that a reader answers before the next figure."""
+    if text.count(GUESS) < FEWEST_GUESSES:
+        yield f"it has {text.count(GUESS)} `{GUESS}`, not {FEWEST_GUESSES} or more"
 
 
 def faults_of_readme(course: Course, lesson: str) -> Iterator[str]:
@@ -720,8 +743,8 @@ def faults_of_readme(course: Course, lesson: str) -> Iterator[str]:
 def join(course: Course) -> None:
     """Write a notebook for each lesson that holds both committed ones, for nbval to run.
 
-    What the two share runs once: first comes the whole notebook as students get it, and then the
-    solved twin from where it differs.
+    What the two share runs once. Behind each exercise's check, which has found nothing written,
+    come the solution and the check again, as the solved twin has them.
     """
     agree(course)
     folder = course.root / "build" / "joined"
@@ -730,22 +753,28 @@ def join(course: Course) -> None:
     for lesson in course.lessons():
         paths = [course.notebook(lesson, solved) for solved in (False, True)]
         student, twin = (read_notebook(path) for path in paths)
-        student.cells += solved_end(student, twin)
+        student.cells = joined_cells(student, twin)
         student.metadata = nbformat.from_dict(METADATA)  # not the kernel of the last editor
         write_atomically(folder / f"{lesson}.ipynb", nbformat.writes(student))
 
 
-def solved_end(student: NotebookNode, twin: NotebookNode) -> list[NotebookNode]:
-    """The code cells of the solved twin, from the first one that differs from the student's."""
-    solved = code_cells(twin)
-    shared = 0
-    for cell, solved_cell in zip(code_cells(student), solved, strict=False):
-        if cell.source != solved_cell.source:
-            break
-        shared += 1
-    for number, cell in enumerate(solved[shared:], start=1):
-        cell.id = f"s{number:03d}"  # every cell of a notebook has an id of its own
-    return solved[shared:]
+def joined_cells(student: NotebookNode, twin: NotebookNode) -> list[NotebookNode]:
+    """The student's code cells, and the twin's where they differ, behind the next check."""
+    cells = []
+    waiting: list[NotebookNode] = []  # solutions whose check has not come yet
+    answers = iter(code_cells(twin))
+    for cell in code_cells(student):
+        answer = next(answers)
+        cells.append(cell)
+        if cell.source != answer.source:
+            waiting.append(answer)
+        elif waiting and CHECK in cell.source:
+            cells += [*waiting, answer]
+            waiting = []
+    cells += [*waiting, *answers]  # the twin's last cell has no partner
+    for number, cell in enumerate(cells, start=1):
+        cell.id = f"j{number:03d}"  # every cell of a notebook has an id of its own
+    return cells
 
 
 def colab(course: Course, selection: Sequence[str] = ()) -> None:
@@ -775,7 +804,7 @@ def setup_elsewhere(course: Course, lesson: str, folder: Path) -> Path:
         raise BuildError(f"{committed} is missing; run `make notebooks`")
     (desk / committed.name).write_bytes(committed.read_bytes())
     notebook = read_notebook(desk / committed.name)
-    cells = [cell for cell in code_cells(notebook) if cell.source == setup_text(course)]
+    cells = [cell for cell in code_cells(notebook) if cell.source == setup_text(course, lesson)]
     if not cells:
         raise BuildError(f"{lesson}: it has no setup cell")
 

@@ -1,6 +1,6 @@
 """Figures that more than one lesson draws. Each returns its matplotlib figure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
 from . import files, images
@@ -24,6 +25,14 @@ if TYPE_CHECKING:  # brings TensorFlow
 KIN, STRANGER, NEUTRAL = "#c2571a", "#2a6f97", "#6c757d"
 SIDE = 112  # pixels of a photo in a figure
 GAP = 4  # pixels of white between the two photos of a pair
+# The course from left to right: a group of lessons, and what each of them is about.
+COURSE = {
+    "data": {"01": "audit", "02": "pairs"},
+    "models": {"03": "first\nmodel", "04": "article's\nmodel", "05": "fine-\ntuning"},
+    "scores": {"06": "evaluation"},
+    "faces": {"07": "detection", "08": "verification"},
+    "apps": {"09": "Streamlit", "10": "Flask"},
+}
 PALE = 0.25  # log-odds: when no region carries so much, all of them stay pale
 
 
@@ -32,6 +41,41 @@ def show_as_jpeg(quality: int = 88) -> None:
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
     set_matplotlib_formats("jpeg", pil_kwargs={"quality": quality})
+
+
+def slider(
+    draw: Callable[[Any], Figure], values: Sequence[Any], label: str, start: Any = None
+) -> None:
+    """Show a figure, and below it a slider that draws it anew.
+
+    The figure at the start is an ordinary picture: HTML pages and GitHub show it, and the slider
+    appears where a kernel runs.
+
+    Args:
+        draw: from one of the values to a figure.
+        values: that the slider stops at.
+        label: left of the slider.
+        start: the first of them to draw. None: the one in the middle.
+    """
+    import ipywidgets
+    from IPython.display import display
+
+    start = values[len(values) // 2] if start is None else start
+    control = ipywidgets.SelectionSlider(
+        options=values, value=start, description=label, continuous_update=False
+    )
+    control.layout.width, control.style.description_width = "32em", "initial"
+    figure = draw(start)
+    handle = display(figure, display_id=True)
+    plt.close(figure)  # or the cell would show it a second time
+
+    def redraw(change: dict[str, Any]) -> None:
+        figure = draw(change["new"])
+        handle.update(figure)
+        plt.close(figure)
+
+    control.observe(redraw, names="value")
+    display(control)
 
 
 # --- photos -------------------------------------------------------------------------------------
@@ -441,6 +485,34 @@ def _box(axis: Axes, x: float, y: float, text: str, colour: str) -> None:
 def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
     """An arrow between two points."""
     axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": NEUTRAL, "lw": 1})
+
+
+def course_map(lesson: str) -> Figure:
+    """The lessons of the course in a row, with the one that is being read in another colour.
+
+    Args:
+        lesson: its number, as "02".
+    """
+    figure, axis = plt.subplots(figsize=(11, 1.3))
+    axis.set(xlim=(-0.1, 11.0), ylim=(-0.75, 0.95))
+    axis.axis("off")
+    x = 0.0
+    for group, lessons in COURSE.items():
+        width = len(lessons)
+        axis.text(x + width / 2, 0.68, group, ha="center", va="center", fontsize=9, color=NEUTRAL)
+        for number, topic in lessons.items():
+            _lesson_box(axis, x, number, topic, KIN if number == lesson else STRANGER)
+            x += 1.0
+        x += 0.22
+    figure.tight_layout(pad=0.1)
+    return figure
+
+
+def _lesson_box(axis: Axes, x: float, number: str, topic: str, colour: str) -> None:
+    """The number of a lesson and what it is about, on a coloured card."""
+    axis.add_patch(Rectangle((x + 0.04, -0.7), 0.92, 1.1, facecolor=colour, edgecolor="none"))
+    axis.text(x + 0.5, 0.18, number, ha="center", va="center", color="white", weight="bold")
+    axis.text(x + 0.5, -0.3, topic, ha="center", va="center", fontsize=8.5, color="white")
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -74,12 +74,30 @@ def families_dir() -> Path:
 
 
 def report() -> None:
-    """Print what this environment is, in three lines: data, versions, device."""
+    """Print what this environment has, in four lines: data, weights, packages, device."""
     import tensorflow as tf
 
     source = data_source()
     gpus = tf.config.list_physical_devices("GPU")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("tensorflow", "keras"))
     print("data:    ", f"real data, {source.name}" if source else "synthetic families")
+    print("weights: ", ", ".join(_downloads()) or "those that come with packages")
     print("packages:", versions)
-    print("device:  ", f"{len(gpus)} GPU" if gpus else f"CPU, {os.cpu_count()} cores")
+    print("device:  ", f"{len(gpus)} GPU" if gpus else f"CPU, {os.cpu_count()} cores{_gpu_hint()}")
+
+
+def _downloads() -> list[str]:
+    """Names of the published weights that lie in the folder for them."""
+    endings = {".h5", ".onnx", ".keras", ".npz"}
+    folder = weights_dir()
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path.name for path in paths if path.suffix in endings]
+
+
+def _gpu_hint() -> str:
+    """Where to click for a GPU, on the two sites that lend one."""
+    if "COLAB_RELEASE_TAG" in os.environ:
+        return "; for a GPU: Runtime > Change runtime type"
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
+        return "; for a GPU: Settings > Accelerator"
+    return ""

@@ -43,3 +43,4 @@ from utils import plots, settings
 
 plots.show_as_jpeg()
 settings.report()
+plots.course_map("{number}");
