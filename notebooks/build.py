@@ -721,9 +721,10 @@ def faults_of_exercises(source: str) -> Iterator[str]:
         if source.count(mark) != len(numbers):
             yield f"it has {len(numbers)} exercises, but {source.count(mark)} `{mark}`"
 
-    # the end
-    for mark in (REPORT, SOLVED_ONLY["code"]):
-        if not after.count(mark):
+    # the end: for students, then for the solved twin alone
+    shown, _, hidden = after.partition(SOLVED_ONLY["code"])
+    for mark, present in ((REPORT, REPORT in shown), (SOLVED_ONLY["code"], bool(hidden))):
+        if not present:
             yield f"its exercises do not end in a cell with `{mark}`"
 
 
@@ -762,16 +763,16 @@ def joined_cells(student: NotebookNode, twin: NotebookNode) -> list[NotebookNode
     """The student's code cells, and the twin's where they differ, behind the next check."""
     cells = []
     waiting: list[NotebookNode] = []  # solutions whose check has not come yet
-    answers = iter(code_cells(twin))
-    for cell in code_cells(student):
-        answer = next(answers)
+    final = [cell for cell in code_cells(twin) if is_solved_only(cell)]
+    answers = [cell for cell in code_cells(twin) if not is_solved_only(cell)]
+    for cell, answer in zip(code_cells(student), answers, strict=True):
         cells.append(cell)
         if cell.source != answer.source:
             waiting.append(answer)
         elif waiting and CHECK in cell.source:
             cells += [*waiting, answer]
             waiting = []
-    cells += [*waiting, *answers]  # the twin's last cell has no partner
+    cells += [*waiting, *final]
     for number, cell in enumerate(cells, start=1):
         cell.id = f"j{number:03d}"  # every cell of a notebook has an id of its own
     return cells

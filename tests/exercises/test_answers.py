@@ -1,4 +1,4 @@
-"""Every exercise takes right answers, however they are written, and says what is wrong with others.
+"""Every exercise takes right answers, however they are written, and says why others are wrong.
 
 The answers stand in a module for each lesson beside this one, lesson_NN.py:
 

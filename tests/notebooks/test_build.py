@@ -34,10 +34,16 @@ def double(x):
     # END SOLUTION
 
 # %%
+print("exercises.check(double)")
+
+# %%
 # BEGIN SOLUTION
 seven = 7
 # END SOLUTION
 double(3)
+
+# %%
+print("exercises.check(7)")
 
 # %%
 # SOLUTION CHECK
@@ -180,27 +186,32 @@ def test_generating_again_gives_the_same_bytes_and_check_agrees(generated):
 def test_generated_outputs_are_normalised(generated):
     notebook = nbformat.read(generated.notebook("01_tiny", solved=True), as_version=4)
     assert notebook.metadata == build.METADATA
-    assert [cell.id for cell in notebook.cells] == [f"c00{n}" for n in range(1, 8)]
+    assert [cell.id for cell in notebook.cells] == [f"c00{n}" for n in range(1, 10)]
     stream, result = notebook.cells[-1].outputs
     assert stream.text == "20 %\nKey result: 42 of 42\n"
     assert result.data["text/plain"] == "<object at 0x...>"
-    assert [cell.execution_count for cell in build.code_cells(notebook)] == [1, 2, 3, 4, 5]
-    assert notebook.cells[3].outputs[0].execution_count == 3
+    assert [cell.execution_count for cell in build.code_cells(notebook)] == [1, 2, 3, 4, 5, 6, 7]
+    assert notebook.cells[4].outputs[0].execution_count == 4
 
 
-def test_joined_notebook_is_the_students_and_then_the_solved_one_from_where_it_differs(generated):
+def test_joined_notebook_has_each_solution_behind_the_check_of_the_students(generated):
     left_over = generated.root / "build" / "joined" / "09_old.ipynb"
     build.write_atomically(left_over, "{}")
     assert build.main(["join"], root=generated.root) == 0
     paths = [generated.notebook("01_tiny", solved) for solved in (False, True)]
-    student, twin = (nbformat.read(path, as_version=4) for path in paths)
+    student, twin = (build.code_cells(nbformat.read(path, as_version=4)) for path in paths)
     joined = nbformat.read(left_over.with_name("01_tiny.ipynb"), as_version=4)
     nbformat.validate(joined)
-    assert joined.cells[: len(student.cells)] == student.cells
-    end = joined.cells[len(student.cells) :]
-    solved = build.code_cells(twin)[1:]  # all but the setup cell, which both share
-    assert [cell.source for cell in end] == [cell.source for cell in solved]
-    assert [cell.outputs for cell in end] == [cell.outputs for cell in solved]
+    expected = [
+        *student[:3],  # setup, the exercise as it comes, its check
+        *twin[1:3],  # its solution, and the check again
+        *student[3:5],
+        *twin[3:5],
+        student[5],
+        twin[5],  # the solutions asserted, though it stood before
+    ]
+    assert [cell.source for cell in joined.cells] == [cell.source for cell in expected]
+    assert [cell.outputs for cell in joined.cells] == [cell.outputs for cell in expected]
     assert len({cell.id for cell in joined.cells}) == len(joined.cells)
     assert not left_over.exists()
 
@@ -208,7 +219,8 @@ def test_joined_notebook_is_the_students_and_then_the_solved_one_from_where_it_d
 def test_lesson_without_exercises_is_joined_with_nothing(course):
     rewrite(course, LESSON[LESSON.index("def double") :], "print(1)\n")
     student, twin = (build.compose(course, "01_tiny", solved) for solved in (False, True))
-    assert build.solved_end(student, twin) == []
+    cells = build.joined_cells(student, twin)
+    assert [cell.source for cell in cells] == [c.source for c in build.code_cells(student)]
 
 
 def test_notebooks_out_of_date_are_not_joined(course, capsys):
@@ -246,11 +258,11 @@ def test_course_writes_pages_an_index_and_a_table(course, capsys):
 
 
 def test_failing_cell_stops_the_course_with_lesson_cell_and_error(course, capsys):
-    rewrite(course, "double(3)\n\n# %%\n# SOLUTION", "\n1 / 0\n\n# %%\n# SOLUTION")
+    rewrite(course, "double(3)\n\n# %%", "\n1 / 0\n\n# %%")
     assert build.main(["course", "--out", str(course.root / "pages")], root=course.root) == 1
     message = capsys.readouterr().err
     assert message.strip() == (
-        "01_tiny: code cell 3 (`...  # your code here`) failed: "
+        "01_tiny: code cell 4 (`...  # your code here`) failed: "
         "ZeroDivisionError: division by zero"
     )
 
@@ -527,7 +539,21 @@ def test_fork_elsewhere_has_no_badge_because_colab_could_not_open_it(course):
 
 # --- the rules of a lesson ----------------------------------------------------------------------
 
-RULED = """\
+EXERCISE = """\
+# %% [markdown]
+# **Exercise {0}. Another.** Return {0}.
+
+# %%
+def answer_{0}():
+    # BEGIN SOLUTION
+    return {0}
+    # END SOLUTION
+
+# %%
+exercises.check(answer_{0})
+
+"""
+RULED = f"""\
 # %% [markdown]
 # # Lesson 08: A lesson more
 #
@@ -538,40 +564,31 @@ RULED = """\
 
 # %% [markdown]
 # ## 1. A section
+#
+# **Guess first.** Which number?
 
 # %%
 print("Key result: 1")
+
+{EXERCISE.format(1)}
+{EXERCISE.format(2)}
+{EXERCISE.format(3)}
+# %% [markdown]
+# **Guess first.** And now?
 
 # %% [markdown]
 # ## What we saw
 
 # %% [markdown]
-# ## Exercises
-#
-# **1. One**
+# ## A larger exercise
 
+{EXERCISE.format(4)}
 # %%
-# BEGIN SOLUTION
-a = 1
-# END SOLUTION
-
-# %%
-exercises.check((a, 1, "one"))
-
-# %% [markdown]
-# **2. Two**
-
-# %%
-# BEGIN SOLUTION
-b = 2
-# END SOLUTION
-
-# %%
-exercises.check((b, 2, "two"))
+exercises.report()
 
 # %%
 # SOLUTION CHECK
-assert a + b == 3
+assert exercises.report()
 
 # %% [markdown]
 # ## Where to go next
@@ -601,10 +618,19 @@ def test_lesson_that_keeps_the_rules_has_no_fault(ruled):
         ("# ## What we saw", "# # What we saw", "`## What we saw` is missing"),
         ("# ## 1. A section", "# ## 1. A\n#\n# # B", "2 titles; `# B` must be a section"),
         ("# SETUP\n", "pass\n", "one code cell that holds only `# SETUP`"),
-        ("# **2. Two**", "# Two", "1 numbered questions (`**1. ...**`), not 2 or more"),
-        ("# BEGIN SOLUTION\nb = 2\n# END SOLUTION", "b = 2", "2 numbered questions, but 1"),
-        ('exercises.check((b, 2, "two"))', "b", "a cell with `exercises.check(...)`"),
-        ("# SOLUTION CHECK\n", "", "one cell that opens with `# SOLUTION CHECK`"),
+        (EXERCISE.format(2), "", "in the sections stand fewer than 3 questions"),
+        (EXERCISE.format(4), "", "below `## A larger exercise` stand fewer than 1 questions"),
+        ("# **Exercise 2. ", "# **Exercise 5. ", "have the numbers [1, 5, 3, 4]; count from 1"),
+        (
+            "    # BEGIN SOLUTION\n    return 2\n    # END SOLUTION",
+            "",
+            "4 exercises, but 3 `# BEGIN SOLUTION`",
+        ),
+        ("exercises.check(answer_3)", "answer_3", "4 exercises, but 3 `exercises.check(`"),
+        ("\nexercises.report()\n", "\n", "do not end in a cell with `exercises.report()`"),
+        ("# SOLUTION CHECK\n", "", "do not end in a cell with `# SOLUTION CHECK`"),
+        ("# **Guess first.** And", "# And", "it has 1 `**Guess first.**`, not 2 or more"),
+        ('print("Key', "1\n\n# %%\n" * 40 + 'print("Key', "51 code cells; 45 are allowed"),
         ('print("Key', "x\n" * 25 + 'print("Key', "has 26 lines; 25 are allowed"),
         ('print("Key', "x\n" * 25 + 'print("Key', "the code cell `x`"),
     ],
@@ -619,13 +645,16 @@ def test_check_says_which_rule_a_lesson_breaks(ruled, capsys, old, new, sentence
 
 
 def test_parts_in_another_order_are_named_with_the_right_one(ruled):
-    swapped = RULED.replace("## What we saw", "## Later").replace("## Exercises", "## What we saw")
-    (ruled.source / "08_more.py").write_text(swapped.replace("## Later", "## Exercises"))
-    assert any("`## Exercises` stands too early" in f for f in build.faults(ruled, "08_more"))
+    later, exercise = "## What we saw", "## A larger exercise"
+    swapped = RULED.replace(later, "## Later").replace(exercise, later)
+    (ruled.source / "08_more.py").write_text(swapped.replace("## Later", exercise))
+    assert any(
+        "`## A larger exercise` stands too early" in f for f in build.faults(ruled, "08_more")
+    )
 
 
 def test_long_cells_everywhere_are_named(ruled):
-    long = RULED.replace("a = 1", "a = 1\n" * 7).replace("b = 2", "b = 2\n" * 7)
+    long = RULED.replace("    return", "    pass\n" * 7 + "    return")
     long = long.replace("exercises.check(", "pass\n" * 7 + "exercises.check(")
     (ruled.source / "08_more.py").write_text(long)
     assert any("more than half" in fault for fault in build.faults(ruled, "08_more"))
@@ -650,11 +679,11 @@ def test_lesson_is_found_by_its_number_without_the_nought(ruled):
 
 
 def test_generate_says_at_once_what_check_will_refuse(ruled, capsys):
-    unchecked = RULED.replace("exercises.check((", "print((").replace("((a", "((0")
-    (ruled.source / "08_more.py").write_text(unchecked.replace("((b", "((0"))
+    unchecked = RULED.replace("exercises.check(", "print(").replace("exercises.report()", "1")
+    (ruled.source / "08_more.py").write_text(unchecked)
     assert build.main(["generate", "08"], root=ruled.root) == 0
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith("08_more: each exercise needs") and "`check` will refuse" in first
+    assert first.startswith("08_more: it has 4 exercises, but") and "`check` will refuse" in first
 
 
 def test_generate_refuses_what_course_would_refuse(course, capsys):
