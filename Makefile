@@ -21,14 +21,18 @@ COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 \
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab app streamlit notebooks colab lock clean
+.PHONY: help course book test lab app streamlit notebooks colab lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-course: .venv/.course ## Run every lesson in order, as HTML under build/course/ (LESSON=02: that one)
+course: .venv/.course ## Run every lesson in order, and make the book in build/course/ (LESSON=02: that one)
 	@$(PY) -m utils families
 	@$(PY) notebooks/build.py course $(LESSON)
+	@$(PY) notebooks/book.py
+
+book: .venv/.course ## Make the book in build/course/ without running the lessons again
+	@$(PY) notebooks/book.py
 
 test: .venv/.test ## Check style and types, run the unit tests, then lessons and solutions under nbval
 	$(PY) -m ruff check .

@@ -4,14 +4,16 @@ A lesson is edited in one place, the py:percent text notebooks/source/NN_name.py
 Everything else is made from it:
 
     generate   notebooks/NN_name.ipynb and its solved twin under notebooks/solutions/
-    course     HTML pages of the lessons, executed in order
+    course     run the lessons in order; book.py makes a website of them
     check      do the committed notebooks agree with their sources, and the lessons with the rules?
+    overview   how many cells, words and exercises each lesson has
+    grade      which exercises are correct in the notebooks of students?
     join       build/joined/NN_name.ipynb: what nbval runs, a lesson and then its solutions
     colab      does the setup cell fetch the course where it is not installed?
 
 Conventions of a source
 -----------------------
-- The first cell is Markdown and opens with the lesson's one H1; the Colab badge follows it.
+- The first cell is Markdown and opens with the lesson's one H1; the badges follow it.
 - A code cell that holds only `# SETUP` becomes the text of notebooks/source/_setup.py.
 - A question that the reader should answer before going on opens with `**Guess first.**`.
 - Lines between `# BEGIN SOLUTION` and `# END SOLUTION` are left out for students, who see the
@@ -36,10 +38,8 @@ Rules of a lesson
 """
 
 import argparse
-import html
 import itertools
 import json
-import logging
 import os
 import re
 import shutil
@@ -60,7 +60,6 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbconvert import HTMLExporter
 from nbformat import NotebookNode, ValidationError
 from nbformat.reader import NotJSONError
 from nbformat.v4 import new_code_cell
@@ -231,21 +230,23 @@ def split_exercise(source: str, solved: bool) -> str:
     return "\n".join(lines)
 
 
-def badge(repository: str, path: str) -> str:
-    """The line that opens a notebook of the main branch on Colab, which opens GitHub's only."""
+def badges(repository: str, path: str) -> str:
+    """The line that opens a notebook of the main branch on Colab or Kaggle, from GitHub only."""
     match = GITHUB.fullmatch(repository)
     if match is None:
         return ""
-    slug = "/".join(match.groups())
-    image = "https://colab.research.google.com/assets/colab-badge.svg"
+    place = f"{'/'.join(match.groups())}/blob/main/{path}"
+    colab = "https://colab.research.google.com"
+    kaggle = "https://kaggle.com"
     return (
-        f"[![Open in Colab]({image})]"
-        f"(https://colab.research.google.com/github/{slug}/blob/main/{path})"
+        f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{place}) "
+        f"[![Open in Kaggle]({kaggle}/static/images/open-in-kaggle.svg)]"
+        f"({kaggle}/kernels/welcome?src=https://github.com/{place})"
     )
 
 
-def with_badge(source: str, line: str) -> str:
-    """Put the badge under the title that opens the first cell."""
+def with_badges(source: str, line: str) -> str:
+    """Put the badges under the title that opens the first cell."""
     title, _, rest = source.partition("\n")
     if not title.startswith("# "):
         raise BuildError("the first cell must be Markdown that opens with `# Title`")
@@ -281,7 +282,7 @@ def compose(course: Course, lesson: str, solved: bool) -> NotebookNode:
             cell.source = cell_text(course, lesson, cell, solved)
             if number == 1:
                 target = course.notebook(lesson, solved).relative_to(course.root).as_posix()
-                cell.source = with_badge(cell.source, badge(course.repository, target))
+                cell.source = with_badges(cell.source, badges(course.repository, target))
         except BuildError as error:
             raise BuildError(f"{lesson}: cell {number}: {error}") from error
         # ids and metadata that are the same every time
@@ -306,12 +307,17 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def execute(
-    notebook: NotebookNode, folder: Path, lesson: str, kernel_dirs: Sequence[Path] = ()
+    notebook: NotebookNode,
+    folder: Path,
+    lesson: str,
+    kernel_dirs: Sequence[Path] = (),
+    through: bool = False,
 ) -> None:
     """Run every cell in `folder` by this interpreter; the outputs land in the notebook.
 
-    `kernel_dirs` may hold a `python3` kernel to use instead. With none, Jupyter falls back on
-    the interpreter itself, so that a kernel of that name elsewhere on the machine is never used.
+    `through`: also the cells behind one that fails. `kernel_dirs` may hold a `python3` kernel to
+    use instead. With none, Jupyter falls back on the interpreter itself, so that a kernel of that
+    name elsewhere on the machine is never used.
     """
     specs = KernelSpecManager(kernel_dirs=[str(path) for path in kernel_dirs])
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
@@ -319,6 +325,7 @@ def execute(
         notebook,
         km=manager,
         timeout=CELL_SECONDS,
+        allow_errors=through,
         record_timing=False,
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
@@ -523,7 +530,7 @@ def committed_text(course: Course, path: Path) -> str:
 
 
 def run_course(course: Course, selection: Sequence[str], out: Path) -> None:
-    """Execute the lessons in order, write them as HTML, and sum them up in a table."""
+    """Execute the lessons in order, write them and what came out, and sum them up in a table."""
     rows = []  # (lesson, seconds, key result)
     for lesson in course.lessons(selection):
         print(f"{lesson} ... ", end="", flush=True)
@@ -531,31 +538,12 @@ def run_course(course: Course, selection: Sequence[str], out: Path) -> None:
         notebook = compose(course, lesson, solved=False)
         execute(notebook, course.notebooks, lesson)
         result = key_result(normalise(notebook), lesson)
-        write_atomically(out / f"{lesson}.html", as_html(notebook, lesson))
-        rows.append((lesson, time.perf_counter() - start, result))
-        print(f"{rows[-1][1]:.1f} s  {result}", flush=True)
-    write_atomically(out / "index.html", index_page(rows))
-    print("\n" + summary(rows) + f"\n\nOpen {out / 'index.html'}")
-
-
-def as_html(notebook: NotebookNode, lesson: str) -> str:
-    """One page with its pictures inside."""
-    logging.getLogger("traitlets").setLevel(logging.ERROR)  # its hints are for page authors
-    exporter = HTMLExporter(template_name="lab", embed_images=True)
-    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": lesson}})
-    return body
-
-
-def index_page(rows: list[tuple[str, float, str]]) -> str:
-    """The page that links the lessons."""
-    items = "\n".join(
-        f'<li><a href="{lesson}.html">{lesson}</a>: {html.escape(result)} ({seconds:.0f} s)</li>'
-        for lesson, seconds, result in rows
-    )
-    return (
-        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>The lessons</title>\n'
-        f"<h1>The lessons</h1>\n<ul>\n{items}\n</ul>\n</html>\n"
-    )
+        seconds = time.perf_counter() - start
+        write_atomically(out / f"{lesson}.ipynb", nbformat.writes(notebook))
+        write_atomically(out / f"{lesson}.json", json.dumps({"seconds": round(seconds, 1)}))
+        rows.append((lesson, seconds, result))
+        print(f"{seconds:.1f} s  {result}", flush=True)
+    print("\n" + summary(rows) + "\n")
 
 
 def summary(rows: list[tuple[str, float, str]]) -> str:
@@ -778,6 +766,36 @@ def joined_cells(student: NotebookNode, twin: NotebookNode) -> list[NotebookNode
     return cells
 
 
+def overview(course: Course) -> None:
+    """Print what each lesson is made of."""
+    print(f"{'lesson':<22}  code cells  words  exercises  guesses  sliders")
+    for lesson in course.lessons():
+        notebook = compose(course, lesson, solved=False)
+        markdown = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+        code = "\n".join(cell.source for cell in code_cells(notebook))
+        numbers = (
+            len(code_cells(notebook)),
+            len(markdown.split()),
+            code.count(CHECK),
+            markdown.count(GUESS),
+            code.count("plots.slider("),
+        )
+        print(f"{lesson:<22}  {{:>10}}  {{:>5}}  {{:>9}}  {{:>7}}  {{:>7}}".format(*numbers))
+
+
+def grade(course: Course, paths: Sequence[Path]) -> None:
+    """Run notebooks of students anew; print which exercises of each are correct."""
+    for path in paths:
+        notebook = read_notebook(path)
+        notebook.cells.append(new_code_cell("from utils import exercises\nexercises.report();"))
+        execute(notebook, course.notebooks, path.stem, through=True)
+        verdicts = notebook.cells[-1].outputs
+        print(f"{path}: {verdicts[0].text.strip() if verdicts else 'no exercise was checked'}")
+        for cell in code_cells(notebook):
+            if any(output.output_type == "error" for output in cell.outputs):
+                print(f"  the cell `{first_line(cell.source)}` failed")
+
+
 def colab(course: Course, selection: Sequence[str] = ()) -> None:
     """Run each lesson's setup cell where only its notebook is, as on Colab.
 
@@ -844,7 +862,7 @@ def kernel_without_course(folder: Path) -> Path:
 EXAMPLES = """examples:
   python notebooks/build.py generate                 make every notebook anew
   python notebooks/build.py generate 02              make those of lesson 02
-  python notebooks/build.py course --out /tmp/pages  run the course, write HTML there
+  python notebooks/build.py course --out /tmp/run    run the course, write the notebooks there
   python notebooks/build.py check                    name what is out of date
   KIN_REPO=https://example.org/fork.git python notebooks/build.py colab 01
 """
@@ -862,23 +880,27 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, summary_line in (
         ("generate", "write the notebooks and their solved twins, executed"),
-        ("course", "execute the lessons in order and write them as HTML"),
+        ("course", "execute the lessons in order, for the book"),
         (
             "check",
             "name each notebook that differs from its source, each rule that a lesson breaks",
         ),
+        ("overview", "print how many cells, words and exercises each lesson has"),
+        ("grade", "run notebooks of students anew and print which exercises are correct"),
         ("join", "write what nbval runs: each lesson, and its solutions behind it"),
         ("colab", "run each setup cell where the course is not installed"),
     ):
         sub = verbs.add_parser(verb, help=summary_line, description=summary_line)
-        if verb not in ("check", "join"):
+        if verb == "grade":
+            sub.add_argument("notebook", nargs="+", type=Path, help="of a student")
+        elif verb not in ("check", "overview", "join"):
             sub.add_argument("lesson", nargs="*", help="name or number; all when none is given")
         if verb == "course":
             sub.add_argument(
                 "--out",
                 type=Path,
-                default=ROOT / "build" / "course",
-                help="folder of the HTML pages (default: build/course)",
+                default=ROOT / "build" / "lessons",
+                help="folder of the executed lessons (default: build/lessons)",
             )
     return top
 
@@ -897,6 +919,10 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
             run_course(course, options.lesson, options.out)
         elif options.verb == "check":
             check(course)
+        elif options.verb == "overview":
+            overview(course)
+        elif options.verb == "grade":
+            grade(course, options.notebook)
         elif options.verb == "join":
             join(course)
         else:

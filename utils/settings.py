@@ -1,9 +1,9 @@
 """Where things are. Environment variables win over the defaults, and are read at every call.
 
-``KIN_DATA``     the Kaggle archive or folder that the lessons and the command line run on
-                 (on Kaggle by default the competition's data, if they were added to the notebook)
-``KIN_CACHE``    what is extracted, decoded and computed once (default ``data/cache``)
-``KIN_WEIGHTS``  downloaded weights, by us or by hand (default ``models/downloads``)
+- ``KIN_DATA``: the Kaggle archive or folder that the lessons and the command line run on (on
+  Kaggle by default the competition's data, if they were added to the notebook)
+- ``KIN_CACHE``: what is extracted, decoded and computed once (default ``data/cache``)
+- ``KIN_WEIGHTS``: downloaded weights, by us or by hand (default ``models/downloads``)
 
 Where the course's own folders cannot be written, or were not installed, the defaults lie in the
 user's own cache (``~/.cache/kinship-course``).

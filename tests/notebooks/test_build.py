@@ -1,21 +1,17 @@
 """The builder, on lessons of a few tiny cells; the last test looks at the real ones."""
 
-import importlib.util
 import json
 import subprocess
-import sys
 from pathlib import Path
 
+import jupytext
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-ROOT = Path(__file__).resolve().parents[2]
+import build
 
-spec = importlib.util.spec_from_file_location("course_build", ROOT / "notebooks" / "build.py")
-build = importlib.util.module_from_spec(spec)
-sys.modules["course_build"] = build
-spec.loader.exec_module(build)
+ROOT = Path(__file__).resolve().parents[2]
 
 LESSON = """\
 # %% [markdown]
@@ -152,10 +148,12 @@ def test_setup_cell_is_the_shared_text_with_the_repository_in_it(course):
 
 
 @pytest.mark.parametrize(("solved", "path"), [(False, ""), (True, "solutions/")])
-def test_badge_stands_between_title_and_text_and_opens_that_notebook(course, solved, path):
+def test_badges_stand_between_title_and_text_and_open_that_notebook(course, solved, path):
     title, line, text = sources(build.compose(course, "01_tiny", solved))[0].split("\n\n")
     assert (title, text) == ("# A tiny lesson", "What it is about.")
-    assert line.endswith(f"/github/some/where/blob/main/notebooks/{path}01_tiny.ipynb)")
+    place = f"some/where/blob/main/notebooks/{path}01_tiny.ipynb"
+    assert f"](https://colab.research.google.com/github/{place}) " in line
+    assert line.endswith(f"](https://kaggle.com/kernels/welcome?src=https://github.com/{place})")
 
 
 def test_lesson_without_a_title_is_refused_by_name(course):
@@ -245,16 +243,58 @@ def test_pictures_of_real_photos_are_not_kept_but_what_was_printed_is(course):
     assert real.outputs == [printed] and other.outputs == [drawn]
 
 
-def test_course_writes_pages_an_index_and_a_table(course, capsys):
-    out = course.root / "build" / "course"
+def test_course_writes_what_it_ran_and_a_table(course, capsys):
+    out = course.root / "build" / "lessons"
     build.run_course(course, [], out)
-    assert "A tiny lesson" in (out / "01_tiny.html").read_text()
-    assert 'href="01_tiny.html"' in (out / "index.html").read_text()
+    assert "42 of 42" in (out / "01_tiny.ipynb").read_text()
+    assert json.loads((out / "01_tiny.json").read_text())["seconds"] > 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("01_tiny ... ") and lines[0].endswith("42 of 42")
     assert lines[2].split() == ["lesson", "seconds", "key", "result"]
     assert lines[3].split()[0] == "01_tiny" and lines[3].endswith("42 of 42")
     assert lines[4].split()[0] == "total"
+
+
+STUDENT = """\
+# %%
+from utils import exercises
+from utils.exercises import verdicts
+
+@verdicts.exercise
+def double(answer):
+    verdicts.expect(answer(3), 6, "twice the number")
+
+def double(x):
+    return 3 * x
+
+# %%
+1 / 0
+
+# %%
+exercises.check(double)
+"""
+
+
+def test_students_notebooks_are_graded_by_running_them_anew(course, tmp_path, capsys):
+    wrong, right, empty = (tmp_path / f"{name}.ipynb" for name in ("anna", "ben", "cleo"))
+    wrong.write_text(nbformat.writes(jupytext.reads(STUDENT, fmt="py:percent")))
+    right.write_text(wrong.read_text().replace("3 * x", "2 * x"))
+    empty.write_text(nbformat.writes(new_notebook(cells=[new_code_cell("1")])))
+    assert build.main(["grade", str(wrong), str(right), str(empty)], root=course.root) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"{wrong}: 0 of 1 exercises are correct",
+        "  double: not yet: twice the number (got 9, expected 6)",
+        "  the cell `1 / 0` failed",
+        f"{right}: 1 of 1 exercises are correct",
+        "  the cell `1 / 0` failed",
+        f"{empty}: 0 of 0 exercises are correct",
+    ]
+
+
+def test_overview_counts(course, capsys):
+    build.overview(course)
+    assert capsys.readouterr().out.splitlines()[1].split() == ["01_tiny", "6", "15", "2", "0", "0"]
 
 
 def test_failing_cell_stops_the_course_with_lesson_cell_and_error(course, capsys):

@@ -74,7 +74,7 @@ def verdict_of(name: str, answer: Callable[..., Any], *context: Any) -> str:
     if _is_empty(answer):
         return NOT_ATTEMPTED
     try:
-        _check_of(name)(_Student(answer), *context)
+        find_check(name)(_Student(answer), *context)
     except NotAttemptedError:
         return NOT_ATTEMPTED
     except MistakeError as mistake:
@@ -96,6 +96,17 @@ def exercise(check: Check) -> Check:
         raise ValueError(f"Two exercises are called {name!r}; names must differ.")
     _checks[name] = check
     return check
+
+
+def find_check(name: str) -> Check:
+    """The check of the exercise with this name. Raises LookupError: there is none."""
+    if name not in _checks:
+        package = sys.modules[__package__]
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{__package__}.{module.name}")
+    if name not in _checks:
+        raise LookupError(f"No exercise is called {name!r}; keep the name that the lesson gives.")
+    return _checks[name]
 
 
 def expect(answer: object, expected: object, hint: str, tolerance: float = 1e-6) -> None:
@@ -157,17 +168,6 @@ class _Student:
 
 
 # --- what was written ---------------------------------------------------------------------------
-
-
-def _check_of(name: str) -> Check:
-    """The check of the exercise with this name."""
-    if name not in _checks:
-        package = sys.modules[__package__]
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{__package__}.{module.name}")
-    if name not in _checks:
-        raise LookupError(f"No exercise is called {name!r}; keep the name that the lesson gives.")
-    return _checks[name]
 
 
 def _is_empty(function: Callable[..., Any]) -> bool:
