@@ -771,6 +771,7 @@ def overview(course: Course) -> None:
     print(f"{'lesson':<22}  code cells  words  exercises  guesses  sliders")
     for lesson in course.lessons():
         notebook = compose(course, lesson, solved=False)
+        # its two kinds of text, and what is counted in each
         markdown = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
         code = "\n".join(cell.source for cell in code_cells(notebook))
         numbers = (

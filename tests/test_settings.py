@@ -76,12 +76,31 @@ def test_committed_inputs_are_where_the_settings_say():
     assert (settings.PROTOCOLS / "f09_pairs.csv").is_file()
 
 
-def test_report_names_data_versions_and_device_but_no_folder(monkeypatch, capsys):
+def test_report_names_data_weights_versions_and_device_but_no_folder(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("KIN_WEIGHTS", str(tmp_path / "missing"))
     settings.report()
-    assert capsys.readouterr().out.splitlines()[0] == "data:     synthetic families"
+    data, weights, *_ = capsys.readouterr().out.splitlines()
+    assert data == "data:     synthetic families"
+    assert weights == "weights:  those that come with packages"
     monkeypatch.setenv("KIN_DATA", "/private/place/fiw.zip")
+    monkeypatch.setenv("KIN_WEIGHTS", str(tmp_path))
+    (tmp_path / "facenet.h5").touch()
+    (tmp_path / "notes.txt").touch()
     settings.report()
-    data, packages, device = capsys.readouterr().out.splitlines()
+    data, weights, packages, device = capsys.readouterr().out.splitlines()
     assert data == "data:     real data, fiw.zip"
+    assert weights == "weights:  facenet.h5"
     assert packages.startswith("packages: tensorflow 2.") and ", keras 3." in packages
     assert device.startswith("device:   ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "place"),
+    [("COLAB_RELEASE_TAG", "Runtime > Change"), ("KAGGLE_KERNEL_RUN_TYPE", "Settings > Acc")],
+)
+def test_report_says_where_to_click_for_a_gpu(monkeypatch, capsys, variable, place):
+    monkeypatch.setenv(variable, "x")
+    settings.report()
+    assert place in capsys.readouterr().out

@@ -496,6 +496,7 @@ def course_map(lesson: str) -> Figure:
     figure, axis = plt.subplots(figsize=(11, 1.3))
     axis.set(xlim=(-0.1, 11.0), ylim=(-0.75, 0.95))
     axis.axis("off")
+    # a card for each lesson; a gap between groups
     x = 0.0
     for group, lessons in COURSE.items():
         width = len(lessons)

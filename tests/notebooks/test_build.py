@@ -294,7 +294,7 @@ def test_students_notebooks_are_graded_by_running_them_anew(course, tmp_path, ca
 
 def test_overview_counts(course, capsys):
     build.overview(course)
-    assert capsys.readouterr().out.splitlines()[1].split() == ["01_tiny", "6", "15", "2", "0", "0"]
+    assert capsys.readouterr().out.splitlines()[1].split() == ["01_tiny", "6", "14", "2", "0", "0"]
 
 
 def test_failing_cell_stops_the_course_with_lesson_cell_and_error(course, capsys):

@@ -134,8 +134,10 @@ def require(condition: object, hint: str) -> None:
 def numbers(answer: object, shape: tuple[int | None, ...], hint: str) -> np.ndarray:
     """The answer as a float64 array of this shape (None: any length). Raises MistakeError."""
     array = _as_numbers(answer)
+    # what it is made of
     if array is None:
         raise MistakeError(f"{hint} (got {_short(answer)}, which is not made of numbers)")
+    # its shape, side by side with the one that is wanted
     right = array.ndim == len(shape)
     for length, wanted in zip(array.shape, shape, strict=False):
         right = right and wanted in (None, length)
@@ -153,6 +155,7 @@ class _Student:
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         name = self.function.__name__
+        # errors of the student's, by their line
         try:
             answer = self.function(*arguments, **named)
         except (MistakeError, NotAttemptedError):
@@ -160,6 +163,7 @@ class _Student:
         except Exception as error:
             what = type(error).__name__ + _line_of(error, self.function)
             raise MistakeError(f"`{name}` raised {what}: {error}") from error
+        # no answer at all
         if answer is ...:
             raise NotAttemptedError
         if answer is None:
