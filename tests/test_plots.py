@@ -1,6 +1,7 @@
 """Every figure is drawn, says on its axes what it shows, and shows what it was given."""
 
 import dataclasses
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,6 +17,8 @@ from utils.data import audit
 from utils.faces import backbones, detection
 from utils.scoring import metrics
 from utils.training import networks
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -324,3 +327,58 @@ def test_saved_figure_is_a_picture_in_a_new_folder_and_is_closed(tmp_path):
     with Image.open(tmp_path / "new" / "loss.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 200
     assert not plt.fignum_exists(figure.number)
+
+
+# --- for lessons --------------------------------------------------------------------------------
+
+
+class Screen:
+    """What a notebook's output would show: the first figure, the slider, and later figures."""
+
+    def __init__(self):
+        self.shown, self.updates = [], []
+
+    def display(self, thing, display_id=False):
+        self.shown.append(thing)
+        return self if display_id else None
+
+    def update(self, figure):
+        self.updates.append(figure.axes[0].get_title())
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr("IPython.display.display", screen.display)
+    return screen
+
+
+def titled(value):
+    figure, axis = plt.subplots()
+    axis.set_title(f"at {value}")
+    return figure
+
+
+def test_slider_shows_a_figure_and_draws_it_anew_for_each_value(screen):
+    plots.slider(titled, (0.1, 0.5, 0.9), "threshold")
+    figure, control = screen.shown
+    assert figure.axes[0].get_title() == "at 0.5" and control.description == "threshold"
+    control.value = 0.9
+    control.value = 0.1
+    assert screen.updates == ["at 0.9", "at 0.1"]
+    assert not plt.get_fignums()  # or the cell would show each a second time
+
+
+def test_slider_starts_where_it_is_told(screen):
+    plots.slider(titled, (1, 2, 3), "blur", start=1)
+    assert screen.shown[0].axes[0].get_title() == "at 1" and screen.shown[1].value == 1
+
+
+def test_map_of_the_course_has_each_lesson_and_marks_one():
+    figure = plots.course_map("05")
+    sources = sorted((ROOT / "notebooks" / "source").glob("[0-9]*.py"))
+    numbers = [text.get_text() for text in figure.axes[0].texts if text.get_text().isdigit()]
+    assert numbers == [path.name[:2] for path in sources]
+    colours = [patch.get_facecolor()[:3] for patch in figure.axes[0].patches]
+    marked = [number for number, c in zip(numbers, colours, strict=True) if c == to_rgb(plots.KIN)]
+    assert marked == ["05"]
