@@ -17,7 +17,7 @@ from apps.flask_app import create_app
 from utils import errors, images
 from utils.answers.kinship import Kinship
 from utils.data import audit, scenes
-from utils.faces import alignment
+from utils.faces import alignment, detection
 from utils.scoring import calibration, metrics
 from utils.training import callbacks, losses, networks
 
@@ -152,11 +152,17 @@ def test_lesson_07_fits_landmarks_as_the_module_does():
 def test_lesson_07_has_the_pyramid_of_the_package():
     from mtcnn.utils.images import build_scale_pyramid
 
-    photo = np.zeros((300, 500, 3), np.uint8)
-    levels = definitions("07_face_detection", np=np, Image=Image)["pyramid"](photo)
-    theirs = build_scale_pyramid(500, 300, min_face_size=20, scale_factor=0.709)
-    np.testing.assert_allclose(list(levels)[: len(theirs)], theirs, rtol=1e-9)
-    assert all(min(level.shape[:2]) >= 12 for level in levels.values())
+    scales = definitions("07_face_detection", np=np)["pyramid_scales"](1280, 720, 20, 0.709)
+    theirs = build_scale_pyramid(1280, 720, min_face_size=20, scale_factor=0.709)
+    np.testing.assert_allclose(scales, theirs, rtol=1e-9)
+
+
+def test_lesson_07_counts_the_windows_that_p_net_looks_at():
+    count = definitions("07_face_detection", np=np)["window_count"]
+    pnet = detection.detector().stages[0].model
+    for height, width in ((12, 12), (13, 30), (77, 138), (54, 31)):
+        offsets, _ = pnet(np.zeros((1, height, width, 3), np.float32))
+        assert count(np.zeros((height, width, 3))) == np.prod(offsets.shape[1:3])
 
 
 def test_lesson_07_turns_a_heat_map_into_the_boxes_of_the_package():
@@ -179,8 +185,33 @@ def test_lesson_07_measures_overlap_as_the_package_does():
 
     corner, size = np.random.default_rng(0).integers(1, 40, (2, 30, 2))
     boxes = np.hstack([corner, corner + size]).astype(float)
-    written_out = [definitions("07_face_detection", np=np)["iou"](box, boxes) for box in boxes]
-    np.testing.assert_allclose(written_out, iou(boxes, method="union"), rtol=1e-9)
+    lesson = definitions("07_face_detection", np=np)
+    theirs = iou(boxes, method="union")
+    written_out = [lesson["overlaps"](box, boxes) for box in boxes]
+    np.testing.assert_allclose(written_out, theirs, rtol=1e-9)
+    first, second = np.hstack([corner, size])[:2]  # (x, y, width, height)
+    assert lesson["box_iou"](first, second) == pytest.approx(theirs[0, 1])
+
+
+def test_lesson_07_suppresses_as_tensorflow_does():
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    corner, size = rng.integers(1, 40, (2, 60, 2))
+    boxes = np.column_stack([corner, corner + size, rng.permutation(60) / 60]).astype(np.float32)
+    theirs = tf.image.non_max_suppression(boxes[:, [1, 0, 3, 2]], boxes[:, 4], 60, 0.5).numpy()
+    assert definitions("07_face_detection", np=np)["nms"](boxes, 0.5) == theirs.tolist()
+
+
+def test_lesson_07_aligns_nearly_as_the_module_does():
+    wall, _ = scenes.family_wall(seed=7, width=640, height=360)
+    template = 112 * alignment.ARCFACE_LANDMARKS
+    landmarks = template * 1.3 + (100, 40)
+    lesson = definitions("07_face_detection", np=np)
+    crop = lesson["aligned_crop"](wall, landmarks, template, 112)
+    assert crop.dtype == np.uint8
+    difference = np.abs(crop.astype(float) - alignment.align(wall, landmarks, template, 112))
+    assert difference.mean() < 4  # of 255 grey levels: the nearest pixel against a smooth mean
 
 
 def test_lesson_08_counts_errors_as_the_calibration_does():
