@@ -233,6 +233,42 @@ def test_lesson_08_counts_errors_as_the_calibration_does():
         assert errors["same person rejected"][0] == pytest.approx(rejected)
 
 
+def test_lesson_08_fits_probabilities_as_the_calibration_does():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([1.0, 0.0], (150, 250))  # weighed alike all the same
+    distances = np.exp(np.concatenate([rng.normal(-3.2, 0.4, 150), rng.normal(-2.5, 0.4, 250)]))
+    written_out = definitions("08_face_verification", np=np)["platt"](labels, np.log(distances))
+    theirs = metrics.fit_logistic(labels, np.log(distances))
+    np.testing.assert_allclose(written_out, theirs, rtol=1e-3)
+
+
+def test_lesson_08_computes_distances_and_errors_as_the_module_does():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 20, 8))
+    lesson = definitions("08_face_verification", np=np)
+    cosine, euclidean = lesson["pair_distances"](a, b)
+    np.testing.assert_allclose(cosine, 1 - metrics.cosine(a, b))
+    np.testing.assert_allclose(euclidean**2, 2 * cosine)
+    kind = np.repeat(["same", "strangers", "relatives"], (8, 6, 6))
+    errors = lesson["verification_errors"](cosine, kind, 0.9)
+    part = kind != "relatives"
+    accepted, rejected = metrics.error_rates(kind[part] == "same", -cosine[part], -0.9)
+    assert errors["strangers accepted"] == pytest.approx(accepted)
+    assert errors["same person rejected"] == pytest.approx(rejected)
+
+
+def test_lesson_08_chooses_thresholds_where_the_calibration_does():
+    rng = np.random.default_rng(0)
+    kind = np.repeat(["same", "relatives", "strangers"], 400)
+    means = np.repeat([0.05, 0.08, 0.11], 400)
+    table = pd.DataFrame({"kind": kind, "distance": rng.normal(means, 0.02)})
+    lesson = definitions("08_face_verification", np=np)
+    rows = lesson["choose_and_measure"](table, table)
+    expected = calibration.choose_thresholds(table)
+    for other in calibration.OTHERS:
+        assert rows[other]["threshold"] == pytest.approx(expected[other], abs=5e-4)
+
+
 def test_lesson_08_leaves_a_probability_alone_when_both_are_as_likely():
     with_prior = definitions("08_face_verification")["with_prior"]
     assert with_prior(0.8, 0.5) == pytest.approx(0.8)
