@@ -11,9 +11,10 @@
 #
 # Kinship and identity are read from faces, but people have photographs. Between the two stands [face
 # detection](../docs/glossary.md#face-detection): where are the faces, how sure is the detector, and
-# where are the eyes, the nose and the mouth? [MTCNN](../docs/glossary.md#mtcnn) (2016) is small,
-# comes with its weights inside a package, and consists of three networks that can be opened one by
-# one. In this lesson you open them, and write what stands between them.
+# where are the eyes, the nose and the mouth? [MTCNN](../docs/glossary.md#mtcnn) ([Zhang et al.
+# 2016](https://arxiv.org/abs/1604.02878)) is small, comes with its weights inside a package, and
+# consists of three networks that can be opened one by one. In this lesson you open them, and write
+# what stands between them.
 #
 # **What you will learn** (about 60 minutes; the code runs in about a minute on a laptop)
 #
@@ -319,9 +320,10 @@ if exercises.check(nms):
         axis.axis("off")
 
 # %% [markdown]
-# Left before, right after. What is left beside the faces are boxes of another size or place that
-# P-Net took for faces. (The package suppresses in each level first, overlap above 0.5, then over all
-# of them, above 0.7. And it lets a box that is gone itself take others with it.)
+# Once `nms` is correct, the figure shows the boxes before (left) and after (right). What stays beside
+# the faces are boxes of another size or place that P-Net took for faces. (The package suppresses in
+# each level first, overlap above 0.5, then over all of them, above 0.7. And it lets a box that is
+# gone itself take others with it.)
 #
 # ## 6. R-Net and O-Net: what does the cascade save?
 #
@@ -376,10 +378,11 @@ print(f"O-Net on all {windows:,} windows: {each * windows:.0f} s ({1e6 * each:.0
 print(f"the cascade: {cascade:.2f} s, {each * windows / cascade:.0f} times faster")
 
 # %% [markdown]
-# More than a hundred times, on a CPU: one photo would take half a minute or more, and the cascade
-# takes a fraction of a second. (The time of a network does not depend on what is in the windows, so
-# random pixels will do. Cutting the windows out would come on top.) The idea is older than neural
-# networks: Viola and Jones (2001) built a cascade of simple features, and cameras could find faces.
+# More than a hundred times, on a CPU: one photo would take O-Net from tens of seconds to minutes, and
+# the cascade takes a fraction of a second. (The time of a network does not depend on what is in the
+# windows, so random pixels will do. Cutting the windows out would come on top.) The idea is older
+# than neural networks: Viola and Jones (2001) built a cascade of simple features that was fast enough
+# for cameras.
 #
 # ## 7. How sure is sure enough?
 #
@@ -447,7 +450,7 @@ if exercises.check(precision_recall):
 #
 # ## 8. From landmarks to an aligned face
 #
-# An encoder compares faces pixel by pixel in its first layers, so eyes should lie where eyes were in
+# The first layers of an encoder look at small patches of pixels, so eyes should lie where eyes lay in
 # its training. Published tutorials cut out the box with a margin and resize it: the face stays as
 # tilted as it was. [Alignment](../docs/glossary.md#alignment) uses the landmarks: find the rotation,
 # scale and shift that carry them to a *template*, the place where the encoder (the network that turns
@@ -511,9 +514,9 @@ for (top, below), face in zip(axes.T, faces, strict=True):
 #
 # ## 9. What breaks it
 #
-# People will photograph their grandmother in the dark, from the side, with the phone held wrongly.
-# How much of that does the detector take? A face on a grey ground, then turned, shrunk, blurred or
-# darkened more and more. Found means: a box covers the middle of the picture.
+# People take photos in the dark, out of focus, from far away, with the phone held sideways. How much
+# of that does the detector bear? A face on a grey ground, then turned, shrunk, blurred or darkened
+# more and more. Found means: a box covers the middle of the picture.
 
 # %%
 rng, model = np.random.default_rng(5), eigenfaces.load()
@@ -599,14 +602,12 @@ plots.slider(blurred_wall, range(0, 21, 2), "blur (pixels)")
 # Hardly. Most of the faces that are still found are found with more than 0.9; the others are gone,
 # and no number says that they were there. So a detector that reports nothing has not proved that
 # there is nobody.
-
-# %% [markdown]
+#
 # ## 10. Large photos, and a real one
 #
-# From some size on, time grows with the number of pixels, and a face of 200 pixels is found as well
-# at
-# 100. So the course shrinks a photo to a long side of 1,280 before the search, and multiplies the
-# coordinates back. Here is what that saves on a photo of 8 megapixels.
+# From some size on, time grows with the number of pixels, and a face that is 200 pixels wide is found
+# as well when it is half as wide. So the course shrinks a photo to a long side of 1,280 before the
+# search, and multiplies the coordinates back. Here is what that saves on a photo of 8 megapixels.
 
 # %%
 large, rows = np.asarray(Image.fromarray(photo).resize((3840, 2160))), []
