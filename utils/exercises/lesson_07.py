@@ -17,6 +17,7 @@ TOY_SIZE = 17
 @exercise
 def box_iou(answer: Answer) -> None:
     """IoU of two boxes (x, y, width, height)."""
+    # boxes that overlap
     expect(
         answer((0, 0, 10, 10), (5, 0, 10, 10)),
         1 / 3,
@@ -26,6 +27,7 @@ def box_iou(answer: Answer) -> None:
     expect(answer((7, 3, 4, 6), (7, 3, 4, 6)), 1, "the same box twice has IoU 1")
     expect(answer((0, 0, 10, 10), (2, 3, 4, 5)), 0.2, "a box inside another: 20 of 100")
     expect(answer((2, 3, 4, 5), (0, 0, 10, 10)), 0.2, "the same with the two boxes swapped")
+    # boxes that do not
     expect(answer((0, 0, 10, 10), (10, 0, 10, 10)), 0, "boxes that only touch share no area")
     expect(answer((0, 0, 10, 10), (30, 2, 5, 5)), 0, "boxes apart in x have nothing in both")
     expect(answer((0, 0, 10, 10), (2, 40, 5, 5)), 0, "boxes apart in y have nothing in both")
@@ -41,6 +43,7 @@ def box_iou(answer: Answer) -> None:
 @exercise
 def pyramid_scales(answer: Answer) -> None:
     """Scales of an image pyramid."""
+    # powers of two are exact, and the shortest side has 12 pixels exactly
     three = numbers(answer(100, 48, 12, 0.5), (None,), "return a list of scales")
     require(len(three), "at the first level a photo of 100×48 has all of its pixels; it counts")
     expect(three[0], 1, "the first scale is 12 / smallest_face")
@@ -78,6 +81,7 @@ def nms(answer: Answer) -> None:
         [1, 0, 2],
         "row 3 overlaps row 1 and goes; a box that is gone takes none with it, so row 0 stays",
     )
+    # boxes that lie on each other, an overlap of the threshold, one box alone
     twins = np.array([(0, 0, 10, 10, 0.5), (0, 0, 10, 10, 0.9), (0, 0, 10, 10, 0.7)])
     expect(answer(twins, 0.5), [1], "of three equal boxes only the most probable stays")
     half = np.array([(0, 0, 5, 10, 0.6), (0, 0, 10, 10, 0.8)])
@@ -90,6 +94,7 @@ def precision_recall(answer: Answer) -> None:
     """Precision and recall at a threshold."""
     confidence = np.array([0.6, 0.9, 0.5, 0.8, 0.7])
     is_face = np.array([False, True, True, False, True])
+    # a face at the threshold, one below, and one without a box
     both = numbers(
         answer(confidence, is_face, 4, 0.7), (2,), "return two numbers: (precision, recall)"
     )
@@ -126,6 +131,7 @@ def aligned_crop(answer: Answer) -> None:
     def pick(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return photo[np.ix_(rows, columns)]
 
+    # each pixel of the crop is one of the photo
     require(
         (crop(TOY_TEMPLATE) == pick(pixels, pixels)).all(),
         "landmarks that lie on the template already: the crop is the photo's upper left corner",

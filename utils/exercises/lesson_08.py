@@ -36,6 +36,7 @@ REJECTED, STRANGERS, RELATIVES = (
 @exercise
 def pair_distances(answer: Answer) -> None:
     """Cosine and Euclidean distances row by row."""
+    # the same direction, a right angle, opposite directions, and one in between
     a = np.array([(3.0, 4.0), (0.0, 2.0), (-1.0, 0.0), (5.0, 0.0)])
     b = np.array([(6.0, 8.0), (7.0, 0.0), (2.0, 0.0), (3.0, 4.0)])
     both = answer(a.copy(), b.copy())
@@ -63,6 +64,7 @@ def pair_distances(answer: Answer) -> None:
 @exercise
 def verification_errors(answer: Answer) -> None:
     """Three error rates at a threshold."""
+    # at the distance of a pair of relatives
     at = answer(TOY_DISTANCE.copy(), TOY_KIND.copy(), 0.1)
     require(isinstance(at, Mapping), "return a dictionary")
     require(
@@ -79,6 +81,7 @@ def verification_errors(answer: Answer) -> None:
     expect(
         at[RELATIVES], 1, "a pair exactly at the threshold is accepted: relatives at 0.05, 0.10"
     )
+    # at that of a pair of one person
     at = answer(TOY_DISTANCE.copy(), TOY_KIND.copy(), 0.04)
     expect(at[REJECTED], 2 / 4, "at 0.04, the pair of one person at 0.04 is accepted as well")
     expect(at[STRANGERS], 0, "at 0.04 no stranger is accepted")
@@ -110,6 +113,7 @@ def door_lock(answer: Answer) -> None:
         "exactly one third is at most one third",
     )
     expect(lock(1), 0.3, "everybody may come in: the largest of all distances")
+    # several pairs at one distance
     tied = np.array([0.3, 0.1, 0.1, 0.2, 0.1])
     kind = np.array(["strangers", "strangers", "same", "same", "strangers"])
     expect(
@@ -125,6 +129,7 @@ def lock_of(answer: Answer, distance: np.ndarray, kind: np.ndarray, most: float)
 @exercise
 def identify(answer: Answer) -> None:
     """A name from a gallery, or nobody."""
+    # of different lengths, so that the dot product alone misleads
     gallery = np.array([(2.0, 0.0, 0.0), (0.0, 30.0, 0.0), (0.0, 3.0, 4.0)])
     names = ["Ada", "Bo", "Cy"]
 
@@ -166,6 +171,7 @@ def identify(answer: Answer) -> None:
 @exercise
 def choose_and_measure(answer: Answer) -> None:
     """Equal-error thresholds on some pairs, error rates on others."""
+    # distances that both tables share count in one of them only
     chosen_on = _pairs(
         same=(0.01, 0.02, 0.03, 0.07, 0.04),
         relatives=(0.03, 0.09, 0.06, 0.05, 0.10),
@@ -232,6 +238,7 @@ def _check_rates(rows: Mapping) -> None:
 
 def _check_ties(answer: Answer, measured_on: pd.DataFrame) -> None:
     """Two thresholds that differ, and several pairs at one distance."""
+    # against relatives two pairs lie at 0.06, as two of one person do
     chosen_on = _pairs(
         same=(0.02, 0.06, 0.06, 0.09),
         relatives=(0.06, 0.06, 0.03, 0.08, 0.02),
