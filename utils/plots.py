@@ -129,7 +129,8 @@ def pair_gallery(
         first, second = _picture(dataset.root / a), _picture(dataset.root / b)
         pairs.append(np.hstack([first, gap, second]))
     figure = photos(pairs, titles, columns)
-    figure.set_size_inches(columns * 2.6, _rows(len(pairs), columns) * 1.6)
+    height = 1.85 if len(titles) else 1.6  # a title needs room above its pair
+    figure.set_size_inches(columns * 2.6, _rows(len(pairs), columns) * height)
     figure.tight_layout(pad=0.4)
     return figure
 

@@ -9,17 +9,20 @@
 # %% [markdown]
 # # Lesson 07: Finding faces with MTCNN
 #
-# Kinship and identity are read from faces; people have photographs. Between the two stands a detector:
-# where are the faces, how sure is it, and where are the eyes, the nose and the mouth? MTCNN (2016) is
-# small, comes with its weights inside a package, and consists of three networks that can be opened one
-# by one. This lesson opens them.
+# Kinship and identity are read from faces, but people have photographs. Between the two stands [face
+# detection](../docs/glossary.md#face-detection): where are the faces, how sure is the detector, and
+# where are the eyes, the nose and the mouth? [MTCNN](../docs/glossary.md#mtcnn) ([Zhang et al.
+# 2016](https://arxiv.org/abs/1604.02878)) is small, comes with its weights inside a package, and
+# consists of three networks that can be opened one by one. In this lesson you open them, and write
+# what stands between them.
 #
-# **What you will learn** (about 50 minutes; the code runs in half a minute on a laptop)
+# **What you will learn** (about 60 minutes; the code runs in about a minute on a laptop)
 #
 # - boxes, confidences and landmarks, drawn with matplotlib
+# - IoU: when does a box count as right?
 # - why three networks are faster than one: the pyramid, P-Net's heat map, R-Net and O-Net
-# - non-maximum suppression, by hand
-# - cutting a face out and aligning it by its landmarks
+# - non-maximum suppression, and what precision and recall say about a confidence
+# - from five landmarks to an aligned face, by least squares
 # - what breaks a detector, measured as curves, and what a large photo costs
 
 # %%
@@ -32,7 +35,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.patches import Circle, Rectangle
+from mtcnn.utils.images import build_scale_pyramid
 from PIL import Image, ImageFilter
+from skimage import data
 
 from utils import exercises, images, plots
 from utils.data import eigenfaces, scenes, synthetic
@@ -41,8 +46,9 @@ from utils.faces import alignment, backbones, detection
 # %% [markdown]
 # ## 1. What a detector gives
 #
-# Our picture: portraits on a wall, of people who do not exist. The first call builds the three
-# networks; from then on the process keeps them. (The published app built them anew at every click.)
+# Everything in this course starts from faces, so first we look at what comes out of a detector. Our
+# picture: portraits on a wall, of people who do not exist. The first call builds the three networks;
+# from then on the process keeps them. (The published app built them anew at every click.)
 
 # %%
 photo, places = scenes.family_wall(seed=7)  # uint8 RGB, (720, 1280, 3)
@@ -51,24 +57,24 @@ faces = detection.detect(photo)
 first, start = time.perf_counter() - start, time.perf_counter()
 detection.detect(photo)
 print(f"{len(faces)} faces; first call {first:.1f} s, second {time.perf_counter() - start:.2f} s")
-
-# %%
-faces[0]
+faces[0].to_dict()
 
 # %% [markdown]
-# A box (x, y, width, height), a confidence, and five landmarks, in pixels; y grows downwards. The
-# landmarks come in this order: the eye on the left of the picture, the eye on the right, the nose, the
-# left and the right corner of the mouth. Let us draw them: a `Rectangle` for the box, a `Circle` for
-# each landmark.
+# A face is three things. A [bounding box](../docs/glossary.md#bounding-box): (x, y, width, height),
+# in pixels; y grows downwards. A confidence between 0 and 1. And five
+# [landmarks](../docs/glossary.md#landmarks): the eye on the left of the picture, the eye on the
+# right, the nose, the left and the right corner of the mouth. We draw a `Rectangle` for the box and a
+# `Circle` for each landmark.
 
 # %%
 def draw(axis, photo, faces):
-    """The photo with boxes and landmarks."""
+    """The photo with boxes, confidences and landmarks."""
     axis.imshow(photo)
     for face in faces:
         x, y, width, height = face.box
         axis.add_patch(Rectangle((x, y), width, height, fill=False, color="red", linewidth=2))
-        axis.text(x, y - 8, f"{face.confidence:.3f}", color="red", fontsize=8)
+        label = {"color": "white", "backgroundcolor": "red", "fontsize": 7}
+        axis.text(x + 3, y - 3, f"{face.confidence:.3f}", va="bottom", **label)
         for point in face.landmarks:
             axis.add_patch(Circle(point, width / 40, color="white", ec="red"))
     axis.axis("off")
@@ -79,79 +85,164 @@ figure, axis = plt.subplots(figsize=(8, 4.6))
 draw(axis, photo, faces)
 
 # %% [markdown]
-# ## 2. Why three networks?
+# MTCNN was trained on photographs of people. Here is a face of some ellipses and lines.
 #
-# A face can be anywhere and of any size. Looking at each place costs: this is how many windows of
-# 12×12 pixels the photo has, two pixels apart, when it is shrunk step by step.
+# **Guess first.** Does the detector find the drawing? And which part may be left out before it does
+# not find it any more: the hair, the brows, the eyes, the nose or the mouth?
 
 # %%
-sizes = 0.6 * 0.709 ** np.arange(11)  # 12/20: the smallest face has 20 pixels; each step to 70.9 %
-windows = [int((720 * size - 12) / 2 + 1) * int((1280 * size - 12) / 2 + 1) for size in sizes]
-print(f"{sum(windows):,} windows, {len(faces)} faces")
+drawing = scenes.drawn_face()  # uint8 RGB, (400, 400, 3)
+figure, axis = plt.subplots(figsize=(4, 4))
+draw(axis, drawing, detection.detect(drawing))
+
+# %%
+figure, axes = plt.subplots(1, len(scenes.FACE_PARTS), figsize=(11, 2.4))
+for axis, part in zip(axes, scenes.FACE_PARTS, strict=True):
+    picture = scenes.drawn_face([other for other in scenes.FACE_PARTS if other != part])
+    found = detection.detect(picture)
+    draw(axis, picture, found)
+    axis.set_title(f"without {part}: " + ("found" if found else "not found"), fontsize=9)
 
 # %% [markdown]
-# Nearly all of them are wall. So a tiny network (P-Net) looks at every window and throws most away; a
-# larger one (R-Net) looks at what is left; the largest (O-Net) at the few survivors, and only it finds
-# the landmarks.
+# The drawing is found, with landmarks that sit where they should. It is found even without eyes:
+# MTCNN takes the brows for them. Without a mouth it is not found. A detector does not know what a
+# person is: it reacts to an arrangement of light and dark that its training photos had in common. So
+# a high confidence says "this looks like my training faces", and not "this is a person".
+#
+# ## 2. When does a box count as right?
+#
+# To measure a detector, each of its boxes must be compared with the place where a face really is. No
+# box fits to the pixel, so we need a number for "about the same place": [intersection over
+# union](../docs/glossary.md#iou) (IoU) is the area that both boxes cover, divided by the area that at
+# least one of them covers. 1 is the same box, 0 is no overlap. By custom a face counts as found when
+# the IoU is at least 0.5.
+#
+# **Exercise 1. Intersection over union.** Write `box_iou(a, b)` for two boxes as the detector gives
+# them, each (x, y, width, height). Boxes that only touch, or lie apart, have IoU 0. Return a number.
 
 # %%
-mtcnn = detection.detector()
-for stage, side in zip(mtcnn.stages, (12, 24, 48), strict=True):
-    variables = stage.model.get_concrete_function().variables  # of the compiled network
-    weights = sum(np.prod(variable.shape) for variable in variables)
-    print(f"{stage.name}: sees {side}×{side} pixels, {weights:,} weights")
+def box_iou(a, b):
+    """IoU of two boxes (x, y, width, height), in [0, 1]."""
+    # BEGIN SOLUTION
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    both = max(0, width) * max(0, height)
+    return both / (a[2] * a[3] + b[2] * b[3] - both)
+    # END SOLUTION
+
+
+# %%
+if exercises.check(box_iou):
+    for place in places:  # where the portraits hang: centre and side
+        truth = (place.x - place.side / 2, place.y - place.side / 2, place.side, place.side)
+        best = max(box_iou(face.box, truth) for face in faces)
+        print(f"portrait of {place.side} pixels: IoU {best:.2f} with the nearest box")
 
 # %% [markdown]
-# ## 3. The pyramid
+# With your function the boxes are compared with the photos inside the frames. All six are above one
+# half. None is near 1, for MTCNN's box is narrower than the photo and cuts off the ears.
 #
-# P-Net knows faces of about 12 pixels only. To find larger ones, the photo is made smaller.
+# ## 3. The image pyramid
+#
+# A face can be anywhere and of any size. MTCNN's first network, P-Net, looks at windows of 12×12
+# pixels only, so it knows faces of about 12 pixels only. To find larger ones the *photo* is made
+# smaller, step by step: an [image pyramid](../docs/glossary.md#image-pyramid).
+#
+# At the first level, the smallest face that we look for must have 12 pixels: for faces of 20 pixels,
+# the photo is shrunk to 12/20 of its size. Each next level has 70.9 % of the size before (about 1/√2,
+# so half the pixels), as long as a window of 12 pixels fits in.
+#
+# **Exercise 2. Levels of a pyramid.** Write `pyramid_scales(width, height, smallest_face, factor)`:
+# the list of scales, the largest first. The first is 12 / smallest_face, each next one is the one
+# before times `factor`. Stop before the shorter side of the shrunk photo has fewer than 12 pixels.
 
 # %%
-def pyramid(photo, smallest_face=20, factor=0.709):
-    """The photo at scales at which faces of this size and larger have 12 pixels, as {scale: photo}."""
-    scale, levels = 12 / smallest_face, {}
-    while min(photo.shape[:2]) * scale >= 12:
-        size = (round(photo.shape[1] * scale), round(photo.shape[0] * scale))
-        levels[scale] = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
+def pyramid_scales(width, height, smallest_face, factor):
+    """Scales by which the photo is shrunk, a list of floats."""
+    # BEGIN SOLUTION
+    scales, scale = [], 12 / smallest_face
+    while min(width, height) * scale >= 12:
+        scales.append(scale)
         scale *= factor
-    return levels
+    return scales
+    # END SOLUTION
 
 
 # %%
-levels = pyramid(photo)
-[f"{level.shape[1]}×{level.shape[0]}" for level in levels.values()]
+if exercises.check(pyramid_scales):
+    for smallest in (20, 40, 80):
+        scales = pyramid_scales(1280, 720, smallest, 0.709)
+        pixels = sum(round(1280 * scale) * round(720 * scale) for scale in scales)
+        print(f"faces from {smallest} pixels up: {len(scales)} levels, {pixels:,} pixels")
+
+# %% [markdown]
+# Who looks for faces of twice the size has a quarter of the pixels to search. The package computes
+# the same scales; here are the levels in their true proportions, each with half the pixels of the one
+# before:
+
+# %%
+levels = {}  # scale: photo
+for scale in build_scale_pyramid(1280, 720, min_face_size=20, scale_factor=0.709):
+    size = round(1280 * scale), round(720 * scale)
+    levels[scale] = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BOX))
+
+# %%
+widths = [level.shape[1] for level in levels.values()]
+figure, axes = plt.subplots(1, len(levels), figsize=(13, 2.6), width_ratios=widths)
+for axis, level in zip(axes, levels.values(), strict=True):
+    axis.imshow(level)
+    axis.set_anchor("S")  # all stand on one line
+    axis.axis("off")
+
+# %% [markdown]
+# How many windows are that? P-Net's windows lie two pixels apart.
+
+# %%
+def window_count(level):
+    """Windows of 12×12 pixels, two pixels apart, in a level."""
+    rows, columns = (-(-(side - 12) // 2) + 1 for side in level.shape[:2])
+    return rows * columns
+
+
+# %%
+windows = sum(window_count(level) for level in levels.values())
+print(f"{windows:,} windows, {len(faces)} faces")
 
 # %% [markdown]
 # ## 4. P-Net's heat map
 #
-# P-Net has no dense layer, only convolutions. So it takes a picture of any size, and gives a map: for
-# each window the probability of a face, and four numbers that say how to move the window's corners.
+# Nearly all of these windows show wall. P-Net has to look at every one of them and throw most away,
+# so it must be cheap. The trick: it has no dense layer, only convolutions. So it takes a picture of
+# any size and gives a map: for each window the probability of a face, and four numbers that say how
+# to move the window's corners.
 
 # %%
-pnet = mtcnn.stages[0].model
-scale = list(levels)[5]
-level = (levels[scale].astype(np.float32) - 127.5) / 128  # in about ±1
-offsets, probability = (output[0].numpy() for output in pnet(level[None]))
+pnet = detection.detector().stages[0].model
+level = list(levels.values())[5]
+inputs = (level[None].astype(np.float32) - 127.5) / 128  # (1, rows, columns, 3), in about ±1
+offsets, probability = (output[0].numpy() for output in pnet(inputs))
+assert probability.shape[0] * probability.shape[1] == window_count(level)
 level.shape, offsets.shape, probability.shape  # (rows, columns, 4) and (rows, columns, 2)
 
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(13, 2))
 axes[0].imshow(photo)
 for axis, number in zip(axes[1:], (3, 5, 7), strict=True):
-    level_scale = list(levels)[number]
-    scaled = (levels[level_scale][None].astype(np.float32) - 127.5) / 128
+    map_scale, map_level = list(levels.items())[number]
+    scaled = (map_level[None].astype(np.float32) - 127.5) / 128
     heat = axis.imshow(pnet(scaled)[1][0, ..., 1], vmin=0, vmax=1, cmap="inferno")
-    axis.set_title(f"scale {level_scale:.3f}", fontsize=9)
+    axis.set_title(f"scale {map_scale:.3f}", fontsize=9)
 figure.colorbar(heat, ax=axes, label="probability of a face");
 
 # %% [markdown]
-# The finest of these levels shows specks only: there the portraits are much wider than 12 pixels. In
-# the middle the small ones are brightest; at the coarsest all are, even those narrower than 12 pixels,
-# for P-Net is not exact about size. That is no harm: the next networks look again.
+# The finest of these three levels shows specks only: there the portraits are much wider than 12
+# pixels. In the middle the small ones are brightest; at the coarsest all are, even those narrower
+# than 12 pixels, for P-Net is not exact about size. That is no harm: the next networks look again.
 #
-# A window of the map at (row, column) covers the level from pixel 2·row and 2·column on, because P-Net
-# halves the picture once. The package counts its pixels from 1 to 12, so that it is 11 wide, and the
-# four offsets are shares of that width. Of the two probabilities the second is that of a face.
+# A window of the map at (row, column) covers the level from pixel 2·row and 2·column on, because
+# P-Net halves the picture once. The package counts its pixels from 1 to 12, so that it is 11 wide,
+# and the four offsets are shares of that width. Of the two probabilities the second is that of a
+# face.
 
 # %%
 def boxes_from_map(probability, offsets, scale, threshold=0.6):
@@ -163,35 +254,25 @@ def boxes_from_map(probability, offsets, scale, threshold=0.6):
 
 
 # %%
-candidates = boxes_from_map(probability, offsets, scale)
-print(f"{len(candidates)} candidates at one of {len(levels)} levels")
-
-# %% [markdown]
-# The same at every level:
-
-# %%
-def proposals(photo, threshold=0.6):
-    """P-Net's candidates at all levels, (n, 5)."""
-    found = []
-    for scale, level in pyramid(photo).items():
-        offsets, probability = pnet((level[None].astype(np.float32) - 127.5) / 128)
-        found.append(boxes_from_map(probability.numpy()[0], offsets.numpy()[0], scale, threshold))
-    return np.concatenate(found)
-
-
-# %%
-candidates = proposals(photo)
-print(f"{sum(windows):,} windows, {len(candidates):,} candidates")
+by_level = []
+for scale, level in levels.items():
+    offsets, probability = pnet((level[None].astype(np.float32) - 127.5) / 128)
+    by_level.append(boxes_from_map(probability.numpy()[0], offsets.numpy()[0], scale))
+candidates = np.concatenate(by_level)  # (n, 5)
+print(f"{windows:,} windows, {len(candidates):,} candidates")
 
 # %% [markdown]
 # ## 5. Non-maximum suppression
 #
-# A face gives many candidates, because neighbouring windows see it too. How much do two boxes overlap?
-# *Intersection over union* (IoU) is the area that both cover, divided by the area that either covers.
+# A face gives many candidates, because neighbouring windows see it too. One of them is enough:
+# [non-maximum suppression](../docs/glossary.md#non-maximum-suppression) takes the most probable box,
+# removes all that overlap it much, and goes on with the rest. For that we need the IoU of one box
+# with many. P-Net's boxes are two corners (x1, y1, x2, y2), not (x, y, width, height): mixing up the
+# two is the most common bug in code about boxes.
 
 # %%
-def iou(box, boxes):
-    """Overlap of one box (x1, y1, x2, y2) with each of many, in [0, 1]."""
+def overlaps(box, boxes):
+    """IoU of one box (x1, y1, x2, y2) with each of many, (n,), in [0, 1]."""
     left_top = np.maximum(box[:2], boxes[:, :2])
     right_bottom = np.minimum(box[2:4], boxes[:, 2:4])
     both = np.prod(np.clip(right_bottom - left_top, 0, None), axis=1)
@@ -199,36 +280,72 @@ def iou(box, boxes):
     return both / (np.prod(box[2:4] - box[:2]) + areas - both)
 
 
-# %%
-iou(np.array([0, 0, 10, 10]), np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]]))
-
 # %% [markdown]
-# Suppression by hand: take the most probable box, remove all that overlap it by more than a half, and
-# go on with the rest. The first three rounds:
+# The first three rounds by hand:
 
 # %%
 left = candidates[np.argsort(-candidates[:, 4])]
 for number in range(1, 4):
-    best, overlap = left[0], iou(left[0], left)
+    best, overlap = left[0], overlaps(left[0], left)
     print(f"round {number}: probability {best[4]:.4f}, {int((overlap > 0.5).sum()) - 1} others removed")
     left = left[overlap <= 0.5]
 
 # %% [markdown]
-# Writing the loop as a function is exercise 1. The package suppresses in each level first (overlap
-# above 0.5), then over all of them (above 0.7).
-#
-# ## 6. R-Net and O-Net: who survives?
-#
-# The package's three stages, one after the other, as `detect_faces` runs them. Each takes the boxes of
-# the stage before (`bboxes_batch`; none for the first): cut out, resized, judged again, moved a little,
-# suppressed again. `images_oshapes` is the size of each photo.
+# **Exercise 3. Suppression.** Write the loop: `nms(boxes, threshold)` takes rows (x1, y1, x2, y2,
+# probability) in any order and returns the numbers of the rows that stay, the most probable first. A
+# box goes when it overlaps one *that stays* by more than `threshold`. Use `overlaps`.
 
 # %%
-batch = ((photo[None].astype(np.float32) - 127.5) / 128)
-boxes, survivors = None, {}
-for stage in mtcnn.stages:
+def nms(boxes, threshold):
+    """List of row numbers."""
+    # BEGIN SOLUTION
+    order, kept = np.argsort(-boxes[:, 4]), []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(int(best))
+        order = order[overlaps(boxes[best], boxes[order]) <= threshold]
+    return kept
+    # END SOLUTION
+
+
+# %%
+if exercises.check(nms):
+    figure, axes = plt.subplots(1, 2, figsize=(9, 2.7))
+    for axis, rows in zip(axes, (candidates, candidates[nms(candidates, 0.5)]), strict=True):
+        axis.imshow(photo)
+        for x1, y1, x2, y2, _ in rows:
+            box = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="red", linewidth=0.6)
+            axis.add_patch(box)
+        axis.set_title(f"{len(rows)} boxes", fontsize=9)
+        axis.axis("off")
+
+# %% [markdown]
+# Once `nms` is correct, the figure shows the boxes before (left) and after (right). What stays beside
+# the faces are boxes of another size or place that P-Net took for faces. (The package suppresses in
+# each level first, overlap above 0.5, then over all of them, above 0.7. And it lets a box that is
+# gone itself take others with it.)
+#
+# ## 6. R-Net and O-Net: what does the cascade save?
+#
+# A network that is right about faces is larger and slower than P-Net. So the large ones only see what
+# the smaller ones let through: a [cascade](../docs/glossary.md#cascade). The package's three stages,
+# one after the other, as `detect_faces` runs them. Each takes the boxes of the stage before
+# (`bboxes_batch`; none for the first): cut out, resized, judged again, moved a little, suppressed
+# again. `images_oshapes` is the size of each photo.
+
+# %%
+mtcnn, batch = detection.detector(), (photo[None].astype(np.float32) - 127.5) / 128
+boxes, survivors, rows = None, {}, []
+for stage, side in zip(mtcnn.stages, (12, 24, 48), strict=True):
+    variables = stage.model.get_concrete_function().variables  # of the compiled network
+    weights = sum(np.prod(variable.shape) for variable in variables)
+    looks_at, start = windows if boxes is None else len(boxes), time.perf_counter()
     boxes = stage(bboxes_batch=boxes, images_normalized=batch, images_oshapes=np.array([photo.shape]))
+    rows.append((stage.name, side, weights, looks_at, len(boxes), time.perf_counter() - start))
     survivors[stage.name] = boxes  # rows: photo number, x1, y1, x2, y2, confidence, ...
+stages = pd.DataFrame(
+    rows, columns=["network", "window (pixels)", "weights", "windows in", "boxes out", "seconds"])
+stages.round(3)
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(13, 2.9))
@@ -236,36 +353,147 @@ for axis, (name, boxes) in zip(axes, survivors.items(), strict=True):
     axis.imshow(photo)
     for x1, y1, x2, y2 in boxes[:, 1:5]:
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="red", linewidth=0.8))
-    axis.set_title(f"after {name}: {len(boxes)} boxes", fontsize=9)
-    axis.axis("off")
+    axis.set(title=f"after {name}: {len(boxes)} boxes", xticks=[], yticks=[])
 
 # %% [markdown]
 # From more than a hundred thousand windows to one box a face. P-Net is generous on purpose: what it
 # throws away, no later network can bring back.
 #
-# ## 7. Cutting out, and aligning
+# **Guess first.** Only O-Net is exact, and only it finds landmarks. Why not show it every window?
+# Guess how many times longer that would take than the whole cascade: 5, 50 or 500 times?
 #
-# Published tutorials cut out the box with a margin and resize it. The face stays as tilted as it was.
-# Alignment uses the landmarks: find the rotation, scale and shift that carry them to a *template*, the
-# place where the encoder (the network that turns faces into embeddings, lesson 03) expects them. Four
-# unknowns, ten equations, least squares. A rotation by an angle φ with scale s has a = s·cos φ and
-# b = s·sin φ:
+# We do not have to wait for it: we time O-Net on a sample of the windows and multiply.
+
+# %%
+sample, onet = 2000, mtcnn.stages[2].model
+crops = np.random.default_rng(0).uniform(-1, 1, (sample, 48, 48, 3)).astype(np.float32)
+onet(crops)  # the first call of this shape is slower
+start = time.perf_counter()
+onet(crops)
+each = (time.perf_counter() - start) / sample
+start = time.perf_counter()
+detection.detect(photo)
+cascade = time.perf_counter() - start
+print(f"O-Net on all {windows:,} windows: {each * windows:.0f} s ({1e6 * each:.0f} microseconds each)")
+print(f"the cascade: {cascade:.2f} s, {each * windows / cascade:.0f} times faster")
+
+# %% [markdown]
+# More than a hundred times, on a CPU: one photo would take O-Net from tens of seconds to minutes, and
+# the cascade takes a fraction of a second. (The time of a network does not depend on what is in the
+# windows, so random pixels will do. Cutting the windows out would come on top.) The idea is older
+# than neural networks: Viola and Jones (2001) built a cascade of simple features that was fast enough
+# for cameras.
+#
+# ## 7. How sure is sure enough?
+#
+# A confidence becomes a decision by a [threshold](../docs/glossary.md#threshold). Too low, and the
+# detector reports faces in gravel; too high, and it misses people. To see both, we lower MTCNN's own
+# thresholds and let it look at three strongly blurred walls, where we know the faces (it gives six
+# boxes on each, all on portraits), and at gravel, grass, stars, a cup and a motorcycle, where there
+# are none.
+
+# %%
+lax = {"threshold_pnet": 0.5, "threshold_rnet": 0.3, "threshold_onet": 0.1}
+grounds = [data.gravel(), data.grass(), data.hubble_deep_field(), data.coffee(),
+           data.stereo_motorcycle()[0]]
+grounds = [np.stack([g] * 3, axis=-1) if g.ndim == 2 else g for g in grounds]
+walls = [Image.fromarray(scenes.family_wall(seed=seed)[0]) for seed in range(3)]
+blurred = [np.asarray(wall.filter(ImageFilter.GaussianBlur(10))) for wall in walls]
+found = [[face["confidence"] for face in mtcnn.detect_faces(picture, **lax)]
+         for picture in [*blurred, *grounds]]
+confidence = np.concatenate([np.array(c, float) for c in found])
+is_face = np.repeat([True] * 3 + [False] * len(grounds), [len(c) for c in found])
+
+figure, axis = plt.subplots(figsize=(6, 2.4))
+axis.hist([confidence[is_face], confidence[~is_face]], np.linspace(0, 1, 21),
+          color=[plots.KIN, plots.STRANGER], label=["blurred faces on walls", "no faces"])
+axis.set(xlabel="confidence", ylabel="boxes")
+axis.legend(fontsize=8)
+print(f"{is_face.sum()} boxes on {3 * 6} faces, {(~is_face).sum()} boxes where no face is")
+
+# %% [markdown]
+# Where the two colours overlap, no threshold separates them without an error. Two numbers describe
+# what a threshold does: [precision and recall](../docs/glossary.md#precision-and-recall). Precision
+# is the share of the reported boxes that are faces. Recall is the share of the faces that are
+# reported. (A face that got no box at all counts for the recall, too.)
+#
+# **Exercise 4. Precision and recall.** Write `precision_recall(confidence, is_face, faces,
+# threshold)`. `confidence` and `is_face` are arrays with one entry a box; `faces` is the number of
+# faces that there are in the pictures. A box is reported when its confidence is at or above the
+# threshold. Return (precision, recall); when nothing is reported, the precision is 1.
+
+# %%
+def precision_recall(confidence, is_face, faces, threshold):
+    """(precision, recall), each in [0, 1]."""
+    # BEGIN SOLUTION
+    reported = confidence >= threshold
+    right = (reported & is_face).sum()
+    precision = right / reported.sum() if reported.any() else 1.0
+    return precision, right / faces
+    # END SOLUTION
+
+
+# %%
+if exercises.check(precision_recall):
+    tried = np.linspace(0.1, 1, 91)
+    shares = np.array([precision_recall(confidence, is_face, 3 * 6, value) for value in tried])
+    figure, axis = plt.subplots(figsize=(5.5, 2.8))
+    axis.plot(tried, 100 * shares, label=["precision", "recall"])
+    axis.axvline(0.8, color="black", linestyle=":", label="MTCNN's own threshold")
+    axis.set(xlabel="threshold", ylabel="%", ylim=(0, 103))
+    axis.legend(fontsize=8)
+
+# %% [markdown]
+# A higher threshold trades recall for precision. Where to stop depends on the use: who counts
+# visitors wants both, who blurs faces before publishing a photo wants recall, and a face that we
+# embed and compare should be one.
+#
+# ## 8. From landmarks to an aligned face
+#
+# The first layers of an encoder look at small patches of pixels, so eyes should lie where eyes lay in
+# its training. Published tutorials cut out the box with a margin and resize it: the face stays as
+# tilted as it was. [Alignment](../docs/glossary.md#alignment) uses the landmarks: find the rotation,
+# scale and shift that carry them to a *template*, the place where the encoder (the network that turns
+# faces into [embeddings](../docs/glossary.md#embedding), lesson 03) expects them.
+#
+# A rotation by an angle φ with scale s has two numbers, $a = s\cos φ$ and $b = s\sin φ$; the shift
+# has two more. Each landmark $(x, y)$ with its place $(u, v)$ in the template gives two equations:
+#
+# $$a x - b y + t_x = u \qquad\qquad b x + a y + t_y = v$$
+#
+# Four unknowns, ten equations: in general no solution fits all. *Least squares* takes the one with
+# the smallest sum of squared errors. With the equations as $A p = t$, where $p = (a, b, t_x, t_y)$,
+# it solves the *normal equations* $A^T A\, p = A^T t$.
+
+# %%
+def equations(source, target):
+    """A (2n, 4) and t (2n,) of the landmarks ``source`` (n, 2) and their places ``target`` (n, 2)."""
+    x, y = source.T
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    rows_of_u = np.column_stack([x, -y, one, zero])
+    rows_of_v = np.column_stack([y, x, zero, one])
+    return np.vstack([rows_of_u, rows_of_v]), target.T.ravel()
+
 
 # %%
 def similarity(source, target):
-    """(2, 3) matrix [[a, -b, tx], [b, a, ty]] that best carries source points (n, 2) onto target."""
-    x, y = source.T
-    one, zero = np.ones_like(x), np.zeros_like(x)
-    equations = np.vstack([np.column_stack([x, -y, one, zero]), np.column_stack([y, x, zero, one])])
-    a, b, tx, ty = np.linalg.lstsq(equations, target.T.ravel(), rcond=None)[0]
+    """(2, 3) matrix [[a, -b, tx], [b, a, ty]] that best carries ``source`` onto ``target``."""
+    a, b, tx, ty = np.linalg.lstsq(*equations(source, target), rcond=None)[0]
     return np.array([[a, -b, tx], [b, a, ty]])
 
 
 # %%
 encoder = backbones.get()
-matrix = similarity(faces[0].landmarks, encoder.template)
-turn = np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))
-print(f"turned by {turn:.1f} degrees, scaled by {np.hypot(*matrix[:, 0]):.2f}")
+A, t = equations(faces[0].landmarks, encoder.template)  # (10, 4) and (10,)
+a, b, tx, ty = np.linalg.solve(A.T @ A, A.T @ t)  # the normal equations
+matrix = np.array([[a, -b, tx], [b, a, ty]])
+print(f"turned by {np.degrees(np.arctan2(b, a)):.1f} degrees, scaled by {np.hypot(a, b):.2f}")
+
+# %% [markdown]
+# `lstsq`, the normal equations and the course's `utils` agree:
+
+# %%
+assert np.allclose(matrix, similarity(faces[0].landmarks, encoder.template))
 assert np.allclose(matrix, alignment.similarity_transform(faces[0].landmarks, encoder.template))
 
 # %% [markdown]
@@ -284,20 +512,42 @@ for (top, below), face in zip(axes.T, faces, strict=True):
 # Tilted faces come out straight. The first one hung straight and is turned now, by three degrees: the
 # landmarks of so blurred a face are uncertain by some pixels, and the alignment believes them.
 #
-# ## 8. What breaks it
+# ## 9. What breaks it
 #
-# A face on a grey ground, then turned, shrunk, blurred or darkened more and more. Found means: a face
-# whose box covers the middle of the picture.
+# People take photos in the dark, out of focus, from far away, with the phone held sideways. How much
+# of that does the detector bear? A face on a grey ground, then turned, shrunk, blurred or darkened
+# more and more. Found means: a box covers the middle of the picture.
 
 # %%
-rng = np.random.default_rng(5)
-model = eigenfaces.load()
+rng, model = np.random.default_rng(5), eigenfaces.load()
 people = rng.normal(0, 0.8, (24, len(model.components)))
 crops = synthetic.develop([synthetic.take_photograph([p], rng)[0] for p in people], model)
 room = ((60, 60), (60, 60), (0, 0))
-portraits = [Image.fromarray(np.pad(images.resize(crop, 120), room, mode="edge"))
-             for crop in crops]  # 240×240 each, the face about 100 pixels wide
+# 240×240 each, the face about 100 pixels wide
+portraits = [Image.fromarray(np.pad(images.resize(c, 120), room, mode="edge")) for c in crops]
 
+# %%
+GREY = (127, 127, 127)
+
+
+def shrunk(picture, pixels):
+    """The face about this wide, in a picture of the same size."""
+    side = round(240 * pixels / 100)
+    ground = Image.new("RGB", picture.size, GREY)
+    ground.paste(picture.resize((side, side), Image.Resampling.BOX), ((240 - side) // 2,) * 2)
+    return ground
+
+
+ways = {  # what is changed: how, and by how much
+    "rotation (degrees)": (lambda p, v: p.rotate(v, fillcolor=GREY), range(0, 181, 20)),
+    "face width (pixels)": (shrunk, (8, 10, 12, 15, 20, 30, 50, 100)),
+    "blur (radius in pixels)": (lambda p, v: p.filter(ImageFilter.GaussianBlur(v)), range(0, 17, 2)),
+    "brightness (%)": (lambda p, v: p.point(lambda x: x * v / 100), (1, 2, 3, 5, 8, 12, 25, 50, 100)),
+}
+
+# %% [markdown]
+# **Guess first.** At which angle does the detector lose half of the faces? And does it need more or
+# less light than you do?
 
 # %%
 def share_found(pictures):
@@ -308,68 +558,69 @@ def share_found(pictures):
                         (face.box for face in faces)) for faces in found])
 
 
-def shrunk(picture, pixels):
-    """The face about this wide, in a picture of the same size."""
-    side = round(240 * pixels / 100)
-    ground = Image.new("RGB", picture.size, (127, 127, 127))
-    ground.paste(picture.resize((side, side), Image.Resampling.BOX), ((240 - side) // 2,) * 2)
-    return ground
-
+curves = {name: [100 * share_found([change(p, v) for p in portraits]) for v in values]
+          for name, (change, values) in ways.items()}
 
 # %%
-GREY = (127, 127, 127)
-ways = {
-    "rotation (degrees)": (range(0, 181, 20), lambda p, v: p.rotate(v, fillcolor=GREY)),
-    "face width (pixels)": ((8, 10, 12, 15, 20, 30, 50, 100), shrunk),
-    "blur (radius in pixels)": (range(0, 17, 2), lambda p, v: p.filter(ImageFilter.GaussianBlur(v))),
-    "brightness (%)": ((1, 2, 3, 5, 8, 12, 25, 50, 100), lambda p, v: p.point(lambda x: x * v / 100)),
-}
-curves = {name: (levels, [share_found([change(p, v) for p in portraits]) for v in levels])
-          for name, (levels, change) in ways.items()}
-
-# %%
-figure, axes = plt.subplots(1, 4, figsize=(13, 2.8), sharey=True)
-for axis, (name, (levels_tried, shares)) in zip(axes, curves.items(), strict=True):
-    axis.plot(levels_tried, 100 * np.array(shares), marker="o", color=plots.KIN)
-    axis.set(xlabel=name, ylim=(-3, 103))
-    if name.startswith(("face", "bright")):
-        axis.set_xscale("log")
-axes[0].set_ylabel("faces found (%)");
+shown = [(20, 40, 60, 80), (30, 15, 12, 8), (2, 6, 10, 14), (25, 12, 8, 5)]
+figure, axes = plt.subplots(4, 5, figsize=(12, 9), width_ratios=[1, 1, 1, 1, 2])
+for row, examples, (name, (change, values)) in zip(axes, shown, ways.items(), strict=True):
+    for axis, value in zip(row, examples, strict=False):
+        picture = np.asarray(change(portraits[0], value))
+        draw(axis, picture, detection.detect(picture))
+        axis.set_title(f"{name.split(' (')[0]} {value}", fontsize=9)
+    row[4].plot(values, curves[name], marker="o", color=plots.KIN)
+    row[4].set(xlabel=name, ylabel="faces found (%)", ylim=(-3, 103))
+for row in (1, 3):
+    axes[row, 4].set_xscale("log")
+figure.tight_layout()
 
 # %% [markdown]
 # Tilted by 40 degrees a face is still found, by 60 fewer than half are, by 80 almost none, although a
 # person sees them at once. A sideways phone photo is such a case: that is why the reader of this
 # course applies the orientation that the phone wrote into the file (EXIF). Size and blur do the same
-# harm: too few pixels are left that say "eye". Darkness does none down to a quarter of the light; at an
-# eighth about a fifth of the faces are lost, at a twentieth all.
+# harm: too few pixels are left that say "eye". Darkness does none down to a quarter of the light; at
+# an eighth about a fifth of the faces are lost, at a twentieth all.
 #
-# ## 9. Large photos
-#
-# From some size on, time grows with the number of pixels, and a face of 200 pixels is found as well at
-# 100. So the course shrinks a photo to a long side of 1,280 before the search, and multiplies the
-# coordinates back. Here is what that saves on a photo of 8 megapixels.
+# The whole wall under a blur. Move the slider (where a kernel runs): does a falling confidence warn
+# before a face is lost?
 
 # %%
-large = np.asarray(Image.fromarray(photo).resize((3840, 2160), Image.Resampling.BICUBIC))
-rows = []
+def blurred_wall(radius):
+    """The wall under a blur, with what the detector finds."""
+    picture = np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(radius)))
+    found = detection.detect(picture)
+    figure, axis = plt.subplots(figsize=(7, 4.1))
+    draw(axis, picture, found)
+    axis.set_title(f"blur of {radius} pixels: {len(found)} of {len(places)} faces", fontsize=9)
+    return figure
+
+
+plots.slider(blurred_wall, range(0, 21, 2), "blur (pixels)")
+
+# %% [markdown]
+# Hardly. Most of the faces that are still found are found with more than 0.9; the others are gone,
+# and no number says that they were there. So a detector that reports nothing has not proved that
+# there is nobody.
+#
+# ## 10. Large photos, and a real one
+#
+# From some size on, time grows with the number of pixels, and a face that is 200 pixels wide is found
+# as well when it is half as wide. So the course shrinks a photo to a long side of 1,280 before the
+# search, and multiplies the coordinates back. Here is what that saves on a photo of 8 megapixels.
+
+# %%
+large, rows = np.asarray(Image.fromarray(photo).resize((3840, 2160))), []
 for long_side in (320, 640, 1280, 2560, 3840):
     start = time.perf_counter()
     found = detection.detect(large, long_side=long_side)
     rows.append((long_side, len(found), time.perf_counter() - start))
-speed = pd.DataFrame(rows, columns=["long side", "faces", "seconds"])
-speed.round(2)
-
-# %%
-figure, axis = plt.subplots(figsize=(5, 2.8))
-axis.plot(speed["long side"], speed["seconds"], marker="o", color=plots.STRANGER)
-axis.set(xlabel="long side of the searched photo (pixels)", ylabel="seconds a photo", ylim=(0, None));
+pd.DataFrame(rows, columns=["long side", "faces", "seconds"]).round(2)
 
 # %% [markdown]
-# Below 1,280 the fixed costs rule. The price of the bound is not to be seen here, because all of these
-# portraits are large: a face 40 pixels wide in a photo of 3,840 has 13 left at 1,280, and may be
-# missed. Raise `long_side` where such faces matter.
-#
-# ## 10. A real photograph
+# The price of the bound is not to be seen here, because all of these portraits are large: a face 40
+# pixels wide in a photo of 3,840 has 13 left at 1,280, and may be missed. Raise `long_side` where
+# such faces matter.
 #
 # Synthetic faces are blurred and frontal. The package scikit-image carries a public-domain photograph
 # of the astronaut Eileen Collins (NASA). Run the cell to see it: the course's repository keeps no
@@ -377,8 +628,6 @@ axis.set(xlabel="long side of the searched photo (pixels)", ylabel="seconds a ph
 
 # %%
 # REAL PHOTO: its picture is not kept in the repository
-from skimage import data
-
 astronaut = data.astronaut()  # uint8 RGB, (512, 512, 3)
 found = detection.detect(astronaut)
 figure, axis = plt.subplots(figsize=(4, 4))
@@ -386,109 +635,82 @@ draw(axis, astronaut, found)
 print([(tuple(round(n) for n in face.box), round(face.confidence, 4)) for face in found])
 
 # %%
-print(f"Key result: {len(faces)} of {len(places)} portraits found; {sum(windows):,} windows, "
+print(f"Key result: {len(faces)} of {len(places)} portraits found; {windows:,} windows, "
       f"{len(candidates):,} candidates of P-Net, {len(survivors[mtcnn.stages[1].name])} boxes of R-Net")
 
 # %% [markdown]
 # ## What we saw
 #
-# - A face is a box, a confidence and five landmarks, in pixels of the photo.
-# - Cheap networks throw away what is surely not a face; expensive ones judge the rest: a cascade.
+# - A face is a box, a confidence and five landmarks, in pixels of the photo. A drawing can be one,
+#   too.
+# - IoU says whether two boxes are the same place; non-maximum suppression uses it to keep one box a
+#   face.
 # - P-Net is a convolution over the whole picture: a heat map, at each level of a pyramid.
-# - Non-maximum suppression turns many boxes of one face into one.
+# - Cheap networks throw away what is surely not a face; expensive ones judge the rest: a cascade,
+#   more than a hundred times faster than the last network alone.
+# - A threshold trades precision for recall.
 # - Aligned by their landmarks, faces come to lie alike; cut out by their boxes, they stay tilted.
 # - Faces turned by 60 degrees and more are mostly lost, and so are tiny, blurred and very dark ones.
-# - A bounded long side makes the time independent of the camera.
 #
-# ## Exercises
+# ## A larger exercise
 #
-# **1. Suppression.** Write `nms(boxes, threshold)`: indices of the rows of `boxes` (x1, y1, x2, y2,
-# probability) that are kept, the most probable first. Use `iou`. A box goes when it overlaps a *kept*
-# one by more than the threshold. (The package lets a box that is gone itself take others with it.)
+# **Exercise 5. Align a face yourself.** Between the detector and the encoder stands one function: it
+# takes the photo and five landmarks, and gives the square crop in which the landmarks lie on the
+# template. Write `aligned_crop(photo, landmarks, template, size)` with NumPy alone:
+#
+# 1. the transform from photo to crop, by least squares over all landmarks (`similarity` above);
+# 2. its inverse: for each pixel of the crop, at (x, y) = (column, row), where in the photo does it
+#    lie?
+# 3. the nearest pixel of the photo there (round the coordinates); outside the photo, its nearest
+#    border pixel.
+#
+# `photo` is uint8 (height, width, 3), `landmarks` and `template` are (5, 2) with x first. Return
+# (size, size, 3). Going backwards from crop to photo is the point: forwards, some pixels of the crop
+# would be hit twice and others never.
 
 # %%
-def nms(boxes, threshold):
-    """List of row numbers."""
+def aligned_crop(photo, landmarks, template, size):
+    """The face with its landmarks on the template, uint8 (size, size, 3)."""
     # BEGIN SOLUTION
-    order, kept = list(np.argsort(-boxes[:, 4])), []
-    while order:
-        best = order.pop(0)
-        kept.append(int(best))
-        overlap = iou(boxes[best], boxes[order])
-        order = [row for row, value in zip(order, overlap, strict=True) if value <= threshold]
-    return kept
+    matrix = similarity(landmarks, template)  # from the photo to the crop
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]  # from the crop to the photo
+    y, x = np.mgrid[:size, :size]
+    points = np.stack([x, y, np.ones_like(x)], axis=-1)  # (size, size, 3): x, y, 1
+    places = np.rint(points @ inverse.T).astype(int)  # (size, size, 2)
+    columns = places[..., 0].clip(0, photo.shape[1] - 1)
+    rows = places[..., 1].clip(0, photo.shape[0] - 1)
+    return photo[rows, columns]
     # END SOLUTION
 
 
 # %%
-# NBVAL_CHECK_OUTPUT
-chain = np.array([[0, 0, 10, 10, 0.9], [4, 0, 14, 10, 0.8], [8, 0, 18, 10, 0.7], [40, 0, 50, 10, 0.6]])
-exercises.check(
-    (nms(chain, 0.5), [0, 1, 2, 3], "no two of these overlap by more than a half: keep all"),
-    (nms(chain[::-1], 0.5), [3, 2, 1, 0], "the most probable comes first"),
-    (nms(chain, 0.4), [0, 2, 3], "row 1 overlaps row 0 and goes; so it cannot take row 2 with it"))
-
-# %% [markdown]
-# **2. A confidence threshold.** With all thresholds lowered, MTCNN gives many doubtful faces. We know
-# which are faces: those on three walls are (MTCNN gives exactly six on each); those on gravel, grass,
-# stars, a motorcycle and a cup are not.
-# Write `lowest_threshold(confidence, is_face, most_false)`: the lowest confidence in `confidence` such
-# that at most `most_false` of what is no face lie at or above it.
+if exercises.check(aligned_crop):
+    template = 112 * alignment.ARCFACE_LANDMARKS  # of ArcFace's crops of 112 pixels
+    own = [aligned_crop(photo, face.landmarks, template, 112) for face in faces]
+    course = [alignment.align(photo, face.landmarks, template, 112) for face in faces]
+    difference = np.abs(np.array(own, float) - course).mean()
+    print(f"on average {difference:.1f} of 255 grey levels apart")
+    plots.photos([*own, *course], ["yours"] * len(own) + ["the course's"] * len(own), len(faces))
 
 # %%
-from skimage import data
-
-lax = {"threshold_pnet": 0.5, "threshold_rnet": 0.3, "threshold_onet": 0.1}
-grounds = [data.gravel(), data.grass(), data.hubble_deep_field(), data.coffee(),
-           data.stereo_motorcycle()[0]]
-grounds = [np.stack([g] * 3, axis=-1) if g.ndim == 2 else g for g in grounds]
-walls = [scenes.family_wall(seed=seed)[0] for seed in range(3)]
-blurred = [np.asarray(Image.fromarray(w).filter(ImageFilter.GaussianBlur(5))) for w in walls]
-found = [[face["confidence"] for face in mtcnn.detect_faces(picture, **lax)]
-         for picture in [*blurred, *grounds]]
-confidence = np.concatenate([np.array(c, float) for c in found])
-is_face = np.repeat([True] * 3 + [False] * len(grounds), [len(c) for c in found])
-
-# %%
-figure, axis = plt.subplots(figsize=(6, 2.4))
-axis.hist([confidence[is_face], confidence[~is_face]], np.linspace(0, 1, 21),
-          color=[plots.KIN, plots.STRANGER], label=["blurred faces on walls", "no faces"])
-axis.set(xlabel="confidence", ylabel="boxes")
-axis.legend(fontsize=8);
-
-# %%
-def lowest_threshold(confidence, is_face, most_false):
-    """One of the values in ``confidence``."""
-    # BEGIN SOLUTION
-    return min(value for value in confidence
-               if ((confidence >= value) & ~is_face).sum() <= most_false)
-    # END SOLUTION
-
-
-# %%
-# NBVAL_CHECK_OUTPUT
-toy, truth = np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([True, False, True, False, True])
-exercises.check(
-    (lowest_threshold(toy, truth, 0), 0.9, "at 0.8 and below there is a false one"),
-    (lowest_threshold(toy, truth, 1), 0.7, "0.8 may be false; 0.6 would be a second one"),
-    (lowest_threshold(toy, truth, 2), 0.5, "both false ones are allowed"))
+exercises.report();
 
 # %%
 # SOLUTION CHECK
-import tensorflow as tf
-
-yxyx = candidates[:, [1, 0, 3, 2]].astype(np.float32)
-expected = tf.image.non_max_suppression(yxyx, candidates[:, 4].astype(np.float32), 10_000, 0.5)
-assert set(nms(candidates, 0.5)) == set(expected.numpy().tolist())
-strict = lowest_threshold(confidence, is_face, 0)
-print(f"no false face: {strict:.3f}, finds {(confidence[is_face] >= strict).sum()} of {is_face.sum()}")
+assert exercises.report()
 
 # %% [markdown]
+# The course's version shrinks a large photo first and mixes four by four pixels instead of taking the
+# nearest one: that makes smoother edges.
+#
 # ## Where to go next
 #
-# - Zhang et al., *Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks*,
-#   IEEE Signal Processing Letters 2016.
-# - Viola and Jones, *Rapid object detection using a boosted cascade of simple features*, CVPR 2001: the
-#   cascade before neural networks.
-# - Umeyama, *Least-squares estimation of transformation parameters*, IEEE TPAMI 1991.
+# - Zhang et al., [*Joint Face Detection and Alignment using Multi-task Cascaded Convolutional
+#   Networks*](https://arxiv.org/abs/1604.02878), IEEE Signal Processing Letters 2016: MTCNN.
+# - Viola and Jones, *Rapid object detection using a boosted cascade of simple features*, CVPR 2001:
+#   the cascade before neural networks.
+# - Umeyama, *Least-squares estimation of transformation parameters*, IEEE TPAMI 1991: the same fit in
+#   closed form.
+# - Deng et al., [*RetinaFace*](https://arxiv.org/abs/1905.00641), CVPR 2020: one network, five
+#   landmarks, for faces in crowds.
 # - [Lesson 08](08_face_verification.ipynb): are two aligned faces the same person?

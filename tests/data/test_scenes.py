@@ -121,3 +121,17 @@ def test_one_person_is_nearer_than_relatives_and_they_nearer_than_strangers(phot
         similarities = metrics.cosine(embeddings[::2], embeddings[1::2])
         distance[kind] = np.median(1 - similarities)
     assert 1.5 * distance["same"] < distance["relatives"] < distance["strangers"] / 1.1
+
+
+def test_drawn_face_is_found_where_its_eyes_and_mouth_are():
+    [face] = detection.detect(scenes.drawn_face())
+    expected = [(160, 183), (240, 183), (200, 230), (166, 271), (234, 271)]
+    assert np.abs(face.landmarks - expected).max() < 12
+
+
+def test_drawn_face_without_a_part_is_another_picture():
+    whole = scenes.drawn_face()
+    assert whole.shape == (400, 400, 3) and whole.dtype == np.uint8
+    for part in scenes.FACE_PARTS:
+        others = [other for other in scenes.FACE_PARTS if other != part]
+        assert (scenes.drawn_face(others) != whole).any()

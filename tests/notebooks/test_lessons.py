@@ -17,7 +17,7 @@ from apps.flask_app import create_app
 from utils import errors, images
 from utils.answers.kinship import Kinship
 from utils.data import audit, scenes
-from utils.faces import alignment
+from utils.faces import alignment, detection
 from utils.scoring import calibration, metrics
 from utils.training import callbacks, losses, networks
 
@@ -152,11 +152,17 @@ def test_lesson_07_fits_landmarks_as_the_module_does():
 def test_lesson_07_has_the_pyramid_of_the_package():
     from mtcnn.utils.images import build_scale_pyramid
 
-    photo = np.zeros((300, 500, 3), np.uint8)
-    levels = definitions("07_face_detection", np=np, Image=Image)["pyramid"](photo)
-    theirs = build_scale_pyramid(500, 300, min_face_size=20, scale_factor=0.709)
-    np.testing.assert_allclose(list(levels)[: len(theirs)], theirs, rtol=1e-9)
-    assert all(min(level.shape[:2]) >= 12 for level in levels.values())
+    scales = definitions("07_face_detection", np=np)["pyramid_scales"](1280, 720, 20, 0.709)
+    theirs = build_scale_pyramid(1280, 720, min_face_size=20, scale_factor=0.709)
+    np.testing.assert_allclose(scales, theirs, rtol=1e-9)
+
+
+def test_lesson_07_counts_the_windows_that_p_net_looks_at():
+    count = definitions("07_face_detection", np=np)["window_count"]
+    pnet = detection.detector().stages[0].model
+    for height, width in ((12, 12), (13, 30), (77, 138), (54, 31)):
+        offsets, _ = pnet(np.zeros((1, height, width, 3), np.float32))
+        assert count(np.zeros((height, width, 3))) == np.prod(offsets.shape[1:3])
 
 
 def test_lesson_07_turns_a_heat_map_into_the_boxes_of_the_package():
@@ -179,8 +185,33 @@ def test_lesson_07_measures_overlap_as_the_package_does():
 
     corner, size = np.random.default_rng(0).integers(1, 40, (2, 30, 2))
     boxes = np.hstack([corner, corner + size]).astype(float)
-    written_out = [definitions("07_face_detection", np=np)["iou"](box, boxes) for box in boxes]
-    np.testing.assert_allclose(written_out, iou(boxes, method="union"), rtol=1e-9)
+    lesson = definitions("07_face_detection", np=np)
+    theirs = iou(boxes, method="union")
+    written_out = [lesson["overlaps"](box, boxes) for box in boxes]
+    np.testing.assert_allclose(written_out, theirs, rtol=1e-9)
+    first, second = np.hstack([corner, size])[:2]  # (x, y, width, height)
+    assert lesson["box_iou"](first, second) == pytest.approx(theirs[0, 1])
+
+
+def test_lesson_07_suppresses_as_tensorflow_does():
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    corner, size = rng.integers(1, 40, (2, 60, 2))
+    boxes = np.column_stack([corner, corner + size, rng.permutation(60) / 60]).astype(np.float32)
+    theirs = tf.image.non_max_suppression(boxes[:, [1, 0, 3, 2]], boxes[:, 4], 60, 0.5).numpy()
+    assert definitions("07_face_detection", np=np)["nms"](boxes, 0.5) == theirs.tolist()
+
+
+def test_lesson_07_aligns_nearly_as_the_module_does():
+    wall, _ = scenes.family_wall(seed=7, width=640, height=360)
+    template = 112 * alignment.ARCFACE_LANDMARKS
+    landmarks = template * 1.3 + (100, 40)
+    lesson = definitions("07_face_detection", np=np)
+    crop = lesson["aligned_crop"](wall, landmarks, template, 112)
+    assert crop.dtype == np.uint8
+    difference = np.abs(crop.astype(float) - alignment.align(wall, landmarks, template, 112))
+    assert difference.mean() < 4  # of 255 grey levels: the nearest pixel against a smooth mean
 
 
 def test_lesson_08_counts_errors_as_the_calibration_does():
@@ -200,6 +231,42 @@ def test_lesson_08_counts_errors_as_the_calibration_does():
         accepted, rejected = metrics.error_rates(rows["kind"] == "same", -rows["distance"], -0.07)
         assert errors[f"{other} accepted"][0] == pytest.approx(accepted)
         assert errors["same person rejected"][0] == pytest.approx(rejected)
+
+
+def test_lesson_08_fits_probabilities_as_the_calibration_does():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([1.0, 0.0], (150, 250))  # weighed alike all the same
+    distances = np.exp(np.concatenate([rng.normal(-3.2, 0.4, 150), rng.normal(-2.5, 0.4, 250)]))
+    written_out = definitions("08_face_verification", np=np)["platt"](labels, np.log(distances))
+    theirs = metrics.fit_logistic(labels, np.log(distances))
+    np.testing.assert_allclose(written_out, theirs, rtol=1e-3)
+
+
+def test_lesson_08_computes_distances_and_errors_as_the_module_does():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 20, 8))
+    lesson = definitions("08_face_verification", np=np)
+    cosine, euclidean = lesson["pair_distances"](a, b)
+    np.testing.assert_allclose(cosine, 1 - metrics.cosine(a, b))
+    np.testing.assert_allclose(euclidean**2, 2 * cosine)
+    kind = np.repeat(["same", "strangers", "relatives"], (8, 6, 6))
+    errors = lesson["verification_errors"](cosine, kind, 0.9)
+    part = kind != "relatives"
+    accepted, rejected = metrics.error_rates(kind[part] == "same", -cosine[part], -0.9)
+    assert errors["strangers accepted"] == pytest.approx(accepted)
+    assert errors["same person rejected"] == pytest.approx(rejected)
+
+
+def test_lesson_08_chooses_thresholds_where_the_calibration_does():
+    rng = np.random.default_rng(0)
+    kind = np.repeat(["same", "relatives", "strangers"], 400)
+    means = np.repeat([0.05, 0.08, 0.11], 400)
+    table = pd.DataFrame({"kind": kind, "distance": rng.normal(means, 0.02)})
+    lesson = definitions("08_face_verification", np=np)
+    rows = lesson["choose_and_measure"](table, table)
+    expected = calibration.choose_thresholds(table)
+    for other in calibration.OTHERS:
+        assert rows[other]["threshold"] == pytest.approx(expected[other], abs=5e-4)
 
 
 def test_lesson_08_leaves_a_probability_alone_when_both_are_as_likely():

@@ -1,5 +1,6 @@
 """Pictures of synthetic people for those who have no photo at hand."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,10 @@ from . import eigenfaces, synthetic
 
 WALL, FRAME, MAT = (186, 196, 190), (92, 64, 44), (244, 241, 234)  # RGB
 SHADOW, SHADOW_STRENGTH = (40, 40, 40), 0.35
+# Of the drawn face, RGB.
+PAPER, SKIN, HAIR = (226, 221, 208), (224, 180, 150), (66, 48, 38)
+SHADE, LIPS, OUTLINE = (206, 158, 128), (178, 84, 80), (110, 70, 56)
+FACE_PARTS = ("hair", "brows", "eyes", "nose", "mouth")
 
 # What the apps show to those who have no photo at hand: arguments of `two_photos`, with a seed at
 # which the models for verification and kinship are both right.
@@ -147,3 +152,31 @@ def two_photos(kind: str = "same", seed: int = SEED) -> tuple[np.ndarray, np.nda
     shots = [synthetic.take_photograph([person], rng)[0] for person in (parent, second)]
     first_photo, second_photo = synthetic.develop(shots, model)
     return first_photo, second_photo
+
+
+def drawn_face(parts: Collection[str] = FACE_PARTS) -> np.ndarray:
+    """A face that nobody has, drawn with a few shapes, RGB uint8 ``(400, 400, 3)``.
+
+    Args:
+        parts: of ``FACE_PARTS``, which are drawn on the bare head.
+    """
+    picture = Image.new("RGB", (400, 400), PAPER)
+    draw = ImageDraw.Draw(picture)
+    if "hair" in parts:
+        draw.ellipse((92, 50, 308, 300), HAIR)
+    draw.ellipse((112, 84, 288, 330), SKIN)
+    # what lies left and right of the middle line
+    for x in (160, 240):
+        if "brows" in parts:
+            draw.arc((x - 26, 150, x + 26, 190), 200, 340, HAIR, 7)
+        if "eyes" in parts:
+            draw.ellipse((x - 20, 172, x + 20, 194), "white", OUTLINE, 2)
+            draw.ellipse((x - 9, 174, x + 9, 192), HAIR)
+    # what lies on it
+    if "nose" in parts:
+        draw.polygon([(200, 180), (184, 236), (216, 236)], SHADE)
+        draw.arc((184, 222, 216, 242), 10, 170, OUTLINE, 3)
+    if "mouth" in parts:
+        draw.ellipse((165, 258, 235, 284), LIPS)
+        draw.line((165, 271, 235, 271), OUTLINE, 3)
+    return np.asarray(picture)
