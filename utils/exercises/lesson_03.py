@@ -1,11 +1,13 @@
 """The exercises of lesson 03: embeddings and a first model."""
 
+from typing import Any
+
 import numpy as np
 
 from .verdicts import exercise, expect, numbers, require
 
 
-def close(answer: object, other: object, tolerance: float = 1e-4) -> bool:
+def close(answer: Any, other: Any, tolerance: float = 1e-4) -> bool:
     """Whether two arrays of one shape are nearly the same; used to recognise a mistake."""
     return bool(np.allclose(np.asarray(answer, np.float64), other, rtol=0, atol=tolerance))
 
