@@ -111,7 +111,8 @@ def vggface_input(faces):
 
 # %%
 if exercises.check(vggface_input):
-    off = np.abs(vggface_input(face[None])[0] - fed["vggface-resnet50"]).max()
+    own = np.asarray(vggface_input(face[None]))[0]
+    off = np.abs(own - fed["vggface-resnet50"]).max()
     print(f"largest difference to the course's preprocessing: {off:.5f} of 255")
 
 # %% [markdown]
@@ -273,8 +274,8 @@ pd.DataFrame(counts).T.map("{:,}".format)
 
 # %% [markdown]
 # The row `none` has the answer: about one weight in twenty. The others belong to encoders that have
-# seen millions of faces. Leaving those as they are is a [frozen
-# encoder](../docs/glossary.md#frozen-encoder); moving them is
+# seen millions of faces. Where those stay as they are, it is a
+# [frozen encoder](../docs/glossary.md#frozen-encoder). Moving them is
 # [fine-tuning](../docs/glossary.md#fine-tuning), the subject of lesson 05.
 #
 # Where towers train, memory is the limit: every layer of both towers keeps its values for every photo
@@ -341,8 +342,8 @@ plots.history({"training": record["loss"], "fold 0": record["val_loss"]}, "log l
 
 # %% [markdown]
 # On the real photos it was run with the article's own FaceNet, and with SFace in the place of
-# VGGFace, both frozen: `kincourse train network --backbones facenet sface --trainable none
-# --learning-rate 1e-3`. `F09` are the held-out families, with a 95 % interval:
+# VGGFace, both frozen (options `--backbones facenet sface --trainable none --learning-rate 1e-3`).
+# `F09` are the held-out families, with 95 % intervals:
 
 # %%
 real = files.read_json(settings.RESULTS / "article_network.json")
@@ -387,13 +388,14 @@ def stopping_epoch(losses, patience):
 if exercises.check(stopping_epoch):
     aucs = np.array(real["training"]["history"]["val_auc"])  # higher is better
     for patience in (2, 4, 10, 20):
-        stop = stopping_epoch(-aucs, patience)
+        stop = int(stopping_epoch(-aucs, patience))
         print(f"patience {patience:2}: ends after epoch {stop} of {len(aucs)}, best AUC "
               f"{aucs[:stop].max():.3f}")
 
 # %% [markdown]
-# The published `train.py` stops after 10 epochs without a gain, and lowers the learning rate after 20.
-# The second can never happen: training has ended by then. Ours lowers it after 4 and stops after 10:
+# The published `train.py` stops after 10 epochs without a gain, and lowers the learning rate after
+# 20. The second can never happen: training has ended by then. Ours lowers it after 4 and stops after
+# 10, and the curves of that run show both:
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 2.8), tight_layout=True)
@@ -431,7 +433,7 @@ right.set_yscale("log")
 # | 7 | maximum and mean of one number | `train.py` | FaceNet's embedding enters twice |
 # | 8 | `F09` is looked for in the whole path | `train.py` | the name of a folder can decide |
 #
-# # ### Defects 1 and 2: what the networks are fed
+# ### Defects 1 and 2: what the networks are fed
 #
 # In both programs OpenCV reads the photos, and it gives blue, green, red. FaceNet was trained on red,
 # green, blue. VGGFace's own preparation reverses what it takes for red, green, blue, so its network
@@ -535,9 +537,9 @@ def both_orders(score, a, b):
 
 # %%
 if exercises.check(both_orders):
-    mended = both_orders(article_score, rows_a, rows_b)
-    swapped = both_orders(article_score, rows_b, rows_a)
-    print(f"largest change with the order: {np.abs(mended - swapped).max():.7f}")
+    mended = np.asarray(both_orders(article_score, rows_a, rows_b))
+    turned = np.asarray(both_orders(article_score, rows_b, rows_a))
+    print(f"largest change with the order: {np.abs(mended - turned).max():.7f}")
     aucs = [metrics.roc_auc(labels, scored) for scored in (one_way, other_way, mended)]
     print("AUC in one order {:.3f}, in the other {:.3f}, of the mean {:.3f}".format(*aucs))
 
@@ -625,11 +627,11 @@ if exercises.check(symmetric_pair_model):
     built.set_weights(built.get_weights()[:-8] + network.head.get_weights())
     some = watched.groupby("is_related").head(3).sort_values("is_related")
     sides = [dataset.paths(some[side]) for side in ("photo_a", "photo_b")]
-    fed = [tower.preprocess(images.read_many(side, tower.input_size))
-           for tower in towers for side in sides]
-    turned = [fed[number ^ 1] for number in range(len(fed))]  # b where a was
+    crops_of = [tower.preprocess(images.read_many(side, tower.input_size))
+                for tower in towers for side in sides]
+    turned = [crops_of[number ^ 1] for number in range(len(crops_of))]  # b where a was
     titles = [f"{'kin' if kin else 'strangers'}: {one:.3f}, swapped {other:.3f}" for kin, one, other
-              in zip(some["is_related"], built(fed).numpy()[:, 0], built(turned).numpy()[:, 0],
+              in zip(some["is_related"], built(crops_of).numpy()[:, 0], built(turned).numpy()[:, 0],
                      strict=True)]
     plots.pair_gallery(dataset, some, titles).tight_layout(h_pad=1.5)
 
