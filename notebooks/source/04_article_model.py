@@ -234,6 +234,7 @@ def article_model(towers):
 
 # %%
 pair = [backbones.get(name) for name in ("facenet", "vggface-resnet50")]
+keras.utils.set_random_seed(1)
 mine = article_model([tower.build(weights=None) for tower in pair])  # random weights
 whole = networks.pair_network(pair, "article", weights=None)
 print(f"{len(mine.inputs)} inputs, {mine.count_params():,} weights")
@@ -251,8 +252,8 @@ inputs = [tower.preprocess(images.resize(photo, tower.input_size)[None])
 
 # %%
 answers = [float(np.asarray(network(inputs, training=False))[0, 0]) for network in (mine, whole)]
-print(f"mine {answers[0]:.6f}, the course's {answers[1]:.6f}")
-assert np.isclose(*answers, atol=1e-5)
+print(f"mine {answers[0]:.3e}, the course's {answers[1]:.3e}")
+assert np.isclose(*answers, rtol=1e-3, atol=0)
 
 # %% [markdown]
 # Its weights are random, so the answer means nothing yet.
