@@ -15,6 +15,7 @@ def close(answer: Any, other: Any, tolerance: float = 1e-4) -> bool:
 @exercise
 def row_cosines(answer):
     """The cosine of each row of one batch with the same row of another."""
+    # rows of other lengths on either side: at an angle, opposite, at a right angle
     a = np.array([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
     b = np.array([[4.0, 3.0], [0.0, -7.0], [0.0, 5.0]])
     cosines = numbers(
@@ -54,6 +55,7 @@ def pair_features(answer):
         close(features, swapped),
         "the features change when the photos change places; which of the five has a sign?",
     )
+    # d columns for each feature, in the order that the lesson gives
     expected = {
         "sum a + b": ([4, -1], [2, 8]),
         "absolute difference |a − b|": ([2, 3], [2, 2]),
@@ -69,6 +71,7 @@ def pair_features(answer):
 @exercise
 def log_loss(answer):
     """Mean binary cross-entropy, finite for every probability."""
+    # one pair
     one = answer(np.array([1.0]), np.array([0.9]))
     require(not close(one, -0.10536), "the loss is minus the logarithm, so it is never negative")
     require(not close(one, 0.15200), "the natural logarithm, `np.log`")
@@ -168,6 +171,7 @@ def _trained(answer, features, labels, steps, rate):
 
 def _explain_first_step(weights, bias):
     """Adam's first step is one rate long, whatever the gradient; most mistakes show here."""
+    # against the gradient, which is −0.75 and 0.08
     expected = np.array([0.01, -0.01])
     require(
         not close(weights, -expected, 1e-5),

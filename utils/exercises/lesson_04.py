@@ -135,6 +135,7 @@ def four_inputs(answer):
 @exercise
 def stopping_epoch(answer):
     """After which epoch early stopping ends a training."""
+    # patience is used up, exactly, before the best epoch of all
     losses = [5.0, 4.0, 3.0, 3.5, 3.2, 3.1, 2.0]
     stop = answer(losses, 3)
     require(not close(stop, 3), "epoch 3 is the best; training stops only `patience` epochs later")
@@ -173,6 +174,7 @@ def both_orders(answer):
 
     a, b = np.array([[0.2, 0.8], [0.6, 0.0]]), np.array([[0.4, 0.4], [0.1, 1.0]])
     answers = numbers(answer(score, a, b), (2,), "one answer for each pair, not one for all")
+    # score(a, b) and score(b, a)
     one, other = [0.14, 0.61], [0.36, 0.01]
     require(
         not close(answers, one) and not close(answers, other),
@@ -238,6 +240,7 @@ def _require_layers(above: int) -> None:
 def _require_answers(model: Any) -> None:
     """Raise MistakeError unless the answers are symmetric probabilities of all four photos."""
     photos = toy_photos(40)
+    # a and b of either tower change places
     a, b, c, d = photos
     one, other = (np.asarray(model(inputs)) for inputs in (photos, [b, a, d, c]))
     require(
@@ -250,6 +253,7 @@ def _require_answers(model: Any) -> None:
         large.min() >= 0 and large.max() <= 1,
         "the answer is a probability, from 0 to 1: the last layer has a sigmoid",
     )
+    # other photos at one input at a time
     for number in range(4):
         changed = [photo[::-1] if place == number else photo for place, photo in enumerate(photos)]
         require(
@@ -271,7 +275,8 @@ def _require_ours(model: Any, towers: list[Any]) -> None:
     of_towers = {id(weight) for tower in towers for weight in tower.weights}
     above = [np.asarray(weight) for weight in model.weights if id(weight) not in of_towers]
     # layers that were made in another order cannot be compared
-    if [weight.shape for weight in above] != [weight.shape for weight in head.weights]:
+    shapes = [weight.shape for weight in above]
+    if shapes != [weight.shape for weight in head.weights]:
         return
     head.set_weights(above)
     photos = toy_photos(5)
