@@ -4,6 +4,7 @@ import ast
 import io
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import flask
 import keras
@@ -14,10 +15,10 @@ from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
 from apps.flask_app import create_app
-from utils import errors, images
+from utils import errors, files, images, settings
 from utils.answers.kinship import Kinship
 from utils.data import audit, scenes
-from utils.faces import alignment, detection
+from utils.faces import alignment, backbones, detection
 from utils.scoring import calibration, metrics
 from utils.training import callbacks, losses, networks
 
@@ -69,6 +70,30 @@ def test_lesson_03_combines_embeddings_as_the_model_does():
     np.testing.assert_allclose(written_out, networks.pair_features(a, b), rtol=1e-6)
 
 
+def test_lesson_03_has_the_cosine_and_the_threshold_of_the_module():
+    rng = np.random.default_rng(0)
+    lesson = definitions("03_first_model", np=np)
+    a, b = rng.normal(size=(2, 9, 8))
+    np.testing.assert_allclose(lesson["row_cosines"](a, b), metrics.cosine(a, b), rtol=1e-9)
+    labels, scores = np.tile([0, 1], 50), rng.permutation(100) / 100
+    levels = np.arange(-0.005, 1, 0.01)  # between all scores: half of each class, so both agree
+    accuracy = metrics.accuracy(labels, scores, lesson["middle_threshold"](labels, scores, levels))
+    best = metrics.best_threshold(labels, scores)
+    assert accuracy == pytest.approx(metrics.accuracy(labels, scores, best), abs=0.02)
+
+
+def test_lesson_03_trains_by_hand_as_keras_does():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)).astype(np.float32), rng.integers(0, 2, 40)
+    model = keras.Sequential([keras.layers.Dense(1, "sigmoid", kernel_initializer="zeros")])
+    model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
+    model.fit(x, y, batch_size=40, epochs=20, verbose=0)
+    weights, bias = definitions("03_first_model", np=np)["train_by_hand"](x, y, 20, 0.01)
+    theirs = model.get_weights()
+    np.testing.assert_allclose(weights, theirs[0][:, 0], atol=5e-4)
+    np.testing.assert_allclose(bias, theirs[1][0], atol=5e-4)
+
+
 def test_lesson_04_has_the_features_of_the_article():
     a, b = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
     written_out = definitions("04_article_model", keras=keras)["article_features"](a, b)
@@ -94,6 +119,39 @@ def test_lesson_04_builds_the_network_of_the_module():
     first, second = towers
     vectors = [first(photos[0]), first(photos[1]), second(photos[2]), second(photos[3])]
     np.testing.assert_allclose(written_out(photos), head(vectors), rtol=1e-4)
+
+
+def test_lesson_04_prepares_photos_as_the_encoders_do():
+    lesson = definitions("04_article_model", np=np)
+    for name, function in (("facenet", "per_image"), ("vggface-resnet50", "vggface_input")):
+        encoder = backbones.get(name)
+        shape = (2, encoder.input_size, encoder.input_size, 3)
+        photos = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        np.testing.assert_allclose(
+            lesson[function](photos), encoder.preprocess(photos), rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3, 5])
+def test_lesson_04_stops_where_keras_stops(patience):
+    stopping_epoch = definitions("04_article_model")["stopping_epoch"]
+    for seed in range(20):
+        losses = np.random.default_rng(seed).integers(0, 8, 15).tolist()  # with ties
+        callback = keras.callbacks.EarlyStopping("loss", mode="min", patience=patience)
+        callback.set_model(SimpleNamespace(stop_training=False))
+        callback.on_train_begin()
+        epochs = 0
+        while epochs < len(losses) and not callback.model.stop_training:
+            callback.on_epoch_end(epochs, {"loss": losses[epochs]})
+            epochs += 1
+        assert stopping_epoch(losses, patience) == epochs
+
+
+def test_lesson_04_the_run_on_real_photos_ended_by_its_patience():
+    training = files.read_json(settings.RESULTS / "article_network.json")["training"]
+    stopping_epoch = definitions("04_article_model")["stopping_epoch"]
+    losses = [-auc for auc in training["history"]["val_auc"]]
+    assert stopping_epoch(losses, training["settings"]["patience"]) == training["epochs"]
 
 
 def test_lesson_05_has_the_loss_and_the_cohort_of_the_module():
