@@ -2,7 +2,6 @@
 
 import ast
 import io
-from collections import Counter
 from pathlib import Path
 
 import flask
@@ -16,7 +15,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from apps.flask_app import create_app
 from utils import errors, images
 from utils.answers.kinship import Kinship
-from utils.data import audit, scenes
+from utils.data import audit, datasets, scenes
 from utils.faces import alignment
 from utils.scoring import calibration, metrics
 from utils.training import callbacks, losses, networks
@@ -49,7 +48,7 @@ def test_lesson_01_hashes_as_the_audit_does():
 
 
 def test_lesson_01_counts_shared_photographs_as_the_audit_does(families):
-    chance = definitions("01_data_audit", Counter=Counter)["same_photo_chance"]
+    chance = definitions("01_data_audit")["same_photo_chance"]
     ids = families.photos.groupby("person")["photo_id"].apply(list)
     counted = [
         chance(ids[a], ids[b]) for a, b in families.kin[["p1", "p2"]].itertuples(index=False)
@@ -61,6 +60,33 @@ def test_lesson_01_finds_the_leak_that_a_split_has():
     leaks = definitions("01_data_audit")["leaks"]
     table = pd.DataFrame({"family": ["F1", "F2", "F2"], "sha256": ["a", "a", "b"]})
     assert leaks(table, ["F1"], ["F2"]) == 1
+
+
+def test_lesson_01_lists_pairs_of_a_family_as_the_module_does(families):
+    lesson = definitions("01_data_audit")
+    rows = families.kin[["p1", "p2"]].to_numpy().tolist()
+    pairs = []
+    for name in families.families:
+        pairs += lesson["not_listed"](families.of_families([name]).people, rows)
+    assert pairs == datasets.unlisted_pairs(families)
+    rows = families.relationships.to_numpy().tolist()
+    dropped = len(families.relationships) - len(families.kin)
+    absent = lesson["absent_people"](rows, families.people)
+    assert sum(bool(absent.intersection(row)) for row in rows) == dropped > 0
+
+
+def test_lesson_01_finds_in_the_test_list_what_the_audit_finds(families):
+    pairs = families.sample["img_pair"]
+    must = definitions("01_data_audit")["must_be_kin"](pairs.tolist())
+    np.testing.assert_array_equal(must, audit.first_nowhere_else(pairs))
+
+
+def test_lesson_01_holds_whole_families_out(families):
+    split = definitions("01_data_audit", pd=pd)["family_split"]
+    photos = families.photos["family"]
+    train, test = split(photos.tolist(), 0.2, np.random.default_rng(0))
+    assert train | test == set(families.families) and not train & test
+    assert photos.isin(test).mean() >= 0.2
 
 
 def test_lesson_03_combines_embeddings_as_the_model_does():
