@@ -577,19 +577,19 @@ def draw_batch(photos, kin, size, rng):
     """(a, b, labels): positions of photos and 1 for kin, 0 for strangers; balanced, in random order."""
     # BEGIN SOLUTION
     family, person, photograph = (photos[name].to_numpy() for name in ("family", "person", "photo_id"))
-    pairs = []
-    while len(pairs) < size // 2:
+    batch = []
+    while len(batch) < size // 2:
         p, q = kin[rng.integers(len(kin))]
         ways = [(i, j) for i in np.flatnonzero(person == p) for j in np.flatnonzero(person == q)
                 if photograph[i] != photograph[j]]
         if ways:
-            pairs.append((*ways[rng.integers(len(ways))], 1))
-    while len(pairs) < size:
+            batch.append((*ways[rng.integers(len(ways))], 1))
+    while len(batch) < size:
         i, j = rng.integers(len(photos), size=2)
         if family[i] != family[j]:
-            pairs.append((i, j, 0))
-    pairs = rng.permutation(np.array(pairs))  # (size, 3)
-    return pairs[:, 0], pairs[:, 1], pairs[:, 2]
+            batch.append((i, j, 0))
+    batch = rng.permutation(np.array(batch))  # (size, 3)
+    return batch[:, 0], batch[:, 1], batch[:, 2]
     # END SOLUTION
 
 

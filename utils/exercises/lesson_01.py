@@ -58,8 +58,10 @@ def _pairs_of(answer: Any) -> list[tuple[str, ...]]:
 @exercise
 def same_photo_chance(answer: Answer) -> None:
     """The share of pairs of photos that are cut from one photograph."""
+    # none, then the only one
     expect(answer(["P1", "P2"], ["P3"]), 0, "no photograph in common")
     expect(answer(["P5"], ["P5"]), 1, "the only photo of both is the same photograph")
+    # some of several ways
     expect(
         answer(["P3", "P1", "P2"], ["P4", "P3"]),
         1 / 6,
@@ -176,4 +178,5 @@ def _sides(answer: Any) -> tuple[set[str], set[str]]:
     hint = "return two sets, the training families and the held-out ones"
     require(isinstance(answer, tuple | list) and len(answer) == 2, hint)
     require(not any(isinstance(side, str | int) for side in answer), hint)
-    return {str(name) for name in answer[0]}, {str(name) for name in answer[1]}
+    train, test = (set(map(str, side)) for side in answer)
+    return train, test

@@ -39,18 +39,21 @@ def rng_of_step(answer: Answer) -> None:
         )
         return rng.random(4).tolist()
 
+    # seed and step count, and which is which
     require(drawn(1, 7) == drawn(1, 7), "the same seed and step must give the same numbers")
     require(drawn(1, 7) != drawn(1, 8), "another step must give other numbers")
     require(drawn(1, 7) != drawn(2, 7), "another seed must give other numbers")
     require(drawn(1, 2) != drawn(2, 1), "run 1 at step 2 is not run 2 at step 1")
     require(drawn(0, 7) != drawn(0, 8), "with seed 0, another step must give other numbers too")
     require(drawn(3, 0) != drawn(4, 0), "at step 0, another seed must give other numbers too")
+    # seed and step joined to one number: other pairs of them may give the same
     require(drawn(1, 23) != drawn(12, 3), "run 1 at step 23 is not run 12 at step 3")
     for step in 10 ** np.arange(1, 8):
         require(
             drawn(1, int(step)) != drawn(2, 0),
             f"run 1 at step {step} gives the numbers of run 2 at step 0",
         )
+    # steps that share a random state, one after another
     several = [number for step in range(6) for number in drawn(5, step)]
     require(
         len(set(several)) == len(several),
