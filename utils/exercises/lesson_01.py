@@ -89,6 +89,7 @@ def leaks(answer: Answer) -> None:
         },
         index=[5, 2, 7, 0, 1, 9, 3, 4],
     )
+    # contents, not files, on the sides that are asked about
     expect(
         answer(table, ["F1"], ["F4"]), 0, "no content lies in both; other families do not count"
     )

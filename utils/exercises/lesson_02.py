@@ -71,6 +71,7 @@ def mirror_where(answer: Answer) -> None:
     )
     require((faces == before).all(), "`faces` itself was changed; work on a copy")
     expect(changed[1], before[1], "the second face was not chosen, so it stays as it is")
+    # the first face by a wrong axis, then by the right one
     upside_down = (changed[0] == before[0][::-1]).all()
     require(not upside_down, "left and right change places, not top and bottom: the third axis")
     colours = (changed[0] == before[0][..., ::-1]).all()
@@ -91,6 +92,7 @@ def family_weights(answer: Answer) -> None:
     require(np.ptp(weights) > 1e-9, "so far each row is equally likely; each family should be")
     require(weights[2] > weights[0], "a family with more rows gives each row a smaller share")
     expect(weights, [0.25, 0.25, 0.5], "F1 and F2 get one half each, and F1 has two rows")
+    # families of three, two and one rows, in no order
     shuffled = pd.DataFrame(
         {"p1": list("abcdef"), "family": ["F2", "F1", "F2", "F3", "F2", "F1"]},
         index=[4, 2, 7, 0, 9, 1],
