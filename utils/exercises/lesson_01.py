@@ -117,6 +117,7 @@ def leaks(answer: Answer) -> None:
 @exercise
 def must_be_kin(answer: Answer) -> None:
     """Pairs of which a photo stands first in no other pair."""
+    # alone in the list, then with each of the two photos standing first elsewhere or not
     expect(
         answer(["a-b"]),
         [True],

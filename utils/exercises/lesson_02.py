@@ -186,6 +186,7 @@ def draw_batch(answer: Answer) -> None:
 
 def _toy() -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Three families' photos, shuffled, and kin, of whom F2 share their only photograph."""
+    # neither sorted nor indexed from 0
     rows = [
         ("F3", "F3/MID2", "P6"),
         ("F1", "F1/MID1", "P2"),
