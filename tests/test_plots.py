@@ -1,6 +1,7 @@
 """Every figure is drawn, says on its axes what it shows, and shows what it was given."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -93,6 +94,27 @@ def test_family_graph_shows_every_person_and_every_kin_pair(families):
     assert len(axis.images) == len(part.people)
     assert len(segments(axis)) == len(part.kin)
     assert name in axis.get_title()
+
+
+def test_family_rows_show_each_person_with_photos_and_listed_kin(families):
+    name = families.kin["family"].value_counts().index[0]
+    part = families.of_families([name])
+    figure = plots.family_rows(families, name, photos_each=2)
+    figure.canvas.draw()
+    words = [[text.get_text() for text in axis.texts] for axis in figure.axes if axis.texts]
+    assert [member for member, _ in words] == [p.partition("/")[2] for p in sorted(part.people)]
+    relatives = sum(len(re.findall(r"\d+", kin)) for _, kin in words)
+    assert relatives == 2 * len(part.kin)  # both of a pair name the other
+    drawn = sum(len(axis.images) for axis in figure.axes)
+    assert drawn == part.photos["person"].value_counts().clip(upper=2).sum()
+
+
+def test_family_rows_of_one_person_without_kin(families):
+    person = families.photos["person"][0]
+    rows = families.photos["person"] == person
+    alone = dataclasses.replace(families, photos=families.photos[rows])
+    figure = plots.family_rows(alone, person.partition("/")[0])
+    assert [text.get_text() for text in figure.axes[0].texts][1] == "kin of nobody"
 
 
 def test_families_stand_one_in_a_row_with_white_where_photos_end(families):

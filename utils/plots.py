@@ -215,6 +215,42 @@ def family(dataset: Dataset, name: str) -> Figure:
     return figure
 
 
+def family_rows(dataset: Dataset, name: str, photos_each: int = 6) -> Figure:
+    """A family with a row for each person: the name, who is listed as kin, some photos.
+
+    Args:
+        dataset: photos and kin of the family.
+        name: of the family.
+        photos_each: photos of each person, at most.
+    """
+    part = dataset.of_families([name])
+    people = list(part.photos.groupby("person")["path"])
+    figure, axes = plt.subplots(
+        len(people), photos_each + 1, figsize=(1.15 * photos_each + 2.4, 1.2 * len(people))
+    )
+    for row, (person, paths) in zip(np.atleast_2d(axes), people, strict=True):
+        for axis in row:
+            axis.axis("off")
+        # words on the left, then as many photos as there are
+        member = person.partition("/")[2]
+        row[0].text(0, 0.62, member, fontsize=10, weight="bold")
+        row[0].text(0, 0.3, _kin_of(part.kin, person), fontsize=8, color=KIN)
+        for axis, path in zip(row[1:], paths, strict=False):
+            axis.imshow(_picture(dataset.root / path))
+    figure.suptitle(f"{name}: one row a person", fontsize=10)
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def _kin_of(kin: pd.DataFrame, person: str) -> str:
+    """Who is listed as kin of a person, in words."""
+    relatives = [*kin.loc[kin["p1"] == person, "p2"], *kin.loc[kin["p2"] == person, "p1"]]
+    numbers = sorted(int(relative.partition("/MID")[2]) for relative in relatives)
+    lines = [numbers[start : start + 4] for start in range(0, len(numbers), 4)]
+    words = ",\n".join(", ".join(map(str, line)) for line in lines)
+    return f"kin of {words}" if words else "kin of nobody"
+
+
 def families(
     dataset: Dataset, names: Sequence[str], photos_each: int = 2, columns: int = 9
 ) -> np.ndarray:

@@ -345,6 +345,42 @@ def test_no_photos_give_no_duplicates():
     assert audit.near_duplicates(empty).empty and audit.exact_duplicates(empty).empty
 
 
+# --- the list of test pairs ---------------------------------------------------------------------
+
+
+def test_pairs_with_a_photo_that_stands_first_nowhere_else():
+    pairs = pd.Series(["a-b", "c-d", "a-c", "c-a", "d-a"], index=[9, 7, 5, 3, 1])
+    # b never stands first; d stands first in the last pair alone, so it is first elsewhere for c-d
+    assert audit.first_nowhere_else(pairs).tolist() == [True, False, False, False, True]
+
+
+def test_list_of_the_synthetic_families_gives_kin_away(everything, report, families_root):
+    alone = audit.first_nowhere_else(everything.sample["img_pair"])
+    related = pd.read_csv(families_root / synthetic.TRUTH)["is_related"]
+    assert related[alone].all() and 0.2 < related[~alone].mean() < 0.5
+    facts = report.sections["test_list"]
+    assert facts["pairs_with_a_photo_first_nowhere_else"] == alone.sum() > len(alone) / 4
+    in_pairs = facts["photos_first"] + facts["photos_second"] - facts["photos_first_and_second"]
+    assert in_pairs == report.sections["test"]["photos_used"]
+
+
+def test_position_says_nothing_where_pairs_are_drawn_freely():
+    rng = np.random.default_rng(0)
+    photos, related = rng.integers(3000, size=(2000, 2)), rng.integers(2, size=2000)
+    pairs = pd.Series([f"face{a}-face{b}" for a, b in photos])
+    alone = audit.first_nowhere_else(pairs)
+    assert 400 < alone.sum() < 1600
+    assert abs(related[alone].mean() - related[~alone].mean()) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("pairs", "counts"), [([], [0, 0, 0, 0]), (["a-b"], [1, 1, 0, 1]), (["nothing"], [1, 1, 0, 1])]
+)
+def test_list_of_hardly_any_pairs_is_counted(tiny, pairs, counts):
+    dataset = tiny(TWO_FAMILIES, KIN, pairs=pairs)
+    assert list(audit.audit(dataset).sections["test_list"].values()) == counts
+
+
 # --- the real data ------------------------------------------------------------------------------
 
 
@@ -360,6 +396,7 @@ def test_committed_audit_of_the_real_data_holds_what_was_counted_by_hand():
     )
     assert facts["same_source_photo"]["kin_rows_sharing_a_photo"] == 2537
     assert facts["families"]["pairs_unlisted_as_kin"] == 2875
+    assert list(facts["test_list"].values()) == [3459, 4095, 1425, 3585]
 
 
 @pytest.mark.skipif(not REAL, reason="needs the real data: set KIN_DATA to the Kaggle archive")

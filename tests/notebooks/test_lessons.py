@@ -2,7 +2,6 @@
 
 import ast
 import io
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +16,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from apps.flask_app import create_app
 from utils import errors, files, images, settings
 from utils.answers.kinship import Kinship
-from utils.data import audit, scenes
+from utils.data import audit, datasets, pairs, scenes
 from utils.faces import alignment, backbones, detection
 from utils.scoring import calibration, metrics
 from utils.training import callbacks, losses, networks
@@ -50,7 +49,7 @@ def test_lesson_01_hashes_as_the_audit_does():
 
 
 def test_lesson_01_counts_shared_photographs_as_the_audit_does(families):
-    chance = definitions("01_data_audit", Counter=Counter)["same_photo_chance"]
+    chance = definitions("01_data_audit")["same_photo_chance"]
     ids = families.photos.groupby("person")["photo_id"].apply(list)
     counted = [
         chance(ids[a], ids[b]) for a, b in families.kin[["p1", "p2"]].itertuples(index=False)
@@ -62,6 +61,64 @@ def test_lesson_01_finds_the_leak_that_a_split_has():
     leaks = definitions("01_data_audit")["leaks"]
     table = pd.DataFrame({"family": ["F1", "F2", "F2"], "sha256": ["a", "a", "b"]})
     assert leaks(table, ["F1"], ["F2"]) == 1
+
+
+def test_lesson_01_lists_pairs_of_a_family_as_the_module_does(families):
+    lesson = definitions("01_data_audit")
+    rows = families.kin[["p1", "p2"]].to_numpy().tolist()
+    unlisted = []
+    for name in families.families:
+        unlisted += lesson["not_listed"](families.of_families([name]).people, rows)
+    assert unlisted == datasets.unlisted_pairs(families)
+    rows = families.relationships.to_numpy().tolist()
+    dropped = len(families.relationships) - len(families.kin)
+    absent = lesson["absent_people"](rows, families.people)
+    assert sum(bool(absent.intersection(row)) for row in rows) == dropped > 0
+
+
+def test_lesson_01_finds_in_the_test_list_what_the_audit_finds(families):
+    pairs = families.sample["img_pair"]
+    must = definitions("01_data_audit")["must_be_kin"](pairs.tolist())
+    np.testing.assert_array_equal(must, audit.first_nowhere_else(pairs))
+
+
+def test_lesson_01_holds_whole_families_out(families):
+    split = definitions("01_data_audit", pd=pd)["family_split"]
+    photos = families.photos["family"]
+    train, test = split(photos.tolist(), 0.2, np.random.default_rng(0))
+    assert train | test == set(families.families) and not train & test
+    assert photos.isin(test).mean() >= 0.2
+
+
+def test_lesson_02_makes_the_random_state_of_a_step_as_the_sampler_does(families):
+    rng_of_step = definitions("02_pair_generator", np=np)["rng_of_step"]
+    sampler = pairs.PairSampler(families, seed=3)
+    batch, again = sampler.batch(7), sampler.draw(16, rng_of_step(3, 7))
+    np.testing.assert_array_equal([batch.a, batch.b], [again.a, again.b])
+
+
+def test_lesson_02_draws_any_photo_of_a_person(families):
+    person, _ = pd.factorize(families.photos["person"], sort=True)
+    count = np.bincount(person)
+    names = {"rows": np.argsort(person, kind="stable"), "count": count}
+    lesson = definitions("02_pair_generator", **names, first=np.cumsum(count) - count)
+    who = np.repeat(np.arange(len(count)), 50)
+    photos = lesson["any_photo"](who, np.random.default_rng(0))
+    assert (person[photos] == who).all() and set(photos) == set(range(len(person)))
+
+
+def test_lesson_02_writes_a_generator_without_the_traps(families):
+    draw_batch = definitions("02_pair_generator", np=np)["draw_batch"]
+    kin = families.kin[["p1", "p2"]].to_numpy().tolist()
+    a, b, labels = draw_batch(families.photos, kin, 200, np.random.default_rng(0))
+    table, related = families.photos, labels == 1
+    one, other = (table.iloc[side].reset_index(drop=True) for side in (a, b))
+    assert related.sum() == 100
+    listed = {frozenset(pair) for pair in kin}
+    people = zip(one["person"][related], other["person"][related], strict=True)
+    assert {frozenset(pair) for pair in people} <= listed
+    assert (one["photo_id"] != other["photo_id"])[related].all()
+    assert (one["family"] != other["family"])[~related].all()
 
 
 def test_lesson_03_combines_embeddings_as_the_model_does():

@@ -94,6 +94,7 @@ def audit(
         | _duplicate_facts("near", "pairs", near),
         "split": _split_facts(dataset, scanned, prefix),
         "test": _test_facts(dataset, exact),
+        "test_list": _test_list_facts(dataset.sample["img_pair"]),
     }
     return Audit(sections, absent, unreadable, exact, near, scanned)
 
@@ -352,4 +353,42 @@ def _test_facts(dataset: Dataset, exact: pd.DataFrame) -> dict:
         "photos_used_but_missing": len(used - set(dataset.test_photos)),
         "photos_identical_to_training": len(in_train),
         "of_those_in_a_scored_pair": len(in_train & used),
+    }
+
+
+def first_nowhere_else(pairs: pd.Series) -> np.ndarray:
+    """Whether a photo of each pair stands first in no other pair, bool ``(pairs,)``.
+
+    The competition draws strangers from photos that stand first in a pair of kin. So where a photo
+    of a pair stands first nowhere else, the pair is kin, and nobody has to look at a face. A list
+    whose pairs are drawn freely has such pairs too, and there they say nothing.
+
+    Args:
+        pairs: such as face00001.jpg-face00002.jpg.
+
+    Example:
+        >>> pairs = pd.Series(["a-b", "c-d", "a-c"])  # strangers are drawn from a and c
+        >>> first_nowhere_else(pairs).tolist()
+        [True, True, False]
+    """
+    photos = _photos_of_pairs(pairs)
+    times = photos["first"].value_counts()  # how often each photo stands first
+    first_elsewhere = photos["first"].map(times) > 1
+    second_elsewhere = photos["second"].isin(times.index)
+    return ~(first_elsewhere & second_elsewhere).to_numpy(bool)
+
+
+def _photos_of_pairs(pairs: pd.Series) -> pd.DataFrame:
+    """The photo that stands first in each pair, and the second."""
+    names = [str(pair).partition("-")[::2] for pair in pairs]
+    return pd.DataFrame(names, columns=["first", "second"], dtype=object)
+
+
+def _test_list_facts(pairs: pd.Series) -> dict:
+    photos = _photos_of_pairs(pairs)
+    return {
+        "photos_first": photos["first"].nunique(),
+        "photos_second": photos["second"].nunique(),
+        "photos_first_and_second": len(set(photos["first"]) & set(photos["second"])),
+        "pairs_with_a_photo_first_nowhere_else": int(first_nowhere_else(pairs).sum()),
     }

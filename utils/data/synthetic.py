@@ -3,7 +3,8 @@
 A parent is a vector of random eigenface coefficients. A child takes each coefficient from one of
 its parents, shrunk and perturbed. A photograph perturbs everybody in it, and gives all of them the
 same light. What goes wrong in real data (and a little more) is planted at known places and written
-down in ``manifest.json``, so that an audit can be checked against it.
+down in ``manifest.json``, so that an audit can be checked against it. The list of test pairs gives
+answers away in the way in which the competition's does.
 """
 
 import itertools
@@ -26,6 +27,7 @@ from .eigenfaces import Eigenfaces
 MIN_FAMILIES = 20
 MANIFEST = "manifest.json"
 TRUTH = "truth/test_labels.csv"
+PAIRS_STREAM = 1  # beside the seed, it starts the random state that draws the test pairs
 BYTES_A_PHOTO = 10_000  # a little below the mean, so that nobody is refused who has room
 WORK = "making the families"
 
@@ -284,7 +286,8 @@ def _check_absent(out: Path) -> None:
 class _Maker:
     """Draws the families of one dataset and writes them; the arguments are those of `generate`.
 
-    Everything comes from one random state, so the order of the steps belongs to the result.
+    Everything but the list of test pairs comes from one random state, so the order of the steps
+    belongs to the result.
     """
 
     def __init__(
@@ -305,6 +308,7 @@ class _Maker:
         self.families, self.children, self.photos = families, children, photos
         self.hidden = max(8, families // 3)  # families in the test photos only
         self.recipe = recipe
+        self.seed = seed
         self.rng = np.random.default_rng(seed)
         self.faces = eigenfaces.load()
         self.photograph_numbers = itertools.count(1)
@@ -513,29 +517,81 @@ class _Maker:
     def write_pairs(
         self, root: Path, hidden: list[list[Person]], photos_of: dict[str, list[str]]
     ) -> None:
-        """Pairs to score, kin and strangers in turns, and the answers in another file."""
-        kin = list(itertools.chain.from_iterable(kin_pairs(family) for family in hidden))
-        rows: dict[str, int] = {}  # pair of photos: 1 for kin
-        while len(rows) < 2 * len(kin):
-            related = int(len(rows) % 2 == 0)
-            # two people, and a photo of each
-            a, b = kin[self.rng.integers(len(kin))] if related else self.draw_strangers(hidden)
-            photo_a = photos_of[a][self.rng.integers(len(photos_of[a]))]
-            photo_b = photos_of[b][self.rng.integers(len(photos_of[b]))]
-            rows.setdefault(f"{photo_a}-{photo_b}", related)
-        # in another order, since kin and strangers took turns
-        table = pd.DataFrame(rows.items(), columns=["img_pair", "is_related"])
-        table = table.iloc[self.rng.permutation(len(table))]
+        """Pairs to score, and the answers in another file.
+
+        The list gives answers away, as the competition's does: each photo of these families is in
+        a pair of kin, and strangers are drawn from photos that stand first in a pair of kin.
+
+        Args:
+            root: the folder.
+            hidden: families whose photos are in the test alone.
+            photos_of: names of the test photos of each person.
+        """
+        # a random state of its own: what else is made does not depend on the list
+        rng = np.random.default_rng((self.seed, PAIRS_STREAM))
+        family_of = {}
+        for number, family in enumerate(hidden):
+            for person in family:
+                family_of.update(dict.fromkeys(photos_of[person.name], number))
+        kin = _kin_photos(hidden, photos_of, rng)
+        strangers = _stranger_photos(kin, family_of, rng)
+
+        # in another order: kin come first
+        names = [f"{a}-{b}" for a, b in kin + strangers]
+        labels = np.repeat([1, 0], [len(kin), len(strangers)])
+        table = pd.DataFrame({"img_pair": names, "is_related": labels})
+        table = table.iloc[rng.permutation(len(table))]
         (root / TRUTH).parent.mkdir()
         table.to_csv(root / TRUTH, index=False)
         table.assign(is_related=0).to_csv(root / datasets.SAMPLE, index=False)
 
-    def draw_strangers(self, families: list[list[Person]]) -> tuple[str, str]:
-        """The names of two people of different families."""
-        i, j = self.rng.choice(len(families), 2, replace=False)
-        a = families[i][self.rng.integers(len(families[i]))]
-        b = families[j][self.rng.integers(len(families[j]))]
-        return a.name, b.name
+
+def _kin_photos(
+    families: list[list[Person]], photos_of: dict[str, list[str]], rng: np.random.Generator
+) -> list[tuple[str, str]]:
+    """Pairs of photos of relatives, such that each photo is in at least one.
+
+    Args:
+        families: people and their kin.
+        photos_of: names of the photos of each person.
+        rng: random state.
+    """
+    relatives: dict[str, list[str]] = {}
+    for a, b in itertools.chain.from_iterable(map(kin_pairs, families)):
+        relatives.setdefault(a, []).append(b)
+        relatives.setdefault(b, []).append(a)
+    owners = [(photo, person) for person in relatives for photo in photos_of[person]]
+
+    # each photo that is in no pair yet gets one of a relative; either stands first
+    pairs: list[tuple[str, str]] = []
+    shown: set[str] = set()
+    for index in rng.permutation(len(owners)):
+        photo, person = owners[index]
+        if photo not in shown:
+            relative = relatives[person][rng.integers(len(relatives[person]))]
+            other = photos_of[relative][rng.integers(len(photos_of[relative]))]
+            pairs.append((photo, other) if rng.random() < 0.5 else (other, photo))
+            shown.update((photo, other))
+    return pairs
+
+
+def _stranger_photos(
+    kin: list[tuple[str, str]], family_of: dict[str, int], rng: np.random.Generator
+) -> list[tuple[str, str]]:
+    """As many pairs of photos of different families, drawn from those that stand first.
+
+    Args:
+        kin: pairs of photos of relatives.
+        family_of: the number of each photo's family.
+        rng: random state.
+    """
+    first = sorted({a for a, _ in kin})
+    pairs: dict[frozenset[str], tuple[str, str]] = {}  # no pair twice, in whichever order
+    while len(pairs) < len(kin):
+        a, b = (first[i] for i in rng.integers(len(first), size=2))
+        if family_of[a] != family_of[b]:
+            pairs.setdefault(frozenset((a, b)), (a, b))
+    return list(pairs.values())
 
 
 def _photo_path(person: Person, file: str) -> str:
