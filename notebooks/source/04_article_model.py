@@ -9,7 +9,8 @@
 # %% [markdown]
 # # Lesson 04: The article's model
 #
-# The published solution asks two encoders at once, **FaceNet** and **VGGFace**, because two networks
+# [The article](https://mc.ai/end-to-end-solution-of-detecting-kin-relationship-from-faces/)
+# asks two encoders at once, **FaceNet** and **VGGFace**, because two networks
 # that were trained on other photos make other mistakes. Each of them gets both photos, so the model has
 # four inputs. You build it in Keras, count what of it trains, and train it. Then you measure what went
 # wrong in the published code: nothing in it fails, and its figures are still not what they seem.
