@@ -208,19 +208,33 @@ def test_lesson_08_leaves_a_probability_alone_when_both_are_as_likely():
     assert with_prior(0.5, 0.01) == pytest.approx(0.01)
 
 
+def routes(lesson, decorator, names):
+    """Run the functions of a lesson that ``decorator`` (a name in ``names``) registers."""
+    tree = ast.parse((SOURCE / f"{lesson}.py").read_text())
+    functions = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and any(ast.unparse(each).startswith(f"{decorator}.") for each in node.decorator_list)
+    ]
+    assert functions
+    exec(compile(ast.Module(functions, []), lesson, "exec"), names)
+
+
 def test_lesson_10_answers_and_refuses_as_the_course_does(shipped):
     names = {
         "Flask": flask.Flask,
         "request": flask.request,
-        "jsonify": flask.jsonify,
         "images": images,
         "current_app": flask.current_app,
         "io": io,
         "model": Kinship.load(shipped),
+        "questions": flask.Blueprint("questions", "lesson"),
         "ImageError": errors.ImageError,
         "FaceError": errors.FaceError,
     }
     lesson = definitions("10_flask_deployment", **names)
+    routes("10_flask_deployment", "questions", lesson)
     written_out = lesson["create_app"]().test_client()
     course = create_app({"MODEL": shipped, "WARM": False}).test_client()
     two, grey = (
