@@ -13,8 +13,8 @@
 # Streamlit a page is a script of a few lines. This lesson builds the app of the second published
 # article (a select box with three pages: detection, faces cut out, [face
 # verification](../docs/glossary.md#face-verification)) step by step, tests every step without a
-# browser, and shows five things that go wrong in the published one, none of which its author could see
-# on his own laptop.
+# browser, and shows what goes wrong in the published one. Most of it is invisible to an author who
+# tries the app alone, with good photos.
 #
 # **What you will learn** (about 55 minutes; the code runs in about a minute on a laptop)
 #
