@@ -524,8 +524,8 @@ if exercises.check(greets):
 # %% [markdown]
 # ## 8. The app of the course, and where to host one
 #
-# `apps/streamlit_app.py` is this app, grown up: examples for those who have no photo at hand, a
-# slider for the confidence, error rates beside the verdict, and a fourth page that asks the kinship
+# `apps/streamlit_app.py` is this app with more in it: examples for those who have no photo at hand,
+# a slider for the confidence, error rates beside the verdict, and a fourth page that asks the kinship
 # model. What was computed for a photo is kept in the session of whoever sent it, and only the last
 # results, so that a session's memory stays bounded.
 

@@ -527,7 +527,7 @@ for answer in (climbing, exploded, empty):
 # %% [markdown]
 # ## 7. The app of the course
 #
-# `apps/flask_app/` is that factory, grown up. Each file has one concern:
+# `apps/flask_app/` is such a factory with all that a public page needs. Each file has one concern:
 #
 # | file | what it does |
 # |---|---|
@@ -690,8 +690,8 @@ print(f"this process: {psutil.Process().memory_info().rss / 1e9:.1f} GB")
 # Once the cores are busy, a further visitor adds few answers a second or none: everybody only waits
 # longer. The last column says why: requests in the server = answers a second × mean wait (Little,
 # 1961). It is near the number of visitors, and somewhat less, because at the end of a test fewer and
-# fewer are left. Of sixteen, eight find a place and the others are refused at once, so the wait of
-# those with a place stays what it was. Without a limit it would grow with every visitor: at some length
+# fewer are left. Of sixteen, about half find a place and the others are refused at once, so the wait
+# of those with a place stays what it was. Without a limit it would grow with every visitor: at some length
 # of the queue a server has to say "later".
 #
 # The memory is that of this notebook, which holds the model twice. A process that serves it holds it
