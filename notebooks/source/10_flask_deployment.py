@@ -691,8 +691,8 @@ print(f"this process: {psutil.Process().memory_info().rss / 1e9:.1f} GB")
 # longer. The last column says why: requests in the server = answers a second × mean wait (Little,
 # 1961). It is near the number of visitors, and somewhat less, because at the end of a test fewer and
 # fewer are left. Of sixteen, about half find a place and the others are refused at once, so the wait
-# of those with a place stays what it was. Without a limit it would grow with every visitor: at some length
-# of the queue a server has to say "later".
+# of those with a place stays what it was. Without a limit it would grow with every visitor: at some
+# length of the queue a server has to say "later".
 #
 # The memory is that of this notebook, which holds the model twice. A process that serves it holds it
 # once, and takes about 1.4 GB ([docs/hosting.md](../docs/hosting.md)).

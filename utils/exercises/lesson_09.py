@@ -49,6 +49,7 @@ def album_page(answer: Callable[..., Any]) -> None:
     require(len(visitor.button) == 1, "the page has one button")
     expect(visitor.button[0].label, "Next", "the label of the button")
     expect(_texts(visitor), ["photo 1 of 3"], "the text before any click")
+    # four clicks: past the last photo and on
     for number in (2, 3, 1, 2):
         _after(visitor.button[0].click().run())
         hints = {
@@ -79,6 +80,7 @@ def kind_of_file(answer: Callable[..., Any]) -> None:
     }
     for what, (content, kind) in files.items():
         expect(answer(content, MOST), kind, f"{what}: look at its first bytes")
+    # sizes: exactly at the limit, and one byte beyond
     full = jpeg + bytes(MOST - len(jpeg))
     expect(answer(full, MOST), "JPEG", "a file of exactly `most` bytes is not too large")
     expect(answer(full + b"\0", MOST), "too large", "a JPEG of one byte more than `most`")
@@ -150,6 +152,7 @@ def greets(answer: Callable[..., Any]) -> None:
     """The student's test on two pages that are right, and on broken ones."""
     for page in (_right, _right_another_way):
         expect(answer(page), True, "your test refuses a page that is right")
+    # each broken page must fail it
     hints = {
         _greets_nobody: "a page that greets before a name is typed passes your test",
         _greets_ada: "a page that says Hello Ada to everybody passes your test; try another name",

@@ -67,6 +67,7 @@ def add_health(answer: Callable[..., Any]) -> None:
     given.add_url_rule("/", view_func=lambda: "home", endpoint="home")
     app = _app(answer(given))
     require(app is given, "return the app that came in, and not a new one")
+    # the new route, then that the old one still answers
     reply = _ask(app, "/health")
     require(reply.status_code != 404, "there is no route /health; `@app.get('/health')`")
     require(reply.status_code != 405, "/health must answer GET")
@@ -147,6 +148,7 @@ def safe_name(answer: Callable[..., Any]) -> None:
         re.fullmatch(r"[0-9a-f]{32}\..*", name) is not None,
         f"32 hexadecimal digits and an ending with one dot (got {name})",
     )
+    # the ending: that of the client's name only if it is one of a photo
     endings = {
         "a.jpg": ".jpg",
         "b.JPEG": ".jpeg",
@@ -179,6 +181,7 @@ def create_greeter(answer: Callable[..., Any]) -> None:
         "Guten Tag",
         "`config` goes over the defaults: load the defaults first, and `config` after them",
     )
+    # each app answers as its own settings say
     require(_ask(german, "/").status_code != 404, "there is no route `/`")
     expect(_ask(german, "/").text, "Guten Tag", "GET / of the app with another GREETING")
     expect(_ask(plain, "/").text, "Hello", "GET / of the app made after it")
@@ -208,6 +211,7 @@ def _check_answers(answer: Callable[..., Any], dark: bytes, light: bytes) -> Non
         (10 * 2**20, 25_000_000),
         "the default settings (MAX_CONTENT_LENGTH, MAX_PIXELS) are those of `bare_app`",
     )
+    # asked in an empty folder, where a file would be seen
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         inner = Path(folder, "inner")
         inner.mkdir()
