@@ -404,3 +404,52 @@ def test_map_of_the_course_has_each_lesson_and_marks_one():
     colours = [patch.get_facecolor()[:3] for patch in figure.axes[0].patches]
     marked = [number for number, c in zip(numbers, colours, strict=True) if c == to_rgb(plots.KIN)]
     assert marked == ["05"]
+
+
+def page_of_a_test():
+    import numpy as np
+    import streamlit as st
+
+    st.title("Faces")
+    st.text_input("Name", "Ada")
+    st.file_uploader("A photo")
+    left, right = st.columns(2)
+    left.image(np.zeros((9, 9, 3), np.uint8), "as it came")
+    right.image(np.zeros((9, 9, 3), np.uint8), "marked")
+    st.success("The same person")
+    st.button("again")
+    st.write("word " * 40)
+    st.dataframe([{"face": 1}])
+
+
+def test_page_shows_its_elements_in_order_and_columns_side_by_side():
+    from streamlit.testing.v1 import AppTest
+
+    visitor = AppTest.from_function(page_of_a_test, default_timeout=20).run()
+    figure = plots.page(visitor, [np.full((6, 9, 3), 200, np.uint8)])
+    [axis] = figure.axes
+    texts = {text.get_text(): text.get_position() for text in axis.texts}
+    words = [
+        "Faces",
+        "Name",
+        "Ada",
+        "A photo",
+        "drop a file here",
+        "as it came",
+        "The same person",
+    ]
+    heights = [texts[word][1] for word in [*words, "again", "a table"]]
+    assert heights == sorted(heights, reverse=True)
+    assert texts["marked"][1] == texts["as it came"][1]
+    assert texts["marked"][0] > texts["as it came"][0]
+    assert [len(box.images) for box in axis.child_axes] == [1, 0]  # a picture, and a grey box
+    assert max(map(len, texts)) <= 70  # what is longer is cut
+    plt.close(figure)
+
+
+def test_page_without_elements_is_an_empty_sketch():
+    from streamlit.testing.v1 import AppTest
+
+    figure = plots.page(AppTest.from_string("x = 1").run())
+    assert not figure.axes[0].texts
+    plt.close(figure)

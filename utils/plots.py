@@ -33,6 +33,16 @@ COURSE = {
     "faces": {"07": "detection", "08": "verification"},
     "apps": {"09": "Streamlit", "10": "Flask"},
 }
+# The sketch of a Streamlit page: lines that an element takes, colours of messages.
+ELEMENT_HEIGHTS = {
+    **dict.fromkeys(
+        ("text_input", "selectbox", "slider", "radio", "file_uploader", "metric"), 1.6
+    ),
+    "title": 1.4,
+    "image": 4.5,
+}
+MESSAGES = {"success": "#dff5e3", "info": "#dfeefb", "warning": "#fff4d6", "error": "#fde2e1"}
+FIXED_TEXTS = {"file_uploader": "drop a file here", "table": "a table", "dataframe": "a table"}
 PALE = 0.25  # log-odds: when no region carries so much, all of them stay pale
 
 
@@ -551,6 +561,103 @@ def _lesson_box(axis: Axes, x: float, number: str, topic: str, colour: str) -> N
     axis.add_patch(Rectangle((x + 0.04, -0.7), 0.92, 1.1, facecolor=colour, edgecolor="none"))
     axis.text(x + 0.5, 0.18, number, ha="center", va="center", color="white", weight="bold")
     axis.text(x + 0.5, -0.3, topic, ha="center", va="center", fontsize=8.5, color="white")
+
+
+def page(visitor: Any, pictures: Sequence[np.ndarray] = ()) -> Figure:
+    """A Streamlit page as a sketch: its elements in their order, columns side by side.
+
+    Args:
+        visitor: an ``AppTest`` that has run.
+        pictures: RGB uint8, what stands in the page's images, in their order; an ``AppTest`` knows
+            their captions only. Images beyond these are drawn as grey boxes.
+    """
+    cells: list[tuple[Any, float, float, float]] = []  # (element, left, top, width)
+    height = max(_place(visitor.main, 0.0, 10.0, 0.0, cells), 1.0)
+    figure, axis = plt.subplots(figsize=(6, 0.42 * height + 0.1))
+    axis.set(xlim=(-0.15, 10.05), ylim=(-height, 0.15))
+    axis.axis("off")
+    remaining = iter(pictures)
+    for element, left, top, width in cells:
+        if element.type == "image":
+            _draw_image(axis, element, next(remaining, None), left, top, width)
+        else:
+            _draw_element(axis, element, left, top, width)
+    figure.tight_layout(pad=0.1)
+    return figure
+
+
+def _place(block: Any, left: float, width: float, top: float, cells: list) -> float:
+    """Give each element of a block its place in ``cells``; returns where the next one begins."""
+    for child in block.children.values():
+        inner = list(getattr(child, "children", {}).values())
+        columns = [each for each in inner if each.type == "column"]
+        if columns:
+            # columns begin at the same height, and the longest says where they end
+            share, bottom = width / len(columns), top
+            for number, column in enumerate(columns):
+                bottom = max(bottom, _place(column, left + number * share, share, top, cells))
+            top = bottom
+        elif inner:
+            top = _place(child, left, width, top, cells)
+        else:
+            cells.append((child, left, top, width))
+            top += ELEMENT_HEIGHTS.get(child.type, 1.0)
+    return top
+
+
+def _draw_element(axis: Axes, element: Any, left: float, top: float, width: float) -> None:
+    """Text, a coloured message, or a widget with its label above and its value inside."""
+    label, text = getattr(element, "label", None), _one_line(_text_of(element), width)
+    if element.type == "button":
+        _box_of(axis, left, top + 0.1, 0.3 + 0.17 * len(element.label), "white")
+        axis.text(left + 0.15, -top - 0.5, element.label, va="center", fontsize=9)
+    elif label is not None:
+        axis.text(
+            left, -top - 0.3, _one_line(label, width), va="center", fontsize=8, color=NEUTRAL
+        )
+        _box_of(axis, left, top + 0.6, width - 0.2, "#f0f2f6")
+        axis.text(left + 0.15, -top - 1.0, text, va="center", fontsize=9)
+    elif element.type in MESSAGES:
+        _box_of(axis, left, top + 0.1, width - 0.2, MESSAGES[element.type])
+        axis.text(left + 0.15, -top - 0.5, text, va="center", fontsize=9)
+    else:
+        size = 14 if element.type == "title" else 9
+        axis.text(left, -top - 0.5, text, va="center", fontsize=size)
+
+
+def _draw_image(
+    axis: Axes, element: Any, picture: np.ndarray | None, left: float, top: float, width: float
+) -> None:
+    """A picture of the page in its own shape, or a grey box, with its caption below."""
+    height = ELEMENT_HEIGHTS["image"]
+    bounds = (left, 0.9 - top - height, width - 0.2, height - 1.0)
+    box = axis.inset_axes(bounds, transform=axis.transData)
+    box.set(xticks=[], yticks=[], facecolor="#e1e4e8", anchor="W")
+    if picture is not None:
+        box.imshow(picture)
+    caption = _one_line((element.captions or [""])[0], width)
+    axis.text(left, -top - height + 0.5, caption, va="center", fontsize=8, color=NEUTRAL)
+
+
+def _text_of(element: Any) -> str:
+    """What stands in an element."""
+    if element.type in FIXED_TEXTS:
+        return FIXED_TEXTS[element.type]
+    return "" if element.value is None else str(element.value)
+
+
+def _box_of(axis: Axes, left: float, top: float, width: float, colour: str) -> None:
+    """The frame of a widget or message, a line high."""
+    axis.add_patch(
+        Rectangle((left, -top - 0.8), width, 0.8, facecolor=colour, edgecolor=STRANGER, lw=0.6)
+    )
+
+
+def _one_line(text: str, width: float) -> str:
+    """As much of a text as a line of this width takes."""
+    most = int(7 * width)
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
+from streamlit.testing.v1 import AppTest
 
 from apps.flask_app import create_app
 from utils import errors, files, images, settings
+from utils.answers import verification
 from utils.answers.kinship import Kinship
 from utils.data import audit, datasets, pairs, scenes
 from utils.faces import alignment, backbones, detection
@@ -390,19 +392,54 @@ def test_lesson_08_leaves_a_probability_alone_when_both_are_as_likely():
     assert with_prior(0.5, 0.01) == pytest.approx(0.01)
 
 
+def test_lesson_09_app_says_what_the_course_says():
+    source = (SOURCE / "09_streamlit_app.py").read_text()
+    pages = ("detection_page", "faces_page", "verification_page", "photo_of", "main")
+    functions = [
+        ast.get_source_segment(source, node)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef) and node.name in pages
+    ]
+    assert len(functions) == len(pages)
+    imports = source.partition('imports = """')[2].partition('"""')[0]
+    visitor = AppTest.from_string("\n".join([imports, *functions, "main()"]), default_timeout=120)
+    visitor.run().selectbox[0].select("Face Verification").run()
+    for kind in ("same", "relatives"):
+        photos = [images.to_jpeg(photo) for photo in scenes.two_photos(kind, 6)]
+        for label, photo in zip(("first photo", "second photo"), photos, strict=True):
+            visitor.file_uploader(key=label).upload("me.jpg", photo, "image/jpeg").run()
+        answer = verification.verify(*photos)
+        boxes = visitor.success if answer.same_person else visitor.warning
+        assert not visitor.exception and [box.value for box in boxes] == [answer.verdict]
+
+
+def routes(lesson, decorator, names):
+    """Run the functions of a lesson that ``decorator`` (a name in ``names``) registers."""
+    tree = ast.parse((SOURCE / f"{lesson}.py").read_text())
+    functions = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and any(ast.unparse(each).startswith(f"{decorator}.") for each in node.decorator_list)
+    ]
+    assert functions
+    exec(compile(ast.Module(functions, []), lesson, "exec"), names)
+
+
 def test_lesson_10_answers_and_refuses_as_the_course_does(shipped):
     names = {
         "Flask": flask.Flask,
         "request": flask.request,
-        "jsonify": flask.jsonify,
         "images": images,
         "current_app": flask.current_app,
         "io": io,
         "model": Kinship.load(shipped),
+        "questions": flask.Blueprint("questions", "lesson"),
         "ImageError": errors.ImageError,
         "FaceError": errors.FaceError,
     }
     lesson = definitions("10_flask_deployment", **names)
+    routes("10_flask_deployment", "questions", lesson)
     written_out = lesson["create_app"]().test_client()
     course = create_app({"MODEL": shipped, "WARM": False}).test_client()
     two, grey = (
