@@ -17,9 +17,10 @@ from apps.flask_app import create_app
 from utils import errors, images
 from utils.answers.kinship import Kinship
 from utils.data import audit, scenes
-from utils.faces import alignment
+from utils.faces import alignment, backbones
 from utils.scoring import calibration, metrics
 from utils.training import callbacks, losses, networks
+from utils.training.models import FaceEmbedder
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "source"
 
@@ -96,17 +97,49 @@ def test_lesson_04_builds_the_network_of_the_module():
     np.testing.assert_allclose(written_out(photos), head(vectors), rtol=1e-4)
 
 
-def test_lesson_05_has_the_loss_and_the_cohort_of_the_module():
+def lesson_05():
+    """The functions of lesson 05, and a batch of six pairs of kin: vectors (12, 8), families."""
     rng = np.random.default_rng(0)
     vectors = metrics.normalise(rng.normal(size=(12, 8))).astype(np.float32)
-    lesson = definitions("05_fine_tuning", np=np, ops=keras.ops)
-    loss = losses.get("contrastive", 6, 0.1)(vectors, np.tile(np.arange(6), 2))
+    names = {"np": np, "ops": keras.ops, "normalise": metrics.normalise}
+    return definitions("05_fine_tuning", **names), vectors, np.tile(np.arange(6), 2)
+
+
+def test_lesson_05_has_the_losses_of_the_module():
+    lesson, vectors, families = lesson_05()
+    loss = losses.get("contrastive", 6, 0.1)(vectors, families)
     np.testing.assert_allclose(lesson["contrastive"](vectors, 0.1), loss, rtol=1e-5)
-    cohort = metrics.normalise(rng.normal(size=(30, 8)))
-    written_out = lesson["against_cohort"](vectors[:6], vectors[6:], cohort)
-    np.testing.assert_allclose(
-        written_out, metrics.csls(vectors[:6], vectors[6:], cohort), rtol=1e-5
-    )
+    loss = losses.get("pairs", 6, 0.1)(vectors, families)
+    np.testing.assert_allclose(lesson["pair_loss"](vectors, 10.0, -9.0), loss, rtol=1e-5)
+
+
+def test_lesson_05_has_the_supervised_contrastive_loss_of_the_module():
+    lesson, vectors, _ = lesson_05()
+    families = np.array([0, 0, 0, 1, 1, 2, 2, 2, 1, 0, 3, 3])
+    loss = losses.get("contrastive", 4, 0.1)(vectors, families)
+    written_out = lesson["supervised_contrastive"](3 * vectors, families, 0.1)
+    np.testing.assert_allclose(written_out, loss, rtol=1e-5)
+
+
+def test_lesson_05_has_the_cohort_of_the_module():
+    lesson, vectors, _ = lesson_05()
+    cohort = metrics.normalise(np.random.default_rng(1).normal(size=(30, 8)))
+    a, b = vectors[:6], vectors[6:]
+    expected = metrics.csls(a, b, cohort)
+    np.testing.assert_allclose(lesson["cohort_score"](a, b, cohort), expected, rtol=1e-5)
+    crowding = (lesson["crowding"](a, cohort) + lesson["crowding"](b, cohort)) / 2
+    np.testing.assert_allclose((a * b).sum(1) - crowding, expected, rtol=1e-5)
+
+
+def test_lesson_05_averages_the_mirror_images_as_the_embedder_does():
+    lesson, _, _ = lesson_05()
+    backbone = backbones.get("dlib-resnet")
+    embedder = FaceEmbedder(backbone.build(None), backbone)
+    faces = np.random.default_rng(0).integers(0, 256, (2, 150, 150, 3), np.uint8)
+    lesson["crops"] = faces
+    plain, mirrored = lesson["embedded"](embedder)
+    np.testing.assert_allclose(plain, embedder.embed(faces, mirrored=False), atol=1e-6)
+    np.testing.assert_allclose(mirrored, embedder.embed(faces), atol=1e-6)
 
 
 def test_lesson_03_log_loss_is_the_callbacks_and_scikit_learns(family_embeddings):
