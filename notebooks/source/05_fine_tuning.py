@@ -89,9 +89,8 @@ def faces_of(batch):
 
 
 # %% [markdown]
-# The network turns them into [embeddings](../docs/glossary.md#embedding) of length 1, so the product of
-# the matrix with its transpose holds the [cosine similarity](../docs/glossary.md#cosine-similarity) of
-# each photo with each.
+# The network turns them into embeddings of length 1, so the product of the matrix with its transpose
+# holds the [cosine similarity](../docs/glossary.md#cosine-similarity) of each photo with each.
 
 # %%
 vectors = ops.normalize(network(faces_of(batch), training=False))  # (32, 128), length 1
@@ -264,9 +263,8 @@ if exercises.check(symmetric_loss):
 #
 # ## 4. A training step, by hand
 #
-# *Why:* `fit` hides the step that everything rests on. It is: forward pass, loss,
-# [gradients](../docs/glossary.md#gradient), one step of [Adam](../docs/glossary.md#adam).
-# `training=False` keeps the statistics of [batch
+# *Why:* `fit` hides the step that everything rests on. It is: forward pass, loss, gradients, one step
+# of [Adam](../docs/glossary.md#adam). `training=False` keeps the statistics of [batch
 # normalisation](../docs/glossary.md#batch-normalisation), which a few faces would only disturb.
 
 # %%

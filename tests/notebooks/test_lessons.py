@@ -174,6 +174,45 @@ def test_lesson_06_curve_of_distinct_scores_has_the_area_of_the_module():
     assert area == pytest.approx(metrics.roc_auc(labels, scores))
 
 
+def test_lesson_06_resamples_families_as_the_module_does():
+    rng = np.random.default_rng(2)
+    names = np.arange(8).astype(str)
+    families_a, families_b = rng.choice(names, (2, 120))
+    families_b = np.where(rng.random(120) < 0.5, families_a, families_b)
+    labels, scores = (families_a == families_b).astype(int), rng.integers(0, 30, 120) / 30
+    lesson = definitions("06_kaggle_evaluation", np=np)
+    # the draws of the module, as lists of names
+    times = np.random.default_rng(0).multinomial(8, np.full(8, 1 / 8), 200)
+    draws = [np.repeat(names, row) for row in times]
+    aucs = lesson["resampled_aucs"](labels, scores, families_a, families_b, draws)
+    interval = metrics.auc_interval(labels, scores, families_a, families_b, 200)
+    expected = [interval.low, interval.high]
+    np.testing.assert_allclose(np.percentile(aucs, [2.5, 97.5]), expected, rtol=1e-9)
+
+
+def test_lesson_06_has_the_bootstrap_of_rates_of_the_module():
+    rng = np.random.default_rng(3)
+    families = np.repeat(np.arange(30), 20)
+    accepted = rng.random(600) < np.repeat(rng.random(30), 20)
+    lesson = definitions("06_kaggle_evaluation", np=np)
+    shares = lesson["over_families"](accepted, families, 2000)
+    expected = metrics.rate_interval(accepted, families, families, 2000)
+    ends = np.percentile(shares, [2.5, 97.5])
+    np.testing.assert_allclose(ends, [expected.low, expected.high], atol=0.02)
+    too_narrow = np.percentile(lesson["over_pairs"](accepted, families, 2000), [2.5, 97.5])
+    assert np.ptp(too_narrow) < np.ptp(ends) / 2
+
+
+def test_lesson_06_has_the_calibration_error_of_the_module():
+    rng = np.random.default_rng(4)
+    probabilities = np.append(rng.random(300), [0.0, 0.3, 0.5, 1.0])
+    labels = (rng.random(304) < probabilities**2).astype(int)
+    written_out = definitions("06_kaggle_evaluation", np=np)["expected_calibration_error"]
+    for bins in (3, 10):
+        expected = metrics.calibration_error(labels, probabilities, bins)
+        assert written_out(labels, probabilities, bins) == pytest.approx(expected)
+
+
 def test_lesson_07_fits_landmarks_as_the_module_does():
     source, target = np.random.default_rng(0).normal(0, 50, (2, 5, 2))
     written_out = definitions("07_face_detection", np=np)["similarity"](source, target)
