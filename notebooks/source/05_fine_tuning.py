@@ -68,9 +68,9 @@ print(f"{len(others)} families to learn from; {len(photos)} photos in {len(label
 # ## 1. A batch of families
 #
 # *Why:* the article's loss looks at one pair at a time, and so learns little from a step. A batch of
-# families holds many comparisons. It has n pairs of kin, each of another family: photo i and photo n +
-# i are relatives. So every photo has one relative in the batch, and the other 2n − 2 photos are
-# strangers to it. Here is a batch of 16 pairs; the first six of them, one above the other:
+# families holds many comparisons. It has n pairs of kin, each of another family: photo i and photo n+i
+# are relatives. So every photo has one relative in the batch, and the other 2n − 2 photos are strangers
+# to it. Here is a batch of 16 pairs; the first six of them, one above the other:
 
 # %%
 sampler = pairs.FamilyPairs(dataset, batch_size=16, families=others)
@@ -118,8 +118,12 @@ plots.photos(list(faces[np.concatenate([batch.a, batch.b])[[0, 16, 1 + stranger]
               f"most similar stranger: {of_zero[stranger]:.3f}"], size=2);
 
 # %% [markdown]
-# A [softmax](../docs/glossary.md#softmax) turns the 31 cosines into 31 shares that sum to 1: $p_j =
-# e^{c_j / T} / \sum_k e^{c_k / T}$. T is the [temperature](../docs/glossary.md#temperature).
+# A [softmax](../docs/glossary.md#softmax) turns the 31 cosines $c_j$ into 31 shares $p_j$ that sum to
+# 1:
+#
+# $$p_j = \frac{e^{c_j / T}}{\sum_k e^{c_k / T}}$$
+#
+# T is the [temperature](../docs/glossary.md#temperature).
 #
 # **Exercise 1. The softmax.** Write `softmax(similarities, temperature)`: from an array `(n,)` to its
 # shares `(n,)`. $e^{1000}$ is too large for a float. Subtract the largest exponent from all of them
@@ -212,8 +216,7 @@ print(f"the published encoder: {float(contrastive(vectors)):.2f}; all alike: {np
 
 # %% [markdown]
 # Every share is then 1/31, and the loss is log 31. The published encoder is better than that, though it
-# never heard of kinship: relatives do look alike. The loss has several names; they are close relatives
-# themselves:
+# never heard of kinship: relatives do look alike. The loss has several names:
 #
 # | name | what it is | paper |
 # |---|---|---|
@@ -230,9 +233,10 @@ print(f"the published encoder: {float(contrastive(vectors)):.2f}; all alike: {np
 # [supcon]: https://arxiv.org/abs/2004.11362
 # [clip]: https://arxiv.org/abs/2103.00020
 #
-# With one relative each, SupCon is NT-Xent. SupCon won the kinship challenge RFIW of 2021 ([Zhang et
-# al., FG 2021](https://doi.org/10.1109/FG52635.2021.9666944)). Older papers call another loss
-# "contrastive": single pairs with a margin (Hadsell et al., CVPR 2006).
+# With one relative each, SupCon is NT-Xent. A model that was trained with SupCon ranked first in the
+# kinship challenge RFIW of 2021 ([Zhang et al., FG
+# 2021](https://doi.org/10.1109/FG52635.2021.9666944)). Older papers call another loss "contrastive":
+# single pairs with a margin (Hadsell et al., CVPR 2006).
 #
 # **Exercise 2. Both directions.** CLIP's loss for our pairs: each first photo chooses among the n
 # *second* photos, and each second photo among the n first ones. Write `symmetric_loss(similarity)`.
@@ -440,14 +444,16 @@ by_pairs = replace(short, loss="pairs", temperature=0.1, check_every=36, fold_pa
 pairwise, _ = fit_encoder(dataset, backbone, fold=0, settings=by_pairs, verbose=0)
 
 # %%
-by_pairs = pairwise.embed(crops, mirrored=False)
-aucs = {"frozen": auc(before), "pair by pair": auc(by_pairs), "contrastive": auc(after)}
+of_pairs = auc(pairwise.embed(crops, mirrored=False))
+aucs = {"frozen": auc(before), "pair by pair": of_pairs, "contrastive": auc(after)}
 pd.Series(aucs, name="AUC on fold 0").round(3).to_frame()
 
 # %% [markdown]
-# This is one short run with one seed, and lesson 06 shows how far such numbers scatter. On the real
-# data each row was trained three times, with another fold and seed each; these are the rows of
-# `data/results/ablation.json` that change the loss, as far as the file has them:
+# The pair loss asks each cosine to be above or below one threshold, the same for all photos. The
+# contrastive loss asks of each photo only that its relative comes before the strangers, and it looks at
+# the hard strangers most. This is one short run with one seed, and lesson 06 shows how far such numbers
+# scatter. On the real data each row was trained three times, with another fold and seed each; these are
+# the rows of `data/results/ablation.json` that change the loss, as far as the file has them:
 
 # %%
 measured = ablation.table(files.read_json(settings.RESULTS / "ablation.json"))

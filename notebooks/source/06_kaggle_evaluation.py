@@ -77,25 +77,29 @@ protocol.groupby("is_related").agg(pairs=("same_photo", "size"), same_photo=("sa
 rows = np.stack(protocols.photo_rows(protocol, dataset))  # (2, pairs), in the table of photos
 a, b = embeddings[rows]  # (pairs, 128) each
 frozen, by_head = cosine(a, b), head.score(a, b)  # (pairs,) each
+
+# the fine-tuned encoder embeds each photo once
 photos, places = np.unique(rows, return_inverse=True)
+places = places.reshape(rows.shape)  # (2, pairs), in `photos`
 [faces] = datasets.decoded(dataset, [150], progress=False)  # all photos, uint8 RGB (n, 150, 150, 3)
-plain, mirrored = (tuned.embed(faces[photos], mirrored=both)[places.reshape(rows.shape)]
-                   for both in (False, True))  # (2, pairs, 128) each
+plain = tuned.embed(faces[photos], mirrored=False)[places]  # (2, pairs, 128)
+mirrored = tuned.embed(faces[photos])[places]
 tuned_cosine, scores = cosine(*plain), tuned.score(*mirrored)  # alone; with mirror image and cohort
 
 # %% [markdown]
 # **Guess first.** Six pairs of the protocol. Three are kin. Which?
 
 # %%
-cross = protocol[protocol["same_photo"] == 0].assign(score=scores[protocol["same_photo"] == 0])
-six = cross.groupby("is_related").sample(3, random_state=4).sample(frac=1, random_state=1)
+cross_photo = protocol.assign(score=scores).query("same_photo == 0")
+six = cross_photo.groupby("is_related").sample(3, random_state=4).sample(frac=1, random_state=1)
 plots.pair_gallery(dataset, six, [f"pair {number}" for number in range(1, 7)], columns=3);
 
 # %%
 six.assign(pair=range(1, 7)).set_index("pair")[["is_related", "score"]].round(2)
 
 # %% [markdown]
-# People are right on 57.5 % of such pairs of the real families (Robinson et al., IEEE TPAMI 2018).
+# In a study with photos of *Families in the Wild*, people were right on 57.5 % of the pairs (Robinson
+# et al., IEEE TPAMI 2018).
 #
 # ## 2. The ROC curve, written out
 #
@@ -273,10 +277,9 @@ evaluation.table(evaluation.read_reports(settings.RESULTS / "kaggle_f09.json")).
 
 # %% [markdown]
 # There the shortcut is worth little to either model, and the whole interval of the head's gain lies
-# above
-# 0. (For this one head: other seeds and folds are no part of the interval.) The published two-network
-# model reports 0.887 on Kaggle's own test pairs. Those are other pairs, so the numbers cannot be set
-# side by side.
+# above zero. (For this one head: other seeds and folds are no part of the interval.) The published
+# two-network model reports 0.887 on Kaggle's own test pairs. Those are other pairs, so the numbers
+# cannot be set side by side.
 #
 # ## 5. A threshold has consequences
 #
@@ -476,8 +479,8 @@ ablation.table(files.read_json(settings.RESULTS / "ablation.json"))
 
 # %% [markdown]
 # Moving the encoder is what counts: ten points over the frozen cosine (less, like for like: lesson 05),
-# four over the head. The mirror image and the cohort cost nothing in training and give the next most. A
-# head on top of the moved encoder, or a mean with the frozen one, brings nothing any more: what they
+# four over the head. The mirror image and the cohort cost nothing in training and bring a little more.
+# A head on top of the moved encoder, or a mean with the frozen one, brings nothing any more: what they
 # knew is in the encoder now. Half the steps, or half the pairs a step, cost little and take half the
 # time. *Against ours* is the mean difference to `ours`, with its standard deviation over the runs: a
 # difference smaller than that is not known to be one.
@@ -529,9 +532,9 @@ out_of_fold.table(files.read_json(settings.RESULTS / "out_of_fold.json"))
 # Nobody looks more like somebody than that person on another photo. A kinship model cannot tell the two
 # apart: it was never asked. So `kinship.Kinship` also asks the verification of lesson 08, and warns.
 #
-# And families in other photos: KinFaceW-I, 1,066 photos of parents and children, none of them used in
-# training. Its protocol chooses the threshold on four folds and measures on the fifth; the mean
-# accuracy of five is what papers report.
+# And families in other photos: KinFaceW-I, 533 photos of parents and 533 of their children, in as many
+# pairs of kin as of strangers, none of them used in training. Its protocol chooses the threshold on
+# four folds and measures on the fifth; the mean accuracy of five is what papers report.
 
 # %%
 by_relation = pd.DataFrame(files.read_json(settings.RESULTS / "kinfacew.json")["by the folds"]).T
