@@ -92,7 +92,7 @@ tuned_cosine, scores = cosine(*plain), tuned.score(*mirrored)  # alone; with mir
 # %%
 cross_photo = protocol.assign(score=scores).query("same_photo == 0")
 six = cross_photo.groupby("is_related").sample(3, random_state=4).sample(frac=1, random_state=1)
-plots.pair_gallery(dataset, six, [f"pair {number}" for number in range(1, 7)], columns=3);
+plots.pair_gallery(dataset, six, [f"pair {number}" for number in range(1, 7)], columns=2);
 
 # %%
 six.assign(pair=range(1, 7)).set_index("pair")[["is_related", "score"]].round(2)
@@ -223,10 +223,10 @@ plt.xlim(accepted.mean() - 0.25, accepted.mean() + 0.25)
 plt.legend();
 
 # %% [markdown]
-# <details><summary>Answer</summary> The interval over families is several times as wide, and it is the
-# honest one. Pairs of one family show the same few faces: they are right together or wrong together. A
-# hundred pairs of one family say little more than a few. What varies from one data set to the next is
-# the families.</details>
+# <details><summary>Answer</summary> The interval over families is far wider (the legend has both
+# widths), and it is the honest one. Pairs of one family show the same few faces: they are right
+# together or wrong together. A hundred pairs of one family say little more than a few. What varies from
+# one data set to the next is the families.</details>
 #
 # `metrics.rate_interval` is this bootstrap, `metrics.auc_interval` the one of the AUC. In that, a pair
 # of strangers has two families, and counts as often as the product of both (Owen, 2007). You will write
@@ -648,7 +648,7 @@ print(f"Key result: AUC {reports[-1].auc} on the held-out families, frozen cosin
 # ## What we saw
 #
 # - The AUC is a curve's area and a simple count, and both agree with the module.
-# - Resampling pairs gives an interval that is several times too narrow; families are what varies.
+# - Resampling pairs gives an interval that is far too narrow; families are what varies.
 # - Whether one model beats another is asked of their difference, on the same families. A dozen families
 #   are often too few to tell, and then the honest answer is that we do not know.
 # - A threshold is chosen on training families. When relatives are rare, most accepted pairs are not
