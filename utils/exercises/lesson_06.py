@@ -58,6 +58,7 @@ def roc_point(answer: Student) -> None:
         }
         _refuse(point, mistakes)
         expect(point, [3 / 4, 2 / 3], "at 0.4: three of four strangers, two of three kin")
+        # at the two ends of the curve
         expect(answer(labels, scores, 0.95), [0, 0], "above the highest score nobody is accepted")
         expect(answer(labels, scores, 0.05), [1, 1], "below the lowest score all are accepted")
 
@@ -144,6 +145,7 @@ def resampled_aucs(answer: Student) -> None:
         _refuse(
             once, {"ties count half, not nothing": [0.45], "ties count half, not whole": [0.55]}
         )
+        # with each family once the counts do not matter
         expect(once, [0.5], "each family once: the ordinary AUC")
         draws = [list("AABC"), list("BBCA"), list("CADD")]
         aucs = numbers(answer(labels, scores, a, b, draws), (3,), "one AUC for each draw")
