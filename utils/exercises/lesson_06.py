@@ -75,6 +75,7 @@ def cheapest_threshold(answer: Student) -> None:
     )
     require(best in scores, "return one of the scores, not its place or its cost")
     expect(best, 0.3, hint)
+    # other costs, and two pairs with one score
     expect(answer(labels, scores, 3, 1), 0.5, "now a rejected relative is cheaper")
     hint = "count pairs, not shares of each kind: here are more strangers than kin"
     expect(answer(labels, scores, 6, 5), 0.5, hint)
@@ -104,6 +105,7 @@ def expected_calibration_error(answer: Student) -> None:
         }
         _refuse(error, mistakes)
         expect(error, 1.9 / 6, "the gap of each bin, weighted by its share of the pairs")
+        # on an edge of ten bins, and within them
         halves = np.array([0.5, 0.5, 0.5, 0.5])
         expect(answer(np.array([1, 0, 0, 1]), halves), 0, "half of the pairs with 50 % are kin")
         hint = "without `bins` there are ten"
@@ -125,6 +127,7 @@ def moved_probability(answer: Student) -> None:
         }
         _refuse(moved, mistakes)
         expect(moved, 0.75, "odds 1, times 3: three in four")
+        # no change, a negative one, rare kin, and an array
         hint = "with no change the probability stays"
         expect(answer(0.8, 0.0), 0.8, hint)
         expect(answer(0.75, -np.log(3)), 0.5, "a negative change leads back")
