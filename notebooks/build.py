@@ -330,6 +330,7 @@ def execute(
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
     )
+    client.owns_km = True  # so that it ends the kernel
     with tempfile.TemporaryFile() as log:  # the libraries' chatter, of use only after a crash
         try:
             client.execute(stdout=log, stderr=log)

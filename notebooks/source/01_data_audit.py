@@ -14,8 +14,9 @@
 # photographs of families and a list of who is related to whom. This course rebuilds and repairs a
 # published solution with two large networks and a Flask page, [*End to End solution of detecting
 # kin-relationship from Faces*](https://mc.ai/end-to-end-solution-of-detecting-kin-relationship-from-faces/);
-# the lessons call it *the article*. Most models that were trained on this data never asked whether the list and the
-# photographs agree, which people share a photograph, or whether a face turns up twice. We ask first.
+# the lessons call it *the article*. Most models that were trained on this data never asked whether the
+# list and the photographs agree, which people share a photograph, or whether a face turns up twice.
+# We ask first.
 #
 # **What you will learn** (about 50 minutes; the code runs in under a minute on a laptop)
 #

@@ -22,6 +22,7 @@ from utils.data import audit, datasets, pairs, scenes
 from utils.faces import alignment, backbones, detection
 from utils.scoring import calibration, metrics
 from utils.training import callbacks, losses, networks
+from utils.training.models import FaceEmbedder
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "source"
 
@@ -213,17 +214,49 @@ def test_lesson_04_the_run_on_real_photos_ended_by_its_patience():
     assert stopping_epoch(losses, training["settings"]["patience"]) == training["epochs"]
 
 
-def test_lesson_05_has_the_loss_and_the_cohort_of_the_module():
+def lesson_05():
+    """The functions of lesson 05, and a batch of six pairs of kin: vectors (12, 8), families."""
     rng = np.random.default_rng(0)
     vectors = metrics.normalise(rng.normal(size=(12, 8))).astype(np.float32)
-    lesson = definitions("05_fine_tuning", np=np, ops=keras.ops)
-    loss = losses.get("contrastive", 6, 0.1)(vectors, np.tile(np.arange(6), 2))
+    names = {"np": np, "ops": keras.ops, "normalise": metrics.normalise}
+    return definitions("05_fine_tuning", **names), vectors, np.tile(np.arange(6), 2)
+
+
+def test_lesson_05_has_the_losses_of_the_module():
+    lesson, vectors, families = lesson_05()
+    loss = losses.get("contrastive", 6, 0.1)(vectors, families)
     np.testing.assert_allclose(lesson["contrastive"](vectors, 0.1), loss, rtol=1e-5)
-    cohort = metrics.normalise(rng.normal(size=(30, 8)))
-    written_out = lesson["against_cohort"](vectors[:6], vectors[6:], cohort)
-    np.testing.assert_allclose(
-        written_out, metrics.csls(vectors[:6], vectors[6:], cohort), rtol=1e-5
-    )
+    loss = losses.get("pairs", 6, 0.1)(vectors, families)
+    np.testing.assert_allclose(lesson["pair_loss"](vectors, 10.0, -9.0), loss, rtol=1e-5)
+
+
+def test_lesson_05_has_the_supervised_contrastive_loss_of_the_module():
+    lesson, vectors, _ = lesson_05()
+    families = np.array([0, 0, 0, 1, 1, 2, 2, 2, 1, 0, 3, 3])
+    loss = losses.get("contrastive", 4, 0.1)(vectors, families)
+    written_out = lesson["supervised_contrastive"](3 * vectors, families, 0.1)
+    np.testing.assert_allclose(written_out, loss, rtol=1e-5)
+
+
+def test_lesson_05_has_the_cohort_of_the_module():
+    lesson, vectors, _ = lesson_05()
+    cohort = metrics.normalise(np.random.default_rng(1).normal(size=(30, 8)))
+    a, b = vectors[:6], vectors[6:]
+    expected = metrics.csls(a, b, cohort)
+    np.testing.assert_allclose(lesson["cohort_score"](a, b, cohort), expected, rtol=1e-5)
+    crowding = (lesson["crowding"](a, cohort) + lesson["crowding"](b, cohort)) / 2
+    np.testing.assert_allclose((a * b).sum(1) - crowding, expected, rtol=1e-5)
+
+
+def test_lesson_05_averages_the_mirror_images_as_the_embedder_does():
+    lesson, _, _ = lesson_05()
+    backbone = backbones.get("dlib-resnet")
+    embedder = FaceEmbedder(backbone.build(None), backbone)
+    faces = np.random.default_rng(0).integers(0, 256, (2, 150, 150, 3), np.uint8)
+    lesson["crops"] = faces
+    plain, mirrored = lesson["embedded"](embedder)
+    np.testing.assert_allclose(plain, embedder.embed(faces, mirrored=False), atol=1e-6)
+    np.testing.assert_allclose(mirrored, embedder.embed(faces), atol=1e-6)
 
 
 def test_lesson_03_log_loss_is_the_callbacks_and_scikit_learns(family_embeddings):
@@ -256,6 +289,45 @@ def test_lesson_06_curve_of_distinct_scores_has_the_area_of_the_module():
     strangers, kin = definitions("06_kaggle_evaluation", np=np)["roc_points"](labels, scores)
     area = np.trapezoid([0, *kin], [0, *strangers])
     assert area == pytest.approx(metrics.roc_auc(labels, scores))
+
+
+def test_lesson_06_resamples_families_as_the_module_does():
+    rng = np.random.default_rng(2)
+    names = np.arange(8).astype(str)
+    families_a, families_b = rng.choice(names, (2, 120))
+    families_b = np.where(rng.random(120) < 0.5, families_a, families_b)
+    labels, scores = (families_a == families_b).astype(int), rng.integers(0, 30, 120) / 30
+    lesson = definitions("06_kaggle_evaluation", np=np)
+    # the draws of the module, as lists of names
+    times = np.random.default_rng(0).multinomial(8, np.full(8, 1 / 8), 200)
+    draws = [np.repeat(names, row) for row in times]
+    aucs = lesson["resampled_aucs"](labels, scores, families_a, families_b, draws)
+    interval = metrics.auc_interval(labels, scores, families_a, families_b, 200)
+    expected = [interval.low, interval.high]
+    np.testing.assert_allclose(np.percentile(aucs, [2.5, 97.5]), expected, rtol=1e-9)
+
+
+def test_lesson_06_has_the_bootstrap_of_rates_of_the_module():
+    rng = np.random.default_rng(3)
+    families = np.repeat(np.arange(30), 20)
+    accepted = rng.random(600) < np.repeat(rng.random(30), 20)
+    lesson = definitions("06_kaggle_evaluation", np=np)
+    shares = lesson["over_families"](accepted, families, 2000)
+    expected = metrics.rate_interval(accepted, families, families, 2000)
+    ends = np.percentile(shares, [2.5, 97.5])
+    np.testing.assert_allclose(ends, [expected.low, expected.high], atol=0.02)
+    too_narrow = np.percentile(lesson["over_pairs"](accepted, families, 2000), [2.5, 97.5])
+    assert np.ptp(too_narrow) < np.ptp(ends) / 2
+
+
+def test_lesson_06_has_the_calibration_error_of_the_module():
+    rng = np.random.default_rng(4)
+    probabilities = np.append(rng.random(300), [0.0, 0.3, 0.5, 1.0])
+    labels = (rng.random(304) < probabilities**2).astype(int)
+    written_out = definitions("06_kaggle_evaluation", np=np)["expected_calibration_error"]
+    for bins in (3, 10):
+        expected = metrics.calibration_error(labels, probabilities, bins)
+        assert written_out(labels, probabilities, bins) == pytest.approx(expected)
 
 
 def test_lesson_07_fits_landmarks_as_the_module_does():
