@@ -36,10 +36,12 @@ LESSONS = [load(path) for path in sorted(HERE.glob("lesson_*.py"))]
 
 def cases(kind):
     """(lesson, exercise, one answer) for every answer of RIGHT or WRONG."""
-    for lesson in LESSONS:
-        for name, answers in getattr(lesson, kind).items():
-            for answer in answers:
-                yield lesson, name, answer
+    return [
+        (lesson, name, answer)
+        for lesson in LESSONS
+        for name, answers in getattr(lesson, kind).items()
+        for answer in answers
+    ]
 
 
 def case_id(value):
