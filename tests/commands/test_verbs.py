@@ -10,7 +10,7 @@ from utils.__main__ import main
 from utils.commands import answers, data, faces, gallery, scoring, training, verbs
 
 VERBS = [
-    *["families", "audit", "protocol", "eigenfaces", "quality"],
+    *["families", "audit", "triples", "protocol", "eigenfaces", "quality"],
     *["detect", "embed", "weights"],
     *["train head", "train encoder", "train network"],
     *["ablation", "train folds", "crossvalidate", "ship"],
@@ -104,6 +104,7 @@ def test_choices_are_those_of_the_code():
 OUTPUTS = {
     "families --out": "NEW.folder",
     "audit --figures": "NEW.folder",
+    "triples --out": "NEW.csv",
     "protocol --out": "NEW.folder",
     "eigenfaces --out": "NEW.npz",
     "quality --picture": "NEW.jpg",

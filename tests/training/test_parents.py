@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from utils import settings
 from utils.data.protocols import HELD_OUT
 from utils.data.triples import Triple
-from utils.errors import CalibrationError
+from utils.errors import CalibrationError, DatasetError
 from utils.scoring import metrics
 from utils.training import models, parents
 from utils.training.out_of_fold import KEY, Decision, FoldEmbeddings
@@ -168,6 +168,19 @@ def test_fit_finds_the_coefficients_that_made_the_labels():
     fitted = Combination.fit([part], ("sum", "couple"))
     assert_allclose(fitted.coefficients, (0.9, -0.5), atol=0.05)
     assert fitted.intercept == pytest.approx(0, abs=0.05)
+
+
+def test_families_too_few_to_ask_about_are_named(folds, listed):
+    few = [triple for triple in listed if triple.child.startswith(("F0000", "F1"))]
+    with pytest.raises(DatasetError, match="Two folds at least need two families"):
+        parents.ask(folds, ["one"], few)
+
+
+def test_without_folds_to_choose_on_the_simplest_form_is_taken(parts):
+    assert parents.choose(parts[:1]) == ("sum",)
+    measured = parents.measure(parts[:2], resamples=5)
+    assert measured["auc_held_out"] is None
+    assert measured["terms_by_fold"] == {"0": ["sum"], "1": ["sum"]}
 
 
 # --- the file -----------------------------------------------------------------------------------

@@ -114,3 +114,13 @@ def test_numbers_are_plain_and_of_all_folds(dataset):
     table = retrieval.table(measured)
     assert table.loc["kin, all photos", "rank 5"] == "100.0 %"
     assert table.loc["same person", "people"] == "5-5"
+
+
+def test_search_without_anybody_to_find_is_left_out(dataset):
+    lonely = made_fold()
+    people = np.array([f"F{number}/MID1" for number in range(11)])  # one photo each, no kin
+    lonely = dataclasses.replace(lonely, people=people)
+    folds = [made_fold("1", 1), made_fold("2", 2), lonely]
+    measured = retrieval.measure(dataset, folds, ["one"], resamples=5)
+    assert list(measured["same person"]["map_by_fold"]) == ["1", "2"]
+    assert retrieval.measure(dataset, [lonely] * 0, ["one"], resamples=5) == {}

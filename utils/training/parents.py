@@ -25,7 +25,7 @@ from ..data import triples
 from ..data.datasets import Dataset
 from ..data.protocols import HELD_OUT
 from ..data.triples import Triple
-from ..errors import CalibrationError
+from ..errors import CalibrationError, DatasetError
 from ..files import read_json
 from ..scoring import metrics
 from . import models
@@ -184,16 +184,27 @@ def ask(
         listed: triples of :mod:`utils.data.triples`; those of no fold are left out.
         draws: photos of each triple are drawn so many times.
         seed: of the draws, and of the children of other families.
+
+    Raises:
+        DatasetError: fewer than two folds to fit on have two families with a triple.
     """
     parts = []
     for number, fold in enumerate(folds):
+        # what is fitted has seen neither this fold nor the held-out families
         others = [other for other in folds if other.fold not in (fold.fold, HELD_OUT)]
         rng = np.random.default_rng((seed, number))
         rows, labels = _draw(fold, listed, draws, rng)
+        if not len(rows):
+            continue
         log_odds = _pair_log_odds(fold, Decision.fit(others, names), rows)
         families = np.array([person.split("/")[0] for person in fold.people])
         couples, children = families[rows[:, 0]], families[rows[:, 2]]
         parts.append(Questions(fold.fold, labels, log_odds, couples, children))
+    if sum(part.fold != HELD_OUT for part in parts) < 2:
+        raise DatasetError(
+            "Two folds at least need two families with two parents and a child each; name data "
+            "with more families."
+        )
     return parts
 
 
@@ -208,7 +219,7 @@ def _draw(
     rows, labels = [], []
     for triple in here:
         others = [other.child for other in here if _family(other) != _family(triple)]
-        for _ in range(draws):
+        for _ in range(draws if others else 0):
             # the same two photos of the couple, in either order, for both children
             order = rng.permutation(2)
             couple = [rng.choice(photos[triple[place]]) for place in order]
@@ -239,8 +250,11 @@ def choose(parts: Sequence[Questions]) -> tuple[str, ...]:
     """The form of ``FORMS`` with the best mean AUC, each fold scored by a fit on the others.
 
     Args:
-        parts: of :func:`ask`, without the folds that the choice is to be judged on.
+        parts: of :func:`ask`, without the folds that the choice is to be judged on; of a single
+            one nothing can be chosen on, and the simplest form is taken.
     """
+    if len(parts) < 2:
+        return FORMS[0]
     scores = {}
     for terms in FORMS:
         aucs = []
@@ -295,6 +309,7 @@ def measure(parts: Sequence[Questions], resamples: int = 1000) -> dict[str, Any]
     one = max(columns, key=functools.partial(metrics.roc_auc, labels))
     alike, _, _ = _out_of_fold(parts, MORE_ALIKE)
     held_out = np.repeat([part.fold == HELD_OUT for part in parts], [*map(_size, parts)])
+    last = metrics.roc_auc(labels[held_out], probabilities[held_out]) if any(held_out) else None
     numbers: dict[str, Any] = {
         "questions": len(labels),
         "families": len(np.unique(everything.couples)),
@@ -307,7 +322,7 @@ def measure(parts: Sequence[Questions], resamples: int = 1000) -> dict[str, Any]
         numbers[f"gain_over_{name}"] = gain.to_dict()
     return {
         **numbers,
-        "auc_held_out": round(metrics.roc_auc(labels[held_out], probabilities[held_out]), 4),
+        "auc_held_out": None if last is None else round(last, 4),
         "calibration_error": round(metrics.calibration_error(labels, probabilities), 4),
         "bands": band_shares(labels, answers),
         "terms_by_fold": forms,

@@ -203,8 +203,9 @@ def measure(
         rng = np.random.default_rng((seed, number))
         parts = searches(dataset, fold, Decision.fit(others, names), rng)
         for name, part in parts.items():
-            found[name].append((fold.fold, part))
-    return {name: _numbers(parts, resamples) for name, parts in found.items()}
+            if len(part.sought):  # somebody is there to be found
+                found[name].append((fold.fold, part))
+    return {name: _numbers(parts, resamples) for name, parts in found.items() if parts}
 
 
 def _numbers(parts: Sequence[tuple[str, Search]], resamples: int) -> dict[str, Any]:
