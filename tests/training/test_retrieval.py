@@ -1,6 +1,7 @@
 """People are ranked, not photos; what is counted is what the field counts."""
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -52,6 +53,16 @@ def test_average_precision_is_that_of_scikit_learn(hits):
     assert retrieval.average_precision(np.array(hits)) == pytest.approx(
         average_precision_score(hits, falling)
     )
+
+
+@pytest.mark.parametrize(("people", "sought"), [(1, 1), (5, 1), (5, 2), (4, 4), (6, 3)])
+def test_chance_is_the_mean_over_all_orders(people, sought):
+    precisions = []
+    for places in itertools.combinations(range(people), sought):
+        hits = np.zeros(people, bool)
+        hits[list(places)] = True
+        precisions.append(retrieval.average_precision(hits))
+    assert retrieval.by_chance(people, sought) == pytest.approx(np.mean(precisions))
 
 
 def test_who_is_left_out_takes_no_rank():

@@ -131,7 +131,7 @@ def _filled(index: Any, vectors: np.ndarray) -> Any:
 def _trained(vectors: np.ndarray) -> Any:
     """An inverted file whose centres are learned from some of the vectors."""
     faiss = library()
-    lists = int(min(4 * math.sqrt(len(vectors)), len(vectors) / A_LIST)) or 1
+    lists = int(min(2 * math.sqrt(len(vectors)), len(vectors) / A_LIST)) or 1
     centres = faiss.IndexFlatIP(vectors.shape[1])
     index = faiss.IndexIVFScalarQuantizer(
         centres,

@@ -216,7 +216,7 @@ def _numbers(parts: Sequence[tuple[str, Search]], resamples: int) -> dict[str, A
         precisions = np.array([average_precision(row) for row in hits])
         by_fold[fold] = round(float(precisions.mean()), 4)
         # each probe: average precision, that of a list at random, and a hit within each rank
-        at_random = np.array([_by_chance(row) for row in hits])
+        at_random = np.array([by_chance(len(row), int(row.sum())) for row in hits])
         first = np.array([int(row.argmax()) for row in hits])  # the place of the first hit
         within = first[:, None] < np.array(RANKS)
         rows.append(np.column_stack([precisions, at_random, within]))
@@ -236,9 +236,19 @@ def _numbers(parts: Sequence[tuple[str, Search]], resamples: int) -> dict[str, A
     }
 
 
-def _by_chance(hits: np.ndarray) -> float:
-    """About the average precision of a list in random order: the share of those sought."""
-    return float(hits.mean())
+def by_chance(people: int, sought: int) -> float:
+    """The average precision that a list in random order has on average.
+
+    At place k stands one who is sought as often as anywhere, and those before it are sought as
+    often as all others are: the precision is ``1/k + (1 - 1/k) (sought - 1) / (people - 1)``.
+
+    Args:
+        people: how many are ranked.
+        sought: how many of them are sought, one at least.
+    """
+    harmonic = float(np.sum(1 / np.arange(1, people + 1))) / people
+    others = (sought - 1) / max(1, people - 1)
+    return harmonic + (1 - harmonic) * others
 
 
 def table(measured: dict[str, Any]) -> pd.DataFrame:
