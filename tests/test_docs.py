@@ -446,5 +446,8 @@ def test_figures_of_retrieval_are_those_of_the_results(search_page):
         chance = f"{numbers['map_by_chance']:.3f}"
         cells = [title, interval(numbers["map"]), chance, *ranks]
         assert f"| {' | '.join(cells)} |" in search_page
+    one, many = (measured[f"kin, {photos}"] for photos in ("one photo", "all photos"))
+    assert f"{rate(one['strangers_likely'])} of strangers are called likely" in search_page
+    assert f"({rate(many['strangers_likely'])} where the probe has all" in search_page
     people = measured["kin, one photo"]["people"]
     assert f"({people['least']} to {people['most']})" in search_page

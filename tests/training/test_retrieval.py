@@ -85,6 +85,15 @@ def test_searches_by_hand(dataset):
         for place, mean in enumerate(means):
             expected = metrics.csls(means[probe], mean, fold.cohorts["one"])
             assert kin.scores[row, place] == pytest.approx(float(expected), abs=1e-5)
+    # an even probability is that of a similarity of 0; the band begins at 0.6
+    strangers = [
+        (row, place) for row in range(5) for place in range(5) if (row < 3) != (place < 3)
+    ]
+    likely = []
+    for row, place in strangers:
+        score = float(metrics.csls(means[row], means[place], fold.cohorts["one"]))
+        likely.append(1 / (1 + np.exp(-score)) >= 0.6)
+    assert kin.strangers_likely == pytest.approx(np.mean(likely))
     family = found["family, all photos"]
     assert_array_equal(family.sought[0], [False, True, True, False, False])
     assert_array_equal(family.left_out, np.eye(5, dtype=bool))
@@ -122,6 +131,8 @@ def test_numbers_are_plain_and_of_all_folds(dataset):
     assert kin["probes"] == 12 and kin["people"] == {"least": 5, "most": 5}
     assert kin["rank_5"]["value"] == kin["rank_10"]["value"] == 1
     assert kin["map"]["value"] == pytest.approx(np.mean(list(kin["map_by_fold"].values())), 1e-3)
+    assert kin["strangers_likely"] is not None
+    assert measured["same person"]["strangers_likely"] is None
     table = retrieval.table(measured)
     assert table.loc["kin, all photos", "rank 5"] == "100.0 %"
     assert table.loc["same person", "people"] == "5-5"

@@ -263,6 +263,9 @@ def _write(
     """
     size, _ = encoders.sizes
     kin, identity = (_means(part, names) for part in np.split(vectors, [size], axis=1))
+    # a mean of length 1 is nearer to everybody than photos are, for which verification is
+    # calibrated; kinship answers are made with it all the same, for several photos as for one
+    kin = metrics.normalise(kin)
     facts: dict[str, Any] = {
         "format": FORMAT,
         "encoder": encoders.fingerprint(),
@@ -280,11 +283,11 @@ def _write(
 
 
 def _means(vectors: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """The mean embedding of each person's photos, of length 1: ``(people, d)``, by name."""
+    """The mean embedding of each person's photos: ``(people, d)``, by name."""
     people, row = np.unique(names, return_inverse=True)
     sums = np.zeros((len(people), vectors.shape[1]), np.float32)
     np.add.at(sums, row, vectors)
-    return metrics.normalise(sums)
+    return sums / np.bincount(row)[:, None].astype(np.float32)
 
 
 def _shifted(encoders: Encoders, kin: np.ndarray) -> np.ndarray:

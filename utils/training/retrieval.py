@@ -9,6 +9,7 @@ Recognizing Families In the Wild (RFIW): The 4th Edition, FG 2020, track 3. Ther
 anyone of the family; here also who is listed as kin, the others of the family left out.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from .. import settings
 from ..data.datasets import Dataset
 from ..data.protocols import HELD_OUT
 from ..scoring import metrics
+from . import models
 from .out_of_fold import KEY, Decision, FoldEmbeddings
 
 RANKS = (1, 5, 10)
@@ -41,12 +43,15 @@ class Search:
         sought: whether that person is sought, bool of the same shape.
         left_out: whether the person is left out for that probe, likewise.
         families: of the probes, ``(probes,)``.
+        strangers_likely: share of the people of other families who are called likely kin, in
+            [0, 1]; None where kin are not what is asked.
     """
 
     scores: np.ndarray
     sought: np.ndarray
     left_out: np.ndarray
     families: np.ndarray
+    strangers_likely: float | None = None
 
     def ranked(self) -> list[np.ndarray]:
         """For each probe with somebody to find: who is sought, the nearest first, bool."""
@@ -128,12 +133,19 @@ def searches(
     family = (people.families[:, None] == people.families[None]) & ~itself
     kin = _listed(dataset, people.names)
     unlisted = (family & ~kin) | itself
-    return {
+    found = {
         "kin, one photo": _search(by_one, kin, unlisted, people.families),
         "kin, all photos": _search(by_all, kin, unlisted, people.families),
         "family, all photos": _search(by_all, family, itself, people.families),
         "same person": _same_person(fold, rng),
     }
+    # how many strangers would be taken for kin, where the bands are those of single photos
+    strangers = ~(family | itself)
+    for name, scores in (("kin, one photo", by_one), ("kin, all photos", by_all)):
+        chances = models.kin_probability(scores[strangers], decision.logistic)
+        share = float(np.mean(chances >= decision.likely))
+        found[name] = dataclasses.replace(found[name], strangers_likely=share)
+    return found
 
 
 def _similarity(a: np.ndarray, b: np.ndarray, cohort: np.ndarray | None) -> np.ndarray:
@@ -156,16 +168,22 @@ def _listed(dataset: Dataset, names: np.ndarray) -> np.ndarray:
 
 
 def _same_person(fold: FoldEmbeddings, rng: np.random.Generator) -> Search:
-    """One photo of each person with several, against all people without that photo."""
+    """One photo of each person with several, against all people without that photo.
+
+    The score is the mean cosine with the photos of a person: so much nearer is a mean of length 1
+    to everybody, that five times as many strangers would lie within the threshold of verification.
+    """
     people = People.of(fold, fold.embeddings[KEY])
+    counts = np.bincount(people.row)
     probes = people.one_photo_each(rng)
-    probes = probes[np.bincount(people.row)[people.row[probes]] > 1]
+    probes = probes[counts[people.row[probes]] > 1]
     photos, who = people.photos[probes], people.row[probes]  # (probes, d), (probes,)
-    scores = photos @ people.means.T  # (probes, people)
-    # the probe's own person is the mean of the others of its photos
-    for number, (probe, person) in enumerate(zip(probes, who, strict=True)):
-        others = people.photos[(people.row == person) & (np.arange(len(people.row)) != probe)]
-        scores[number, person] = photos[number] @ metrics.normalise(others.sum(0))
+    sums = np.zeros((len(people.names), photos.shape[1]), photos.dtype)
+    np.add.at(sums, people.row, people.photos)
+    scores = photos @ (sums / counts[:, None]).T  # (probes, people)
+    # of the probe's own person, the others of its photos
+    rows = np.arange(len(probes))
+    scores[rows, who] = ((sums[who] - photos) * photos).sum(1) / (counts[who] - 1)
     sought = who[:, None] == np.arange(len(people.names))
     return _search(scores, sought, np.zeros_like(sought), people.families[who])
 
@@ -233,7 +251,14 @@ def _numbers(parts: Sequence[tuple[str, Search]], resamples: int) -> dict[str, A
         "map_by_chance": named[1]["value"],
         **ranks,
         "map_by_fold": by_fold,
+        "strangers_likely": _mean_share([part.strangers_likely for _, part in parts]),
     }
+
+
+def _mean_share(shares: Sequence[float | None]) -> float | None:
+    """The mean over folds; None where there is nothing to share."""
+    known = [share for share in shares if share is not None]
+    return round(float(np.mean(known)), 4) if known else None
 
 
 def by_chance(people: int, sought: int) -> float:
