@@ -153,6 +153,31 @@ def test_folders_that_make_no_gallery_are_named(tmp_path, model, folder, built):
         gallery.build(tmp_path, tmp_path / "out", model, progress=False)
 
 
+def test_photo_that_vanishes_or_cannot_be_opened_does_not_stop_the_others(
+    folder, model, tmp_path, monkeypatch, built
+):
+    root = shutil.copytree(folder, tmp_path / "photos")
+    in_folder = images.photos_in
+
+    def one_vanishes(*arguments):
+        paths = in_folder(*arguments)
+        (root / "bob.jpg").unlink()
+        return paths
+
+    monkeypatch.setattr(images, "photos_in", one_vanishes)
+    with pytest.warns(CourseWarning, match="3 photos were left out: "):
+        facts = gallery.build(root, tmp_path / "out", model, progress=False)
+    assert "does not exist" in facts["left_out"]["bob.jpg"]
+    assert [person["person"] for person in facts["people"]] == ["a/child", "anna"]
+
+
+def test_huge_file_is_named_and_not_read(folder, model, tmp_path, monkeypatch, built):
+    root = shutil.copytree(folder, tmp_path / "photos")
+    monkeypatch.setattr(images, "MAX_BYTES", (root / "bob.jpg").stat().st_size - 1)
+    _, problems = gallery.embed_photos(gallery.Encoders(model), [root / "bob.jpg"], False)
+    assert list(problems) == [root / "bob.jpg"] and "has more than" in problems[root / "bob.jpg"]
+
+
 def test_many_problems_are_counted_and_the_first_named(tmp_path):
     problems = {tmp_path / f"{number}.jpg": f"{number} is broken." for number in range(7)}
     with pytest.warns(CourseWarning) as warned:

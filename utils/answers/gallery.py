@@ -5,8 +5,9 @@ It ranks people, and not photos. A rank is no finding: among many strangers some
 anybody. It is for a family's own pictures, of people who agreed, and never for finding strangers.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .. import errors, images, settings
-from ..errors import GalleryError, ImageError
+from ..errors import GalleryError, ImageError, StorageError
 from ..faces import alignment, backbones, detection, embeddings
 from ..faces.detection import Which
 from ..files import NPZ_ERRORS, atomic_folder, check_machine, lock, read_json, write_json
@@ -111,13 +112,18 @@ def embed_photos(
     problems: dict[Path, str] = {}
     with tqdm(total=len(paths), desc="Embedding", unit="photo", disable=not progress) as bar:
         for start in range(0, len(paths), CHUNK):
-            part = list(paths[start : start + CHUNK])
-            new = _embed_new(encoders, part, known, problems)
+            part = paths[start : start + CHUNK]
+            # a photo is read once, so that what is embedded is what the key is of
+            contents = [_content(path, problems) for path in part]
+            keys = [hashlib.sha256(content).digest() for content in contents]
+            new = _embed_new(
+                encoders, list(zip(part, contents, keys, strict=True)), known, problems
+            )
             if new:
                 embeddings.write_shard(folder, list(new), np.stack(list(new.values())))
                 known |= new
-            for row, (path, key) in enumerate(zip(part, _keys(part), strict=True), start):
-                if path not in problems and key in known:
+            for row, key in enumerate(keys, start):
+                if key in known:
                     vectors[row] = known[key]
             bar.update(len(part))
     # a photo without a face is known as such
@@ -127,42 +133,42 @@ def embed_photos(
     return vectors, problems
 
 
+def _content(path: Path, problems: dict[Path, str]) -> bytes:
+    """The bytes of a photo; nothing of one that cannot be read, and what is wrong is noted."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_size <= images.MAX_BYTES:
+            return path.read_bytes()
+    try:
+        images.read(path)
+    except (ImageError, StorageError) as error:
+        problems[path] = str(error)
+    return b""
+
+
 def _embed_new(
     encoders: Encoders,
-    paths: Sequence[Path],
+    photos: Sequence[tuple[Path, bytes, bytes]],
     known: dict[bytes, np.ndarray],
     problems: dict[Path, str],
 ) -> dict[bytes, np.ndarray]:
-    """Embeddings of the photos that are not known yet, by content.
+    """Embeddings of the photos that are not known yet, by the key of their content.
 
     Args:
         encoders: of the gallery.
-        paths: some photos.
-        known: embeddings by content.
-        problems: what is wrong with photos that cannot be read is added here.
+        photos: path, content and key of each.
+        known: embeddings by key.
+        problems: what is wrong with photos that cannot be decoded is noted here.
     """
-    photos: dict[bytes, np.ndarray] = {}
-    for path, key in zip(paths, _keys(paths), strict=True):
-        if key is not None and (key in known or key in photos):
+    decoded: dict[bytes, np.ndarray] = {}
+    for path, content, key in photos:
+        if path in problems or key in known or key in decoded:
             continue
         try:
-            photo = images.read(path)  # says what is wrong with a file that has no key, too
+            decoded[key] = images.read(content, str(path))
         except ImageError as error:
             problems[path] = str(error)
-            continue
-        if key is not None:
-            photos[key] = photo
-    vectors = encoders.embed(list(photos.values()))
-    return dict(zip(photos, vectors, strict=True))
-
-
-def _keys(paths: Sequence[Path]) -> Iterator[bytes | None]:
-    """The content of each photo as a key; None: it cannot be read."""
-    for path in paths:
-        try:
-            yield embeddings.content_key(path)
-        except ImageError:
-            yield None
+    vectors = encoders.embed(list(decoded.values()))
+    return dict(zip(decoded, vectors, strict=True))
 
 
 def people_of(folder: Path, paths: Sequence[Path]) -> list[str]:
