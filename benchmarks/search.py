@@ -118,21 +118,46 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     crowd = crowd_of(open_data(options.data), Kinship.load(), options.photos)
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         vectors = gallery(crowd, options.vectors, Path(folder) / "vectors.npy")
-        return measure(vectors, questions_of(crowd, vectors, options.questions), options.repeats)
+        builders = {
+            "exact": functools.partial(nearest.build, exact_up_to=options.vectors),
+            "inexact": functools.partial(nearest.build, exact_up_to=0),
+        }
+        if options.graph:
+            builders["graph"] = graph
+        questions = questions_of(crowd, vectors, options.questions)
+        return measure(vectors, questions, builders, options.repeats)
 
 
-def measure(vectors: np.ndarray, questions: np.ndarray, repeats: int) -> dict[str, Any]:
-    """Times, recall and memory of both.
+def graph(vectors: np.ndarray) -> nearest.Index:
+    """The alternative that `gallery` does not take: a graph of neighbours over whole vectors.
+
+    HNSW: Malkov and Yashunin, IEEE TPAMI 42, 2020.
+    """
+    faiss = nearest.library()
+    index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction, index.hnsw.efSearch = 80, 64
+    index.add(np.ascontiguousarray(vectors, np.float32))
+    return nearest.Index(vectors, index)
+
+
+def measure(
+    vectors: np.ndarray,
+    questions: np.ndarray,
+    builders: dict[str, Callable[[np.ndarray], nearest.Index]],
+    repeats: int,
+) -> dict[str, Any]:
+    """Times, recall and memory of all.
 
     Args:
         vectors: ``(n, d)``.
         questions: ``(m, d)``.
+        builders: "exact" and "inexact", and what else is compared.
         repeats: repetitions that count.
     """
     seconds, indexes = {}, {}
-    for name, exact_up_to in (("exact", len(vectors)), ("inexact", 0)):
+    for name, build in builders.items():
         start = time.process_time()
-        indexes[name] = nearest.build(vectors, exact_up_to)
+        indexes[name] = build(vectors)
         seconds[name] = time.process_time() - start
     searches = {name: functools.partial(_rows, index) for name, index in indexes.items()}
     functions = {name: functools.partial(ask, each, questions) for name, each in searches.items()}
@@ -145,7 +170,7 @@ def measure(vectors: np.ndarray, questions: np.ndarray, repeats: int) -> dict[st
         "milliseconds": {name: 1000 * timing.wall for name, timing in timings.items()},
         "cpu_milliseconds": {name: 1000 * timing.cpu for name, timing in timings.items()},
         "times_faster": timings["exact"].cpu / timings["inexact"].cpu,
-        "recall": nearest.recall(answers["inexact"], answers["exact"]),
+        "recall": {name: nearest.recall(rows, answers["exact"]) for name, rows in answers.items()},
         "recall_at_building": inexact.recall,
         "lists": inexact.faiss.nlist,
         "lists_read": inexact.lists,
@@ -162,8 +187,7 @@ def _rows(index: nearest.Index, question: np.ndarray) -> np.ndarray:
 def text_of(result: dict[str, Any]) -> str:
     """A table of both, and what the inexact one costs."""
     rows = {}
-    for name in ("exact", "inexact"):
-        recall = 1.0 if name == "exact" else result["recall"]
+    for name, recall in result["recall"].items():
         rows[name] = [
             f"{result['cpu_milliseconds'][name]:.2f}",
             f"{result['milliseconds'][name]:.2f}",
@@ -192,6 +216,9 @@ def build_parser() -> argparse.ArgumentParser:
         type=side_by_side.count,
         default=300,
         help="photos that the covariances are measured on (default: 300)",
+    )
+    parser.add_argument(
+        "--graph", action="store_true", help="also HNSW, which takes long to build"
     )
     parser.add_argument("--scratch", type=Path, help="folder for the vectors (default: TMPDIR)")
     return parser

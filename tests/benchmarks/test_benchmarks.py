@@ -382,12 +382,13 @@ def test_search_is_timed_against_the_exact_one(
     search, small = load("search"), Kinship.load(shipped)
     monkeypatch.setattr(search.Kinship, "load", lambda: small)
     arguments = ["--data", families_root, "--vectors", 900, "--photos", 40, "--questions", 6]
-    arguments += ["--repeats", 1, "--scratch", tmp_path]
+    arguments += ["--repeats", 1, "--scratch", tmp_path, "--graph"]
     with pytest.warns(UserWarning, match="cannot be read"):
         result = search.run(search.build_parser().parse_args(list(map(str, arguments))))
     assert (result["vectors"], result["numbers"], result["questions"]) == (900, 128, 6)
     assert all_positive(result["milliseconds"].values()) and result["times_faster"] > 0
-    assert result["recall_at_building"] >= 0.95 and 0.5 < result["recall"] <= 1
+    assert result["recall_at_building"] >= 0.95 and result["recall"]["exact"] == 1
+    assert 0.5 < result["recall"]["inexact"] <= 1 and 0.5 < result["recall"]["graph"] <= 1
     assert 1 <= result["lists_read"] <= result["lists"] == 22
     assert "recall at 10" in result["text"] and not list(tmp_path.iterdir())
 
