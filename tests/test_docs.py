@@ -393,3 +393,61 @@ def test_citation_names_the_course_as_its_package_does():
     assert citation["repository-code"] == project["urls"]["Repository"]
     assert citation["license"] == project["license"]["text"]
     assert citation["abstract"] == project["description"]
+
+
+# --- two parents and a child, and search --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def search_page():
+    return " ".join(text_of(ROOT / "docs" / "search.md").split())
+
+
+def test_figures_of_two_parents_are_those_of_the_calibration(search_page):
+    measured = result("calibration/parents.json")
+    a, couple = measured["coefficients"]
+    assert measured["terms"] == ["sum", "couple"]
+    assert (
+        f"log-odds = {measured['intercept']:.3f} + {a:.3f} · (a + b) - {-couple:.3f} · couple"
+        in search_page
+    )
+    one, many = measured["measured"], measured["measured_all_photos"]
+    for name, title in (
+        ("auc_both", "both parents"),
+        ("auc_one_parent", "the better single parent"),
+        ("gain_over_one_parent", "gain over it"),
+        ("auc_more_alike", "of both, the one who is more alike"),
+        ("gain_over_more_alike", "gain over that"),
+    ):
+        assert f"| {title} | {interval(one[name])} | {interval(many[name])} |" in search_page
+    bands, protocol = one["bands"], measured["protocol"]
+    for name in ("strangers_among_likely", "kin_among_unlikely"):
+        assert f"each wrong in {rate(bands[name])}" in search_page
+    assert f"of {rate(bands['cannot_say'])} nothing is said" in search_page
+    assert f"{protocol['candidates']:,} such candidates" in search_page
+    assert f"{protocol['triples']} triples of {protocol['families']} families" in search_page
+    every = measured["measured_candidates"]
+    numbers = [every[f"auc_{name}"]["value"] for name in ("both", "one_parent", "more_alike")]
+    assert "both {:.3f}, one {:.3f}, the more alike {:.3f}".format(*numbers) in search_page
+
+
+def test_figures_of_retrieval_are_those_of_the_results(search_page):
+    measured = result("results/retrieval.json")
+    titles = {
+        "kin, one photo": "listed kin, by one photo",
+        "kin, all photos": "listed kin, by all photos",
+        "family, all photos": "anyone of the family, by all photos",
+        "same person": "the same person, by one other photo",
+    }
+    assert list(measured) == list(titles)
+    for name, title in titles.items():
+        numbers = measured[name]
+        ranks = [rate(numbers[f"rank_{rank}"]["value"]) for rank in (1, 5, 10)]
+        chance = f"{numbers['map_by_chance']:.3f}"
+        cells = [title, interval(numbers["map"]), chance, *ranks]
+        assert f"| {' | '.join(cells)} |" in search_page
+    one, many = (measured[f"kin, {photos}"] for photos in ("one photo", "all photos"))
+    assert f"{rate(one['strangers_likely'])} of strangers are called likely" in search_page
+    assert f"({rate(many['strangers_likely'])} where the probe has all" in search_page
+    people = measured["kin, one photo"]["people"]
+    assert f"({people['least']} to {people['most']})" in search_page

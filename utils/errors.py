@@ -69,6 +69,14 @@ class SurroundingsError(CourseError):
     """What lies around the course keeps it from working, as another backend of Keras."""
 
 
+class OptionsError(CourseError):
+    """Options of a command that do not go together."""
+
+
+class GalleryError(CourseError):
+    """A gallery that is missing, half written or of another encoder, or without a face."""
+
+
 class CourseWarning(UserWarning):
     """What was left out or passed over while the work goes on, in one sentence."""
 

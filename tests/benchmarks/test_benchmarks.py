@@ -359,6 +359,40 @@ def test_batches_and_threads_work_on_photos_of_the_sizes_they_say(serving, model
     assert "batches of 4" in serving.batching_table(result)
 
 
+# --- search -------------------------------------------------------------------------------------
+
+
+def test_crowd_has_the_covariances_of_the_people_it_was_measured_on(load):
+    search, rng = load("search"), np.random.default_rng(0)
+    spread = np.array([3.0, 1.0, 0.5])
+    people = 5 + spread * rng.normal(size=(20_000, 3))
+    first, second = (people + 0.4 * rng.normal(size=people.shape) for _ in range(2))
+    crowd = search.Crowd.of(first, second)
+    drawn = crowd.draw(20_000, rng)
+    assert_allclose(drawn.mean(0), 5, atol=0.1)
+    assert_allclose(np.cov(drawn.T), np.diag(spread**2), atol=0.3)
+    noise = rng.standard_normal((20_000, 3), np.float32) @ crowd.photos
+    assert_allclose(np.cov(noise.T), 0.16 * np.eye(3), atol=0.02)
+
+
+def test_search_is_timed_against_the_exact_one(
+    load, families_root, shipped, monkeypatch, tmp_path
+):
+    pytest.importorskip("faiss")
+    search, small = load("search"), Kinship.load(shipped)
+    monkeypatch.setattr(search.Kinship, "load", lambda: small)
+    arguments = ["--data", families_root, "--vectors", 900, "--photos", 40, "--questions", 6]
+    arguments += ["--repeats", 1, "--scratch", tmp_path, "--graph"]
+    with pytest.warns(UserWarning, match="cannot be read"):
+        result = search.run(search.build_parser().parse_args(list(map(str, arguments))))
+    assert (result["vectors"], result["numbers"], result["questions"]) == (900, 128, 6)
+    assert all_positive(result["milliseconds"].values()) and result["times_faster"] > 0
+    assert result["recall_at_building"] >= 0.95 and result["recall"]["exact"] == 1
+    assert 0.5 < result["recall"]["inexact"] <= 1 and 0.5 < result["recall"]["graph"] <= 1
+    assert 1 <= result["lists_read"] <= result["lists"] == 22
+    assert "recall at 10" in result["text"] and not list(tmp_path.iterdir())
+
+
 # --- what they share ----------------------------------------------------------------------------
 
 
@@ -390,7 +424,15 @@ def test_benchmark_prints_a_table_or_json(load, side_by_side, results, capsys, n
     assert "×" in printed()
 
 
-SCRIPTS = ["generator", "encoder", "sface_parity", "two_networks", "detection", "serving"]
+SCRIPTS = [
+    "generator",
+    "encoder",
+    "sface_parity",
+    "two_networks",
+    "detection",
+    "serving",
+    "search",
+]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -103,3 +103,52 @@ def test_kin_that_cannot_be_said_is_one_sentence(
     monkeypatch.setattr(settings, "KINSHIP", shipped)
     monkeypatch.chdir(pictures)
     assert message in refused("kin", *arguments)
+
+
+# --- two parents and a child --------------------------------------------------------------------
+
+
+def test_kin_of_parents_is_the_answer_of_the_module(run, pictures, shipped, monkeypatch):
+    from utils.answers import parents
+
+    monkeypatch.setattr(settings, "KINSHIP", shipped)
+    three = [pictures / f"{name}.jpg" for name in ("anna", "bob", "child")]
+    expected = parents.predict(*three, Kinship.load(shipped))
+    assert run("kin", "--parents", *three, "--json") == expected.to_dict()
+    printed = run("kin", *three, "--parents", "--model", shipped)
+    assert printed.splitlines() == [expected.verdict, *expected.explanation]
+
+
+def test_kin_of_parents_takes_more_photos_and_other_faces(run, pictures, shipped):
+    names = ("anna", "wall", "child")
+    three = [pictures / f"{name}.jpg" for name in names]
+    options = ["--model", shipped, "--faces", 1, 3, "--json"]
+    facts = run("kin", "--parents", *three, *options)
+    assert facts["face_numbers"] == [1, 3, 1] and facts["faces_found"] == [1, 6, 1]
+    again = ["--also-a", pictures / "again.jpg", "--also-child", pictures / "child.jpg"]
+    more = run("kin", "--parents", *three, *options, *again)
+    assert more["sides"][0] != facts["sides"][0] and more["sides"][1] == facts["sides"][1]
+    turned = run(
+        "kin", "--parents", *three[::2], three[1], *options[:2], "--face-child", 2, "--json"
+    )
+    assert turned["face_numbers"] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--parents", "a.jpg", "b.jpg"],
+            "--parents takes three photos: two parents and a child.",
+        ),
+        (["a.jpg", "b.jpg", "c.jpg"], "A third person is a child of the first two: add --parents"),
+        (["a.jpg", "b.jpg", "--also-child", "c.jpg"], "add --parents"),
+        (["--parents", "a.jpg", "b.jpg", "c.jpg", "--figure", "x.png"], "--figure explains two"),
+    ],
+    ids=["two", "three", "more of a child", "figure"],
+)
+def test_options_of_two_and_of_three_people_are_not_mixed(
+    refused, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused("kin", *arguments)

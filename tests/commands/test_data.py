@@ -107,3 +107,27 @@ def test_half_an_archive_is_one_sentence(refused, tmp_path, clean):
     archive.write_bytes(archive.read_bytes()[:100_000])
     sentence = refused("audit", "--data", archive)
     assert "half.zip is not a whole zip archive; download it again" in sentence
+
+
+# --- triples ------------------------------------------------------------------------------------
+
+
+def test_triples_are_counted_and_judged_where_the_truth_is_known(run, families_root, tmp_path):
+    out = tmp_path / "new" / "triples.csv"
+    facts = run("triples", "--data", families_root, "--out", out, "--json")
+    assert facts == {
+        "candidates": 96,
+        "clear": 35,
+        "precision": {"candidates": round(62 / 96, 4), "clear": round(33 / 35, 4)},
+    }
+    lines = out.read_text().splitlines()
+    assert lines[0] == "a,b,child" and len(lines) == 36
+    assert run("triples", "--data", families_root) == (
+        "96 candidates, 35 that nothing competes with; parents with their child are 64.6% and "
+        "94.3%\n"
+    )
+
+
+def test_triples_of_data_without_known_truth_are_only_counted(run, medium):
+    facts = run("triples", "--data", medium, "--json")
+    assert list(facts) == ["candidates", "clear"] and facts["candidates"] >= facts["clear"] > 0

@@ -296,6 +296,22 @@ def test_every_family_is_measured_and_the_numbers_are_written(
     assert f"{facts['toy']['accuracy']:.3f}" == table.loc["toy", "accuracy"] in printed
 
 
+@pytest.mark.parametrize("task", ["parents", "retrieval"])
+def test_other_tasks_are_measured_by_the_same_encoders(
+    run, trained_folds, toy, clean, tmp_path, task, monkeypatch
+):
+    out = tmp_path / "new" / "measured.json"
+    monkeypatch.setattr(out_of_fold, "_check_data", lambda dataset, encoders: None)
+    arguments = ["crossvalidate", *trained_folds.paths, "--data", clean, "--task", task]
+    facts = run(*arguments, "--out", out, "--json")
+    assert json.loads(out.read_text()) == facts
+    if task == "parents":
+        assert facts["protocol"]["encoders"] == ["toy"] and facts["protocol"]["triples"] == 35
+        assert 0 <= facts["measured"]["auc_both"]["value"] <= 1
+    else:
+        assert list(facts)[0] == "kin, one photo" and 0 < facts["same person"]["map"]["value"] <= 1
+
+
 # --- ship ---------------------------------------------------------------------------------------
 
 

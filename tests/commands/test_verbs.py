@@ -7,15 +7,16 @@ import pytest
 
 from utils import commands, files
 from utils.__main__ import main
-from utils.commands import answers, data, faces, scoring, training, verbs
+from utils.commands import answers, data, faces, gallery, scoring, training, verbs
 
 VERBS = [
-    *["families", "audit", "protocol", "eigenfaces", "quality"],
+    *["families", "audit", "triples", "protocol", "eigenfaces", "quality"],
     *["detect", "embed", "weights"],
     *["train head", "train encoder", "train network"],
     *["ablation", "train folds", "crossvalidate", "ship"],
     *["evaluate", "submit", "relations", "calibrate"],
     *["verify", "kin"],
+    *["gallery build", "gallery search"],
 ]
 
 
@@ -103,6 +104,7 @@ def test_choices_are_those_of_the_code():
 OUTPUTS = {
     "families --out": "NEW.folder",
     "audit --figures": "NEW.folder",
+    "triples --out": "NEW.csv",
     "protocol --out": "NEW.folder",
     "eigenfaces --out": "NEW.npz",
     "quality --picture": "NEW.jpg",
@@ -118,20 +120,21 @@ OUTPUTS = {
     "submit --out": "NEW.csv",
     "calibrate --out": "NEW.json",
     "kin --figure": "NEW.png a.jpg b.jpg",
+    "gallery build --out": "NEW.folder photos",
 }
 
 
 def with_output(output, path):
     """The arguments of one of these, on data that are not there."""
     verb, words = output.split()[0], f"{output} {OUTPUTS[output]}".replace("NEW", str(path))
-    takes_data = verb not in ("families", "detect", "kin")
+    takes_data = verb not in ("families", "detect", "kin", "gallery")
     return [*words.split(), *(["--data", path.parent / "nowhere"] if takes_data else [])]
 
 
 def test_outputs_of_these_tests_are_all_there_are():
     declared = [
         f"{verb.name} {option.names[0]}"
-        for verb in verbs.declared([data, faces, training, scoring, answers])
+        for verb in verbs.declared([data, faces, training, scoring, answers, gallery])
         for option in verb.options
         if option.is_output
     ]

@@ -222,6 +222,16 @@ def test_manifest_repeats_the_arguments(families_root):
     assert manifest["recipe"]["adult"] == 0.8
 
 
+def test_manifest_names_the_parents_of_everybody(families_root, everything):
+    parents = json.loads((families_root / "manifest.json").read_text())["parents"]
+    assert everything.people <= set(parents)
+    assert {len(names) for names in parents.values()} == {0, 1, 2}
+    listed = {frozenset(pair) for pair in everything.relationships.itertuples(index=False)}
+    both = [names for names in parents.values() if len(names) == 2]
+    assert not any(frozenset(names) in listed for names in both)  # spouses are no kin
+    assert all(names == sorted(names) for names in both)
+
+
 # --- planted defects ----------------------------------------------------------------------------
 
 

@@ -339,9 +339,9 @@ class Kinship:
         watch.step_done("faces")
 
         # the fine-tuned encoder answers, the frozen one says whether it may be one person
-        first, second = (self._person(comparison.crops[i], also[i]) for i in (0, 1))  # (d,) each
+        first, second = (self.person(comparison.crops[i], also[i]) for i in (0, 1))  # (d,) each
         probability = float(self.encoder.score(first, second))
-        same_person = self._same_person(pair)
+        same_person = self.same_person(pair)
         watch.step_done("kinship")
 
         # occlusion takes twice as many forward passes as there are regions and donors
@@ -370,7 +370,7 @@ class Kinship:
             seconds=watch.seconds(),
         )
 
-    def _person(self, crop: np.ndarray, also: Sequence[images.Source]) -> np.ndarray:
+    def person(self, crop: np.ndarray, also: Sequence[images.Source]) -> np.ndarray:
         """The mean embedding of a person's photos, of length 1: ``(d,)``.
 
         Args:
@@ -383,7 +383,7 @@ class Kinship:
             crops.append(alignment.align_face(self.encoder, chosen.photo, chosen.face).crop)
         return metrics.normalise(self.encoder.embed(np.stack(crops)).mean(0))
 
-    def _same_person(self, pair: tuple[ChosenFace, ChosenFace]) -> SamePerson:
+    def same_person(self, pair: tuple[ChosenFace, ChosenFace]) -> SamePerson:
         """What verification says: the frozen encoder, on faces aligned for it."""
         # a network has its own template, so the faces are cut out once more: (2, size, size, 3)
         frozen = backbones.get(self.identity.backbone)

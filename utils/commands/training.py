@@ -18,9 +18,12 @@ from .values import learning_rate, new_file, seed, whole
 from .verbs import DATA, Result, option, output, verb
 
 if TYPE_CHECKING:
+    from ..data.datasets import Dataset
     from ..training.models import TrainedModel
+    from ..training.out_of_fold import FoldEmbeddings
 
 HEAD_BYTES = 4_000_000  # of a head on the shortest embeddings, with what its optimizer remembers
+TASKS = ("pairs", "parents", "retrieval")  # of `crossvalidate`, as RFIW has three tracks
 LAYERS = ("none", "last-3", "upper-half", "all-but-last-3", "all")
 
 FOLD = option("--fold", type=whole(0, 4), default=0, help="fold to watch, 0 to 4 (default: 0)")
@@ -315,16 +318,26 @@ def train_folds(options: argparse.Namespace) -> Result:
 @verb(
     "crossvalidate",
     "measure encoders on every family, each scored by those that never saw it",
-    ["crossvalidate models/folds/*.keras --data recognizing-faces-in-the-wild.zip"],
+    [
+        "crossvalidate models/folds/*.keras --data recognizing-faces-in-the-wild.zip",
+        "crossvalidate models/folds/*.keras --task parents --out parents.json",
+    ],
     [
         DATA,
         option("encoders", nargs="+", type=Path, metavar="ENCODER", help="files of: train folds"),
+        option(
+            "--task",
+            choices=TASKS,
+            default="pairs",
+            help="pairs (default); parents: two parents and a child, with the constants that "
+            "kin --parents takes; retrieval: who of a gallery is a relative, who the same person",
+        ),
         option("--frozen", action="store_true", help="also the encoders as they were published"),
         output("--out", type=new_file(), help="write the numbers to this JSON file"),
     ],
 )
 def crossvalidate(options: argparse.Namespace) -> Result:
-    """A row for each backbone, and for all as one."""
+    """Numbers of one task; of pairs a row for each backbone, and for all as one."""
     from ..data import open_data
     from ..faces import backbones
     from ..files import write_json
@@ -337,14 +350,51 @@ def crossvalidate(options: argparse.Namespace) -> Result:
         frozen = list(dict.fromkeys([DEFAULT, *groups]))
         for name in frozen:
             backbones.get(name).weights_path()
-    folds = out_of_fold.embed_folds(open_data(options.data), encoders, frozen)
-    # the rows of the table
+    dataset = open_data(options.data)
+    folds = out_of_fold.embed_folds(dataset, encoders, frozen)
+    measured, text = _TASKS[options.task](dataset, folds, list(groups))
+    if options.out:
+        write_json(options.out, measured)
+    return Result(measured, text)
+
+
+def _measure_pairs(
+    dataset: "Dataset", folds: "list[FoldEmbeddings]", names: list[str]
+) -> tuple[dict, str]:
+    """A row for each backbone, and for all as one."""
+    from ..training import out_of_fold
+
     measured = {}
     for name, members in out_of_fold.combinations(folds).items():
         measured[name] = out_of_fold.measure(folds, members)
-    if options.out:
-        write_json(options.out, measured)
-    return Result(measured, out_of_fold.table(measured).to_string())
+    return measured, out_of_fold.table(measured).to_string()
+
+
+def _measure_parents(
+    dataset: "Dataset", folds: "list[FoldEmbeddings]", names: list[str]
+) -> tuple[dict, str]:
+    """The combination of both sides, and what it is worth beside either."""
+    from ..training import parents
+
+    measured = parents.calibrate(dataset, folds, names)
+    return measured, parents.table(measured)
+
+
+def _measure_retrieval(
+    dataset: "Dataset", folds: "list[FoldEmbeddings]", names: list[str]
+) -> tuple[dict, str]:
+    """How high relatives, and the same person, stand in a list of people."""
+    from ..training import retrieval
+
+    measured = retrieval.measure(dataset, folds, names)
+    return measured, retrieval.table(measured).to_string()
+
+
+_TASKS = {
+    "pairs": _measure_pairs,
+    "parents": _measure_parents,
+    "retrieval": _measure_retrieval,
+}
 
 
 @verb(

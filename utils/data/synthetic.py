@@ -3,8 +3,8 @@
 A parent is a vector of random eigenface coefficients. A child takes each coefficient from one of
 its parents, shrunk and perturbed. A photograph perturbs everybody in it, and gives all of them the
 same light. What goes wrong in real data (and a little more) is planted at known places and written
-down in ``manifest.json``, so that an audit can be checked against it. The list of test pairs gives
-answers away in the way in which the competition's does.
+down in ``manifest.json``, so that an audit can be checked against it; so are everybody's parents.
+The list of test pairs gives answers away in the way in which the competition's does.
 """
 
 import itertools
@@ -137,6 +137,12 @@ def kin_pairs(people: list[Person]) -> list[tuple[str, str]]:
     return pairs
 
 
+def parents_of(families: list[list[Person]]) -> dict[str, list[str]]:
+    """The parents in the data of each person, sorted: none, one or two."""
+    people = itertools.chain.from_iterable(families)
+    return {person.name: sorted(person.parents) for person in people}
+
+
 # --- photos -------------------------------------------------------------------------------------
 
 
@@ -235,7 +241,8 @@ def generate(
     """Write a dataset in the competition's layout; the same arguments give the same bytes.
 
     Beside the competition's files it holds ``truth/test_labels.csv`` (img_pair, is_related: the
-    answers that Kaggle keeps) and ``manifest.json`` (the arguments, and every planted defect).
+    answers that Kaggle keeps) and ``manifest.json`` (the arguments, everybody's parents, and every
+    planted defect).
 
     Args:
         out: the folder to make; it must not exist yet.
@@ -337,7 +344,8 @@ class _Maker:
         self.write_train(root, shown, kin)
         copies = self.write_test(root, hidden, self.whole_photos(shown, defects["truncated"])[:2])
         defects["test_copies_of_training_photos"] = copies
-        write_json(root / MANIFEST, {**self.arguments, "defects": defects})
+        parents = parents_of(shown)
+        write_json(root / MANIFEST, {**self.arguments, "parents": parents, "defects": defects})
 
     # families and their photos
 

@@ -51,10 +51,10 @@ def embed_photos(
     kind, chunk = ("-aligned", CHUNK // 4) if aligned else ("", CHUNK)
     embed = _embed_aligned if aligned else _embed_resized
     folder = settings.cache_dir() / "embeddings" / (backbone.fingerprint + kind)
-    embeddings = _load(folder, backbone.embedding_size)
+    embeddings = read_shards(folder, backbone.embedding_size)
 
     # one (key, path) for each content that is not in the cache
-    keys = list(images.map_threads(_content_key, paths))
+    keys = list(images.map_threads(content_key, paths))
     path_of = dict(zip(keys, paths, strict=True))
     missing = [(key, path) for key, path in path_of.items() if key not in embeddings]
 
@@ -70,7 +70,7 @@ def embed_photos(
         for start in range(0, len(missing), chunk):
             new_keys, new_paths = zip(*missing[start : start + chunk], strict=True)
             vectors = embed(backbone, new_paths)  # (chunk, d)
-            _save(folder, new_keys, vectors)
+            write_shard(folder, new_keys, vectors)
             embeddings.update(zip(new_keys, vectors, strict=True))
             bar.update(len(new_keys))
 
@@ -92,8 +92,12 @@ def _embed_aligned(backbone: Backbone, paths: Sequence[str | Path]) -> np.ndarra
     return vectors
 
 
-def _content_key(path: str | Path) -> bytes:
-    """SHA-256 of a photo's bytes."""
+def content_key(path: str | Path) -> bytes:
+    """SHA-256 of a photo's bytes.
+
+    Raises:
+        ImageError: the photo cannot be read.
+    """
     try:
         return hashlib.sha256(Path(path).read_bytes()).digest()
     except OSError:
@@ -104,7 +108,7 @@ def _content_key(path: str | Path) -> bytes:
 # --- shards -------------------------------------------------------------------------------------
 
 
-def _save(folder: Path, keys: Sequence[bytes], vectors: np.ndarray) -> None:
+def write_shard(folder: Path, keys: Sequence[bytes], vectors: np.ndarray) -> None:
     """Write one shard: keys uint8 ``(n, 32)`` and vectors float32 ``(n, d)``."""
     # as bytes of one array: 32 a key
     rows = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY)
@@ -117,7 +121,7 @@ def _save(folder: Path, keys: Sequence[bytes], vectors: np.ndarray) -> None:
             np.savez(file, keys=rows, vectors=vectors)
 
 
-def _load(folder: Path, size: int) -> dict[bytes, np.ndarray]:
+def read_shards(folder: Path, size: int) -> dict[bytes, np.ndarray]:
     """All shards as {content key: embedding}; a damaged shard is dropped with a warning."""
     embeddings: dict[bytes, np.ndarray] = {}
     for path in sorted(folder.glob("[!.]*.npz")):  # a name with a dot is being written

@@ -409,13 +409,21 @@ def csls(a: np.ndarray, b: np.ndarray, cohort: np.ndarray, neighbours: int = 10)
     Returns:
         ``(...)``, one number a pair.
     """
+    return cosine(a, b) - (crowd(a, cohort, neighbours) + crowd(b, cohort, neighbours)) / 2
+
+
+def crowd(embeddings: np.ndarray, cohort: np.ndarray, neighbours: int = 10) -> np.ndarray:
+    """Mean cosine with the nearest members of a cohort: how common a kind of face is.
+
+    Args:
+        embeddings: ``(..., d)``.
+        cohort: embeddings ``(members, d)``.
+        neighbours: how many of the cohort count; all of a smaller one.
+
+    Returns:
+        ``(...)``, one number an embedding.
+    """
     nearest = min(neighbours, len(cohort))
-    crowd = _mean_nearest(a, cohort, nearest) + _mean_nearest(b, cohort, nearest)
-    return cosine(a, b) - crowd / 2
-
-
-def _mean_nearest(embeddings: np.ndarray, cohort: np.ndarray, nearest: int) -> np.ndarray:
-    """``(...)``: mean cosine with the nearest members of the cohort."""
     cosines = normalise(embeddings) @ normalise(cohort).T  # (..., members)
     return np.partition(cosines, -nearest, -1)[..., -nearest:].mean(-1)
 
@@ -456,14 +464,14 @@ def mean_of_near(embeddings: np.ndarray, keys: np.ndarray, least: float) -> np.n
     for start in range(0, len(keys), NEAR_CHUNK):
         chunk = slice(start, start + NEAR_CHUNK)
         # weights of all photos for each photo of the chunk: (chunk, n)
-        weights = _logistic((keys[chunk] @ keys.T - least) / NEAR_SOFTNESS)
+        weights = logistic((keys[chunk] @ keys.T - least) / NEAR_SOFTNESS)
         rows = np.arange(len(weights))
         weights[rows, start + rows] = 1.0
         means[chunk] = weights @ embeddings / weights.sum(1, keepdims=True)
     return means
 
 
-def _logistic(log_odds: np.ndarray) -> np.ndarray:
+def logistic(log_odds: np.ndarray) -> np.ndarray:
     """The probability of log-odds, however large they are."""
     return (1 + np.tanh(log_odds / 2)) / 2
 

@@ -79,13 +79,29 @@ class FoldEmbeddings:
         Args:
             weights: of each encoder's cosine, by its name; they sum to 1.
         """
+        return self.between(self.a, self.b, weights)
+
+    def between(self, a: np.ndarray, b: np.ndarray, weights: dict[str, float]) -> np.ndarray:
+        """Similarity of any photos of the fold ``(n,)`` by some encoders as one.
+
+        Args:
+            a: rows of the first photos in the embeddings, int64 ``(n,)``.
+            b: rows of the second photos.
+            weights: as in :meth:`similarities`.
+        """
         joined = self.joined(weights)
+        return models.pair_similarity(joined[a], joined[b], self.cohort(weights))
+
+    def cohort(self, weights: dict[str, float]) -> np.ndarray | None:
+        """What pairs are compared against, as :class:`models.Encoder` has it; None: nothing.
+
+        Args:
+            weights: as in :meth:`similarities`.
+        """
         cohorts = [self.cohorts[name] for name in weights]
         known = [cohort for cohort in cohorts if cohort is not None]
-        cohort = (
-            joined_cohort(known, list(weights.values())) if len(known) == len(cohorts) else None
-        )
-        return models.pair_similarity(joined[self.a], joined[self.b], cohort)
+        complete = len(known) == len(cohorts)
+        return joined_cohort(known, list(weights.values())) if complete else None
 
     def joined(self, weights: dict[str, float]) -> np.ndarray:
         """Embeddings of all photos by some encoders as one: ``(photos, all d)``.
