@@ -7,7 +7,7 @@ import pytest
 
 from utils import commands, files
 from utils.__main__ import main
-from utils.commands import answers, data, faces, scoring, training, verbs
+from utils.commands import album, answers, data, faces, scoring, training, verbs
 
 VERBS = [
     *["families", "audit", "protocol", "eigenfaces", "quality"],
@@ -16,6 +16,7 @@ VERBS = [
     *["ablation", "train folds", "crossvalidate", "ship"],
     *["evaluate", "submit", "relations", "calibrate"],
     *["verify", "kin"],
+    *["album", "albums"],
 ]
 
 
@@ -131,7 +132,7 @@ def with_output(output, path):
 def test_outputs_of_these_tests_are_all_there_are():
     declared = [
         f"{verb.name} {option.names[0]}"
-        for verb in verbs.declared([data, faces, training, scoring, answers])
+        for verb in verbs.declared([data, faces, training, scoring, answers, album])
         for option in verb.options
         if option.is_output
     ]
