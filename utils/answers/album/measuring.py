@@ -403,6 +403,7 @@ def _by_photos(table: pd.DataFrame) -> dict[str, Any]:
     Args:
         table: of :func:`pair_table`, with probability and band.
     """
+    # a row for each number of photos, of all families and of the held-out ones
     results: dict[str, Any] = {}
     groups = itertools.product(PHOTOS, ("all families", "held out"))
     for most, families in groups:

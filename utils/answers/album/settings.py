@@ -107,6 +107,7 @@ def to_file(measured: dict[str, Any], encoders: Sequence[str]) -> dict[str, Any]
         measured: what was fitted, and what it is worth.
         encoders: fingerprints of the kinship model's encoders.
     """
+    # an entry for each encoder of identity
     identity = {}
     for name, own in measured["identity"].items():
         identity[name] = {
