@@ -3,7 +3,6 @@
 Real detection and real encoders are in ``test_real.py`` alone: they take seconds.
 """
 
-import itertools
 import types
 from pathlib import Path
 
@@ -49,7 +48,7 @@ MEASURED = {
 }
 
 
-def paint(path, *colours, seed=0):
+def painted(path, *colours, seed=0):
     """A photo of people in some colours; each seed gives another photo of them."""
     rng = np.random.default_rng(seed)
     pixels = np.zeros((CELL + 20, CELL * max(1, len(colours)) + 20, 3), np.uint8)
@@ -99,6 +98,12 @@ class Colours(KinScores):
 
 
 @pytest.fixture
+def paint():
+    """What paints a photo of people in some colours."""
+    return painted
+
+
+@pytest.fixture
 def networks(monkeypatch):
     """The stand-ins, in place of the real networks, as long as a test runs."""
     monkeypatch.setattr(detection, "detect_many", squares)
@@ -112,11 +117,11 @@ def networks(monkeypatch):
 def folder(tmp_path):
     """Five photos of four people: red three times, green and blue twice, yellow once."""
     root = tmp_path / "photos"
-    paint(root / "a.png", "red", "green", seed=1)
-    paint(root / "b.png", "red", "blue", seed=2)
-    paint(root / "inner/c.png", "green", seed=3)
-    paint(root / "inner/d.png", "blue", "red", seed=4)
-    paint(root / "e.png", "yellow", seed=5)
+    painted(root / "a.png", "red", "green", seed=1)
+    painted(root / "b.png", "red", "blue", seed=2)
+    painted(root / "inner/c.png", "green", seed=3)
+    painted(root / "inner/d.png", "blue", "red", seed=4)
+    painted(root / "e.png", "yellow", seed=5)
     return root
 
 
@@ -127,12 +132,3 @@ def made(folder, networks):
     album = albums.Album.of(folder, out, progress=False)
     again = lambda: albums.Album.of(folder, out, progress=False)  # noqa: E731
     return types.SimpleNamespace(album=album, out=out, folder=folder, again=again)
-
-
-def people_of(album):
-    """The photos of each person, as sets: what is independent of ids."""
-    return {frozenset(face.id for face in person.faces) for person in album.people}
-
-
-def pairs(items):
-    return list(itertools.combinations(items, 2))

@@ -99,7 +99,7 @@ def _base64(content: bytes) -> str:
 def graph_of(album: "Album") -> "nx.Graph":
     """People with likely relatives, and who is related to whom; those with most of them first.
 
-    Each edge has ``probability``, and ``said``: whether the user said so.
+    Each edge has ``probability``, ``pull`` for the layout, and ``said``: whether the user said so.
     """
     import networkx as nx
 
@@ -107,7 +107,9 @@ def graph_of(album: "Album") -> "nx.Graph":
     for relation in album.relations:
         if relation.is_likely:
             said = relation.said is True
-            whole.add_edge(relation.a, relation.b, probability=relation.probability, said=said)
+            chance = 1.0 if said else relation.probability
+            # families hang together by their surest relations
+            whole.add_edge(relation.a, relation.b, probability=chance, said=said, pull=chance**6)
     # the people with most photos, if there are too many to be read
     people = [person.id for person in album.people if person.id in whole]
     return whole.subgraph(people[:MOST_PEOPLE]).copy()
@@ -127,10 +129,10 @@ def draw(album: "Album") -> bytes:
     figure = Figure((side * 1.25, side), dpi=DOTS, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
-    places = nx.spring_layout(graph, weight="probability", seed=0, k=2.2 / len(graph) ** 0.5)
+    places = nx.spring_layout(graph, weight="pull", seed=0, k=2.2 / len(graph) ** 0.5)
     _draw_edges(graph, places, axes)
     nx.draw_networkx_nodes(
-        graph, places, ax=axes, node_size=260, node_color="#cfe0f5", edgecolors="#1b5fa8"
+        graph, places, ax=axes, node_size=800, node_color="#cfe0f5", edgecolors="#1b5fa8"
     )
     names = {name: _short(album.person(name)) for name in graph}
     nx.draw_networkx_labels(graph, places, names, ax=axes, font_size=9)
