@@ -119,13 +119,15 @@ OUTPUTS = {
     "submit --out": "NEW.csv",
     "calibrate --out": "NEW.json",
     "kin --figure": "NEW.png a.jpg b.jpg",
+    "album --out": "NEW.folder a",
+    "albums --out": "NEW.json e.keras",
 }
 
 
 def with_output(output, path):
     """The arguments of one of these, on data that are not there."""
     verb, words = output.split()[0], f"{output} {OUTPUTS[output]}".replace("NEW", str(path))
-    takes_data = verb not in ("families", "detect", "kin")
+    takes_data = verb not in ("families", "detect", "kin", "album")
     return [*words.split(), *(["--data", path.parent / "nowhere"] if takes_data else [])]
 
 
@@ -155,7 +157,7 @@ def test_output_without_room_is_told_before_anything_is_read(
 ):
     monkeypatch.setattr(files, "free_room", lambda folder: 1_000)
     sentence = refused(*with_output(output, tmp_path / "new"))
-    needed = "4.0" if output.startswith("train head") else "0.1"
+    needed = {"train head --out": "4.0", "album --out": "20.0"}.get(output, "0.1")
     assert sentence == (
         f"error: There is no room in {tmp_path}: {needed} MB are needed, 0.0 MB are free. Make "
         "room there, or name an output on another disk (--out).\n"

@@ -15,6 +15,7 @@ import pandas as pd
 from ...data import protocols
 from ...data.datasets import Dataset
 from ...data.protocols import HELD_OUT
+from ...errors import DatasetError
 from ...scoring import metrics
 from ...training import models, out_of_fold
 from ...training.ensemble import joined_cohort
@@ -68,16 +69,26 @@ def measure(
         folds: of :func:`out_of_fold.embed_folds`, with each encoder of identity as published.
         identities: names of the encoders of identity.
 
+    Raises:
+        DatasetError: there are too few families.
+
     Returns:
         What ``data/album.json`` holds, without the fingerprints.
     """
+    # what is fitted has not seen the held-out families
     inner = [fold for fold in folds if fold.fold != HELD_OUT]
     tuned = [name for name in folds[0].embeddings if not name.startswith(FROZEN)]
     weights = out_of_fold.Decision.fit(inner, tuned).weights
     by_identity = {}
     for name in identities:
-        draws = [albums_of(dataset, fold, name, weights, 0) for fold in inner]
-        sameness, tried = fit_sameness([album for draw in draws for album in draw])
+        training: list[KnownAlbum] = []
+        for fold in inner:
+            training += albums_of(dataset, fold, name, weights, 0)
+        if not training:
+            raise DatasetError(
+                f"No fold has the {FAMILIES} families of an album; name data with more families."
+            )
+        sameness, tried = fit_sameness(training)
         # the held-out families, drawn several times
         held_out = []
         for seed in range(DRAWS):
