@@ -142,6 +142,14 @@ def test_broken_photo_is_named_on_the_page_and_in_the_summary(made):
     assert "broken.jpg" in (made.out / "index.html").read_text("utf-8")
 
 
+def test_hundreds_of_broken_photos_are_not_all_printed(made):
+    for number in range(60):
+        (made.folder / f"broken {number}.jpg").write_bytes(b"no photo")
+    album = made.again()
+    assert len(album.problems) == 60 and "and 10 more, in" in album.summary
+    assert album.summary.count("broken ") == 50
+
+
 # --- corrections --------------------------------------------------------------------------------
 
 

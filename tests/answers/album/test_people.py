@@ -104,9 +104,11 @@ def test_questions_are_the_likeliest_pairs_of_groups_that_may_be_one():
     embeddings = normalise(np.array([(1, 0.0), (1, 0.1), (1, 0.9), (0, 1), (1, 0)], np.float32))
     limits = Limits(np.array([0, 1, 2, 3, 3]))
     labels = np.array([0, 0, 2, 3, 4])
-    [first, *rest] = people.likely_same(embeddings, labels, SAMENESS, limits, 3)
-    assert first[:2] == (0, 4) and len(rest) == 2
-    assert all(pair[:2] != (3, 4) for pair in rest)  # they are in one photo
+    [first, *rest] = people.likely_same(embeddings, labels, SAMENESS, limits, 6)
+    assert first[:2] == (0, 4)
+    # 3 and 4 are in one photo; 0 and 3 look nothing alike
+    assert {pair[:2] for pair in rest} == {(0, 2), (2, 3), (2, 4)}
+    assert people.likely_same(embeddings, labels, SAMENESS, limits, 1) == [first]
     mean = embeddings[:2].mean(0) @ embeddings[4]
     assert first[2] == pytest.approx(SAMENESS.log_odds(mean), abs=1e-5)
 

@@ -21,6 +21,7 @@ from .settings import Decisions
 
 STATE, CORRECTIONS = "album.json", "corrections.csv"
 FORMAT = 1  # of album.json
+SHOWN = 50  # problems that are told at once
 BUSY = "Another program ({owner}) is making this album; wait until it has ended."
 
 
@@ -210,7 +211,9 @@ class Album:
         ]
         if self.problems:
             lines.append(f"{_count(len(self.problems), 'file')} could not be used:")
-            lines += self.problems
+            lines += self.problems[:SHOWN]
+        if len(self.problems) > SHOWN:
+            lines.append(f"and {len(self.problems) - SHOWN:,} more, in {self.out / STATE}")
         return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from ...scoring.metrics import normalise
 
 CHUNK = 2048  # faces that are compared with all at a time
 MOST_AT_ONCE = 6000  # faces whose pairs are held as one matrix: 290 MB
+ASKED_BELOW = 1.5  # how far below the threshold log-odds are still a question
 STEP = 0.5  # by which log-odds are raised where more hang together than that
 
 
@@ -252,6 +253,8 @@ def likely_same(
 ) -> list[tuple[int, int, float]]:
     """Pairs of groups that may be one person, and were not joined; the likeliest first.
 
+    Those that were far from being joined are no question: hardly any of them is one person.
+
     Args:
         embeddings: of n faces, as in :func:`group`.
         labels: what that gave.
@@ -278,7 +281,8 @@ def likely_same(
         for place in np.argpartition(values.ravel(), -count)[-count:].tolist():
             a, b = divmod(place, len(first))
             value = float(values[a, b])
-            if np.isfinite(value) and (a + start, b) not in apart:
+            is_near = value >= sameness.threshold - ASKED_BELOW
+            if is_near and (a + start, b) not in apart:
                 pairs.append((int(first[a + start]), int(first[b]), value))
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:most]
 
