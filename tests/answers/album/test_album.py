@@ -135,6 +135,12 @@ def test_folder_without_faces_is_an_album_of_nobody(tmp_path, networks, paint):
     assert Album.of(tmp_path / "photos", tmp_path / "out", progress=False).photos == 1
 
 
+def test_folder_that_is_not_there_leaves_nothing_behind(tmp_path, networks):
+    with pytest.raises(AlbumError, match="gone is not a folder"):
+        Album.of(tmp_path / "gone", tmp_path / "out", progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_broken_photo_is_named_on_the_page_and_in_the_summary(made):
     (made.folder / "broken.jpg").write_bytes(b"no photo")
     album = made.again()

@@ -26,6 +26,12 @@ def test_groups_are_counted_by_pairs_of_faces():
     assert worth["f1"] == pytest.approx(0.4, abs=1e-4)
     assert worth["kin_merged"] == 0 and worth["kin_with_a_face_in_common"] == 1
     assert worth["photos_with_a_person_twice"] == 0
+    # the two groups look nothing alike
+    assert (worth["questions"], worth["questions_answered_yes"]) == (0, 0.0)
+
+
+def test_groups_that_were_nearly_joined_are_a_question():
+    worth = measuring.grouping_worth([album_of([0, 45], ["A", "A"], [0, 1])], SAMENESS)
     assert (worth["questions"], worth["questions_answered_yes"]) == (1, 1.0)
 
 

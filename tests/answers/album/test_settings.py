@@ -10,7 +10,10 @@ from utils.answers.album import settings
 from utils.errors import CalibrationError, WeightsError
 from utils.faces import backbones
 from utils.faces.backbones.sface import SFace
+from utils.scoring.metrics import Interval
 from utils.training import ensemble
+
+BANDS = ("cannot_say", "strangers_among_likely", "kin_among_unlikely")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,29 @@ def test_measured_figures_reach_the_goals(content):
     assert worth["f1"] >= 0.90 and worth["kin_merged"] <= 0.03
     assert worth["photos_with_a_person_twice"] == 0
     assert content["kinship"]["out_of_fold"]["gain"]["value"] >= 0.03
+
+
+def test_page_has_the_figures_of_the_file(content):
+    page = (places.ROOT / "docs" / "album.md").read_text("utf-8")
+    worth = [content["identity"][name]["held_out"] for name in settings.IDENTITY]
+
+    def row(name):
+        return " | ".join(f"{100 * own[name]:.1f} %" for own in worth)
+
+    for name in ("precision", "recall", "kin_merged", "questions_answered_yes"):
+        assert row(name) in page, name
+    assert row("kin_with_a_face_in_common") in page
+    assert " | ".join(f"{own['f1']:.3f}" for own in worth) in page
+    # kinship by the number of photos
+    measured = content["kinship"]["out_of_fold"]
+    rows = {"one": "1 at most", "two at most": "2 at most", "five at most": "5 at most"}
+    for title, name in {**rows, "all": "all photos"}.items():
+        own = measured["all families"][name]
+        shares = [own["bands"][key] for key in BANDS]
+        cells = [title, str(Interval(**own["auc"])), f"{own['calibration_error']:.3f}"]
+        cells += [f"{100 * share:.1f} %" for share in shares]
+        assert f"| {' | '.join(cells)} |" in page
+    assert f"gain {Interval(**measured['gain'])}" in page
 
 
 def test_figures_are_printed(content):

@@ -89,6 +89,7 @@ class Album:
             True
         """
         folder, out = Path(folder), Path(out)
+        scan.check_folder(folder)
         files.check_output(out)
         with files.lock(out / "album", busy=BUSY):
             # what the user wrote is understood before anything is computed

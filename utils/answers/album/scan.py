@@ -173,8 +173,7 @@ def photos_in(folder: Path, out: Path) -> tuple[list[str], list[str]]:
     Raises:
         AlbumError: it is no folder, or there is no photo in it.
     """
-    if not folder.is_dir():
-        raise AlbumError(f"{folder} is not a folder; name the folder of your photos.")
+    check_folder(folder)
     problems: list[str] = []
 
     def note(error: OSError) -> None:
@@ -198,6 +197,12 @@ def photos_in(folder: Path, out: Path) -> tuple[list[str], list[str]]:
             + "".join(f" {problem}" for problem in problems[:3])
         )
     return sorted(names), problems
+
+
+def check_folder(folder: Path) -> None:
+    """Raise AlbumError unless it is a folder."""
+    if not os.path.isdir(folder):  # unlike the Path's own, it takes names of any length
+        raise AlbumError(f"{folder} is not a folder; name the folder of your photos.")
 
 
 def _is_file(path: Path) -> bool:
