@@ -335,6 +335,60 @@ def test_correction_of_a_face_that_nobody_knows_is_told_and_kept(made):
     assert line in path.read_text("utf-8")
 
 
+def test_file_of_before_the_run_may_be_saved_again(made, named):
+    path = made.out / "people.csv"
+    change(path, named["green"], same_as=named["yellow"], name="Greta")
+    change(path, named["blue"], not_a_person="yes")
+    stale = path.read_bytes()
+    first = made.again()
+    path.write_bytes(stale + b"\r\n")
+    again = made.again()
+    assert photos_of(again) == photos_of(first) and again.nobody == 2
+    assert [person.name for person in again.people if person.name] == ["Greta"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ({"split": "1"}, {"split": "1"}, "P001 has 2 faces now: this file is older than the page"),
+        ({"not_a_person": "yes"}, {"same_as": "YELLOW"}, "P001 has no face in the album any more"),
+    ],
+)
+def test_file_of_before_the_run_whose_edits_mean_something_else_is_refused(
+    made, named, before, after, sentence
+):
+    path = made.out / "people.csv"
+    stale = path.read_bytes()
+    change(path, named["red"], **before)
+    made.again()
+    path.write_bytes(stale)
+    cells = {key: text.replace("YELLOW", named["yellow"]) for key, text in after.items()}
+    change(path, named["red"], **cells)
+    path.write_bytes(path.read_bytes() + b"\r\n")
+    with pytest.raises(AlbumError, match=sentence):
+        made.again()
+
+
+def test_row_of_who_is_part_of_another_person_sends_there(made, named):
+    path = made.out / "people.csv"
+    change(path, named["green"], same_as=named["yellow"])
+    stale = path.read_bytes()
+    made.again()
+    for cells in ({"name": "Nina"}, {"split": "1"}, {"same_as": named["red"]}):
+        path.write_bytes(stale)
+        change(path, named["green"], same_as="")
+        change(path, named["yellow"], **cells)
+        with pytest.raises(AlbumError, match=f"{named['yellow']} is part of {named['green']} now"):
+            made.again()
+
+
+def test_name_in_either_form_of_its_accents_is_one_name(made, named):
+    path = made.out / "people.csv"
+    change(path, named["green"], name="Zo\u00eb", same_as=named["yellow"])
+    change(path, named["yellow"], name="Zoe\u0308")
+    assert made.again().person(named["green"]).name == "Zo\u00eb"
+
+
 # --- runs that are killed, and two at once ------------------------------------------------------
 
 

@@ -158,8 +158,9 @@ class Album:
         former = {old: new for old, new in state.written.former.items() if old not in self._by_id}
         for person in state.written.people.values():
             heirs = [now[face] for face in person.faces if face in now]
-            if person.id not in self._by_id and heirs:
-                former[person.id] = max(sorted(set(heirs)), key=heirs.count)
+            if person.id not in self._by_id:
+                # the first of those who have as many; nobody, where no face is left
+                former[person.id] = max(sorted(set(heirs)), key=heirs.count, default="")
         return former
 
     def _people_rows(self) -> list[tuple]:

@@ -5,6 +5,7 @@ Both are written by every run. What differs from what was written is a correctio
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,8 @@ class Written:
 
     Attributes:
         people: by id.
-        former: ids of people that are part of another person now, to the other's id.
+        former: ids of people that are part of another person now, to the other's id; of those
+            who have no face any more, to nothing.
     """
 
     people: dict[str, Person]
@@ -71,9 +73,11 @@ class Written:
         """
         name = text.strip().upper()
         seen = set()
-        while name in self.former and name not in self.people and name not in seen:
+        while self.former.get(name) and name not in self.people and name not in seen:
             seen.add(name)
             name = self.former[name]
+        if self.former.get(name) == "" and name not in self.people:
+            raise ValueError(f"{text} has no face in the album any more")
         if name not in self.people:
             raise ValueError(f"there is no person {text}")
         return self.people[name]
@@ -146,10 +150,12 @@ def people_edited(path: Path, written: Written, corrections: Corrections) -> Cor
 
 
 def _edits(path: Path, written: Written, errors: Errors) -> Iterator[Edit]:
-    """The rows of the file; what is wrong with one is noted."""
+    """The rows of the file that ask for something new; what is wrong with one is noted."""
     lines: dict[str, int] = {}
     for line, row in read_table(path, PEOPLE_COLUMNS[:1]):
         try:
+            if _is_done(row, written):
+                continue
             edit = _edit(line, row, written)
         except ValueError as error:
             # a row that asks for nothing may be of people whom nobody remembers
@@ -163,22 +169,74 @@ def _edits(path: Path, written: Written, errors: Errors) -> Iterator[Edit]:
             yield edit
 
 
+def _is_done(row: dict[str, str], written: Written) -> bool:
+    """Whether a row is of somebody who is gone or part of another person: of an older file.
+
+    Raises:
+        ValueError: such a row asks for something that was not done.
+    """
+    name = row["person"].strip().upper()
+    if name in written.people or name not in written.former:
+        return False
+    if not written.former[name]:  # nobody, or in no photo
+        if row.get("same_as") or row.get("split"):
+            raise ValueError(f"{name} has no face in the album any more")
+        return True
+    person = written.person(name)
+    others = {written.person(text).id for text in _words(row.get("same_as", ""))}
+    is_same = row.get("name", "") in ("", person.name)
+    is_same &= row.get("born", "") in ("", str(person.born or "")) and others <= {person.id}
+    if not is_same or row.get("split") or row.get("not_a_person"):
+        raise ValueError(f"{name} is part of {person.id} now; edit that row")
+    return True
+
+
 def _edit(line: int, row: dict[str, str], written: Written) -> Edit:
     """One row. Raises ValueError, which says what is wrong with it."""
     person = written.person(row["person"])
-    same_as = tuple(written.person(text) for text in _words(row.get("same_as", "")))
+    same_as = _same_as(row, person, written)
     split = _faces(row.get("split", ""), person)
     is_nobody = bool(yes_or_no(row.get("not_a_person", "")))
-    if person in same_as:
-        raise ValueError(f"{person.id} is the same as itself")
+    # what cannot be meant
+    if split and row.get("faces", "") not in ("", str(len(person.faces))):
+        raise ValueError(
+            f"{person.id} has {len(person.faces)} faces now: this file is older than the page, "
+            "and its numbers are others; open it anew"
+        )
     if is_nobody and (same_as or split):
         raise ValueError(f"{person.id} is not a person, and yet the same as one or split")
     if split and len(split) == len(person.faces):
         raise ValueError(f"all faces of {person.id} are split off, and nobody would be left")
     # a column that was taken out of the file changes nothing
     born = row.get("born", str(person.born or ""))
-    name = " ".join(row.get("name", person.name).split())
+    name = _one_form(row.get("name", person.name))
     return Edit(line, person, name, year_of(born) if born else None, same_as, split, is_nobody)
+
+
+def _same_as(row: dict[str, str], person: Person, written: Written) -> tuple[Person, ...]:
+    """The others who are the same person, without those that were merged before.
+
+    Args:
+        row: of the file.
+        person: of whom it is.
+        written: what the file spoke of.
+
+    Raises:
+        ValueError: nobody has such an id, or it is the person's own.
+    """
+    others = {}
+    for text in _words(row.get("same_as", "")):
+        other = written.person(text)
+        if text.upper() == person.id:
+            raise ValueError(f"{person.id} is the same as itself")
+        if other != person:
+            others[other.id] = other
+    return tuple(others.values())
+
+
+def _one_form(name: str) -> str:
+    """A name as it is compared: one space between words, and accents in their composed form."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 def _words(text: str) -> list[str]:
