@@ -1,5 +1,6 @@
 """A folder is walked once: what is broken is named once, what is known is not searched again."""
 
+import dataclasses
 import os
 import shutil
 import threading
@@ -128,6 +129,21 @@ def test_broken_and_huge_files_are_named_once_and_the_rest_goes_on(folder, netwo
     assert len(found.problems) == 6
     # and the same in the next run
     assert searched(folder, networks).problems == found.problems
+
+
+def test_what_is_hardly_a_face_is_left_out(folder, networks, monkeypatch):
+    squares = detection.detect_many
+
+    def unsure(photos):
+        found = squares(photos)
+        return [
+            [dataclasses.replace(f, confidence=0.9 - n / 100) for n, f in enumerate(faces)]
+            for faces in found
+        ]
+
+    monkeypatch.setattr(detection, "detect_many", unsure)
+    found = searched(folder, networks)
+    assert [len(photo.faces) for photo in found.photos] == [1, 1, 1, 1, 1]
 
 
 def test_photo_without_a_face_is_a_photo(folder, networks, paint):
