@@ -32,7 +32,7 @@ SEEN = "seen.json"  # which content each file had: what did not change is not re
 LEAST_CONFIDENCE = 0.9
 PICTURE_SIDE, PICTURE_QUALITY = 96, 80  # of the faces on the page
 AHEAD = 4  # photos that are decoded while others are searched
-BATCH_PHOTOS, BATCH_PIXELS = 16, 40_000_000  # held and searched at once: 120 MB
+BATCH_PHOTOS, BATCH_PIXELS = 16, 24_000_000  # held and searched at once: 72 MB
 # Where cameras write the day: an IFD, and the tags that are looked at in this order.
 EXIF_IFD, TAKEN_TAGS, CHANGED_TAG = 0x8769, (0x9003, 0x9004), 0x0132
 DAY = re.compile(r"(\d{4})[:\-/.](\d{2})[:\-/.](\d{2})")
