@@ -21,6 +21,7 @@ CALLED_BY_USERS = [
     "utils.scoring.metrics:auc_interval",
     "utils.answers.verification:verify",
     "utils.answers.kinship:Kinship.predict",
+    "utils.answers.album.album:Album.of",
 ]
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

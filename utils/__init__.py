@@ -6,7 +6,7 @@ A package imports only from those below it (a test holds this):
 package       what it is about
 ============  ===============================================================================
 commands      the command line: one file a topic, each verb beside the function that runs it
-answers       two photos in, an answer out: the same person? related? which regions say so?
+answers       photos in, an answer out: the same person? related? why? whole albums of people
 training      networks, losses, how they are trained, and the files that keep them
 scoring       metrics, reports with intervals over families, calibrated thresholds
 data          families and their photos: real or synthetic, audited, paired, in folds

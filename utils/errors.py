@@ -65,6 +65,10 @@ class TrainingError(CourseError):
     """A training that came to nothing, because its loss was not a number."""
 
 
+class AlbumError(CourseError):
+    """A folder that is no album, or corrections of one that contradict each other."""
+
+
 class SurroundingsError(CourseError):
     """What lies around the course keeps it from working, as another backend of Keras."""
 

@@ -93,7 +93,7 @@ def read(source: Source, name: str | None = None, max_pixels: int = MAX_PIXELS) 
     name = name or name_of(source)
     if isinstance(source, np.ndarray):
         return _check_array(source, name, max_pixels)
-    return decode(_content(source, name), name, max_pixels)
+    return decode(content_of(source, name), name, max_pixels)
 
 
 def name_of(source: Source, default: str = "the photo") -> str:
@@ -122,7 +122,7 @@ def photos_in(folder: str | Path, without: str | Path | None = None) -> list[Pat
         is_left_out = (
             inner.resolve() != folder.resolve() and inner.resolve() in path.resolve().parents
         )
-        if not (is_hidden or is_left_out or path.is_dir()) and _is_photo(path):
+        if not (is_hidden or is_left_out or path.is_dir()) and is_photo(path):
             paths.append(path)
     if not paths:
         raise ImageError(f"{folder} is a folder without photos; name photos, or their folder.")
@@ -243,7 +243,7 @@ def to_jpeg(image: np.ndarray, quality: int = 92) -> bytes:
     return buffer.getvalue()
 
 
-def _is_photo(path: Path) -> bool:
+def is_photo(path: Path) -> bool:
     """Whether a file ends as a photo does, or holds one."""
     if path.suffix.lower() in ENDINGS:
         return True
@@ -258,8 +258,17 @@ def _is_photo(path: Path) -> bool:
         return False
 
 
-def _content(source: Encoded, name: str) -> bytes:
-    """All bytes of a file, and one more than the limit of a file that is too large."""
+def content_of(source: Encoded, name: str) -> bytes:
+    """All bytes of a file, and one more than the limit of a file that is too large.
+
+    Args:
+        source: a path, bytes, or a binary file object.
+        name: what messages call it.
+
+    Raises:
+        ImageError: it cannot be opened.
+        StorageError: the machine cannot read it now.
+    """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
     if hasattr(source, "read"):

@@ -21,6 +21,7 @@ EIGENFACES = DATA / "eigenfaces.npz"
 PROTOCOLS = DATA / "protocols"
 RESULTS = DATA / "results"
 CALIBRATIONS = DATA / "calibration"
+ALBUM = DATA / "album.json"
 SEED = 2026
 # Where a Kaggle notebook to which the competition's data were added has them, read-only.
 KAGGLE_MOUNTS = (

@@ -7,7 +7,7 @@ import pytest
 
 from utils import commands, files
 from utils.__main__ import main
-from utils.commands import answers, data, faces, gallery, scoring, training, verbs
+from utils.commands import album, answers, data, faces, gallery, scoring, training, verbs
 
 VERBS = [
     *["families", "audit", "triples", "protocol", "eigenfaces", "quality"],
@@ -17,6 +17,7 @@ VERBS = [
     *["evaluate", "submit", "relations", "calibrate"],
     *["verify", "kin"],
     *["gallery build", "gallery search"],
+    *["album", "albums"],
 ]
 
 
@@ -121,20 +122,22 @@ OUTPUTS = {
     "calibrate --out": "NEW.json",
     "kin --figure": "NEW.png a.jpg b.jpg",
     "gallery build --out": "NEW.folder photos",
+    "album --out": "NEW.folder a",
+    "albums --out": "NEW.json e.keras",
 }
 
 
 def with_output(output, path):
     """The arguments of one of these, on data that are not there."""
     verb, words = output.split()[0], f"{output} {OUTPUTS[output]}".replace("NEW", str(path))
-    takes_data = verb not in ("families", "detect", "kin", "gallery")
+    takes_data = verb not in ("families", "detect", "kin", "gallery", "album")
     return [*words.split(), *(["--data", path.parent / "nowhere"] if takes_data else [])]
 
 
 def test_outputs_of_these_tests_are_all_there_are():
     declared = [
         f"{verb.name} {option.names[0]}"
-        for verb in verbs.declared([data, faces, training, scoring, answers, gallery])
+        for verb in verbs.declared([data, faces, training, scoring, answers, gallery, album])
         for option in verb.options
         if option.is_output
     ]
@@ -157,7 +160,7 @@ def test_output_without_room_is_told_before_anything_is_read(
 ):
     monkeypatch.setattr(files, "free_room", lambda folder: 1_000)
     sentence = refused(*with_output(output, tmp_path / "new"))
-    needed = "4.0" if output.startswith("train head") else "0.1"
+    needed = {"train head --out": "4.0", "album --out": "20.0"}.get(output, "0.1")
     assert sentence == (
         f"error: There is no room in {tmp_path}: {needed} MB are needed, 0.0 MB are free. Make "
         "room there, or name an output on another disk (--out).\n"

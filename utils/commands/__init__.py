@@ -10,7 +10,7 @@ def build_parser() -> argparse.ArgumentParser:
         A parser whose result has ``run``, the function of the verb, ``json`` and
         ``verbose``.
     """
-    from . import answers, data, faces, gallery, scoring, training  # each declares its verbs
+    from . import album, answers, data, faces, gallery, scoring, training  # each has its verbs
     from .verbs import parser_of
 
-    return parser_of([data, faces, training, scoring, answers, gallery])
+    return parser_of([data, faces, training, scoring, answers, gallery, album])
