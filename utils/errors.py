@@ -65,6 +65,10 @@ class TrainingError(CourseError):
     """A training that came to nothing, because its loss was not a number."""
 
 
+class WorkerError(CourseError):
+    """Work that several programs share, and one of them has stopped or does not fit."""
+
+
 class SurroundingsError(CourseError):
     """What lies around the course keeps it from working, as another backend of Keras."""
 
