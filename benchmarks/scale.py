@@ -1,10 +1,11 @@
 """Rates of every step from photos to answers, and what a large archive takes at these rates.
 
-The steps run in turns in one process, on walls of synthetic portraits or on your photos: detection
-of photos, alignment and embedding of crops by each encoder whose weights are here and by the
-shipped kinship model (of each crop and its mirror image), the kinship of pairs of embeddings, and
-the exact comparison of a face with many. What is reckoned for an archive rests on CPU seconds,
-which vary less than wall seconds on a machine that does other work too; the load is printed.
+The steps run in turns in one process, on walls of synthetic portraits or on your photos, enlarged
+to 12 megapixels as of a phone: reading JPEGs, detection, alignment and embedding of crops by each
+encoder whose weights are here and by the shipped kinship model (a crop and its mirror image), the
+kinship of pairs of embeddings, and the exact comparison of a face with many. What is reckoned
+for an archive rests on CPU seconds, which vary less than wall seconds on a machine that does other
+work too; the load is printed.
 """
 
 import argparse
@@ -21,16 +22,19 @@ import detection as detection_benchmark
 import numpy as np
 import side_by_side
 
+from utils import images
 from utils.answers.kinship import Kinship
 from utils.errors import WeightsError
 from utils.faces import alignment, backbones, detection
 from utils.training.ensemble import Ensemble
 
-DETECTION, MODEL, PAIRS, SEARCH = "detection", "kinship model", "pairs", "exact search"
+READING, DETECTION, MODEL = "reading", "detection", "kinship model"
+PAIRS, SEARCH = "pairs", "exact search"
 ENCODERS = ("dlib-resnet", "facenet", "sface")  # those of the shipped model
 VECTORS = 100_000  # that a face is compared with
 LINKS = 2 * 32 * 4  # bytes of a vector's links in an HNSW graph with M = 32
 FACES_A_PHOTO = 2.5  # of an album
+MEGAPIXELS = 12
 PRICE = 0.05  # US dollars a core hour, of a rented processor
 ARCHIVES = (10**6, 10**8)  # faces
 GB = 1e9
@@ -82,7 +86,12 @@ def steps_of(photos: list[np.ndarray], count: int, pairs: int) -> dict[str, Step
     faces = []
     for row, of_photo in enumerate(detection.detect_many(photos)):
         faces += [(row, face) for face in of_photo]
-    steps = {DETECTION: Step(len(photos), "photos", lambda: detection.detect_many(photos))}
+    # each photo is looked at by itself, as photos of an archive differ in size
+    jpegs = [images.to_jpeg(photo) for photo in photos]
+    steps = {
+        READING: Step(len(photos), "photos", lambda: [images.read(jpeg) for jpeg in jpegs]),
+        DETECTION: Step(len(photos), "photos", lambda: list(map(detection.detect, photos))),
+    }
 
     # the encoders as they were published, and the shipped model of all of them
     model = Kinship.load().encoder
@@ -149,8 +158,9 @@ def reckoned(cpu: dict[str, float], sizes: dict[str, int], memory: float, faces:
         memory: bytes that the cache takes in memory for a face.
         faces: in the archive.
     """
-    # detection, the frozen encoder (the same person?) and the kinship model
-    seconds = cpu[DETECTION] * faces / FACES_A_PHOTO + (cpu[ENCODERS[0]] + cpu[MODEL]) * faces
+    # reading and detection, the frozen encoder (the same person?) and the kinship model
+    seconds = (cpu[READING] + cpu[DETECTION]) * faces / FACES_A_PHOTO
+    seconds += (cpu[ENCODERS[0]] + cpu[MODEL]) * faces
     vectors = 4 * sum(sizes.values()) * faces
     return {
         "faces": faces,
@@ -169,7 +179,7 @@ def reckoned(cpu: dict[str, float], sizes: dict[str, int], memory: float, faces:
 
 LABELS = {
     "photos": "photos",
-    "core_hours": "core hours to detect and embed",
+    "core_hours": "core hours to read, detect and embed",
     "cost_usd": f"US dollars at {PRICE} a core hour",
     "hours_on_64_cores": "hours on 64 cores",
     "index_gb": "GB of the exact index, both embeddings",
@@ -183,7 +193,9 @@ LABELS = {
 
 def run(options: argparse.Namespace) -> dict:
     """Measure and reckon; ``text`` holds both tables."""
-    photos = detection_benchmark.find_photos(options.photos, options.count)
+    photos = []
+    for photo in detection_benchmark.find_photos(options.photos, options.count):
+        photos.append(detection_benchmark.enlarge(photo, round(options.megapixels * 1e6)))
     steps = steps_of(photos, options.faces, options.pairs)
     calls = {name: step.call for name, step in steps.items()}
     timings, results = side_by_side.calls(calls, 1, options.repeats)
@@ -245,9 +257,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--photos", type=Path, metavar="DIR", help="folder of photos (default: synthetic walls)"
     )
-    sizes = {"--count": (6, "photos"), "--faces": (64, "crops"), "--pairs": (20_000, "pairs")}
+    sizes = {
+        "--count": (6, "photos a call"),
+        "--faces": (64, "crops a call"),
+        "--pairs": (20_000, "pairs a call"),
+        "--megapixels": (MEGAPIXELS, "to which smaller photos are enlarged"),
+    }
     for name, (default, what) in sizes.items():
-        help_text = f"{what} a call (default: {default})"
+        help_text = f"{what} (default: {default})"
         parser.add_argument(
             name, type=side_by_side.count, default=default, metavar="N", help=help_text
         )

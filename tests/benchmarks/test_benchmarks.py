@@ -370,10 +370,13 @@ def scale(load):
 def test_rates_and_what_follows_from_them_are_positive(scale, shipped, monkeypatch):
     monkeypatch.setattr("utils.settings.KINSHIP", shipped)
     monkeypatch.setattr(scale, "VECTORS", 100)
-    sizes = ["--count", "1", "--faces", "1", "--pairs", "2", "--repeats", "1"]
+    sizes = ["--count", "1", "--faces", "1", "--pairs", "2", "--megapixels", "1"]
+    sizes += ["--repeats", "1"]
     result = scale.run(scale.build_parser().parse_args(sizes))
     for name in ("rates", "cpu_seconds"):
-        assert {"detection", "dlib-resnet", "kinship model", "pairs"} < set(result[name])
+        assert {"reading", "detection", "dlib-resnet", "kinship model", "pairs"} < set(
+            result[name]
+        )
         assert all_positive(result[name].values())
     assert [archive["faces"] for archive in result["archives"]] == [10**6, 10**8]
     assert all(all_positive(archive.values()) for archive in result["archives"])
@@ -381,7 +384,13 @@ def test_rates_and_what_follows_from_them_are_positive(scale, shipped, monkeypat
 
 
 def test_an_archive_is_reckoned_from_the_rates(scale):
-    cpu = {"detection": 0.9, "dlib-resnet": 0.01, "kinship model": 0.09, "pairs": 0.2}
+    cpu = {
+        "reading": 0.1,
+        "detection": 0.8,
+        "dlib-resnet": 0.01,
+        "kinship model": 0.09,
+        "pairs": 0.2,
+    }
     sizes = {"dlib-resnet": 128, "kinship model": 384}
     archive = scale.reckoned({**cpu, "exact search": 2e-6}, sizes, 700.0, faces=1_000_000)
     # 400,000 photos at 0.9 s, and a million faces at 0.1 s

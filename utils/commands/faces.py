@@ -191,13 +191,14 @@ def embed(options: argparse.Namespace) -> Result:
     """Fill the embedding cache."""
     from .. import files
 
-    dataset, backbone = open_with_backbone(options)
-    paths = dataset.photos["path"].to_numpy(str)
-    if options.out:
-        # known before the long work: a path and numbers of four bytes for each photo
-        size = paths.nbytes + len(paths) * 4 * backbone.embedding_size
-        files.check_output(options.out, size)
+    # whether there are other programs is known before the long work
     with engine_of(options) as engine:
+        dataset, backbone = open_with_backbone(options)
+        paths = dataset.photos["path"].to_numpy(str)
+        if options.out:
+            # so is the room: a path and numbers of four bytes for each photo
+            size = paths.nbytes + len(paths) * 4 * backbone.embedding_size
+            files.check_output(options.out, size)
         embeddings = embeddings_of(dataset, backbone, engine)  # (photos, d)
     if options.out:
         with files.atomic(options.out) as temporary, open(temporary, "wb") as file:
