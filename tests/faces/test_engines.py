@@ -45,7 +45,7 @@ class Client:
     def __init__(self):
         self.waiting, self.most = 0, 0
 
-    def submit(self, function, item, pure, retries):
+    def submit(self, function, item, pure):
         assert not pure
         self.waiting += 1
         self.most = max(self.most, self.waiting)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ Result = TypeVar("Result")
 ADDRESS = "dask://"  # a cluster that runs already: dask://HOST:PORT of its scheduler
 WAITING = 4  # tasks handed out for each program: the scheduler never holds a whole archive
 PATIENCE = 20  # seconds until a scheduler must have answered
-RETRIES = 2  # of a task whose program was killed
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Engine:
     def _submitted(self, function: Callable, item: Any) -> Any:
         """A task of Dask's; the same item twice is done twice."""
         assert self.client is not None
-        return self.client.submit(function, item, pure=False, retries=RETRIES)
+        return self.client.submit(function, item, pure=False)
 
     def _result(self, task: Any) -> Any:
         """What a task gives. Raises WorkerError: the program that did it was killed."""
@@ -132,7 +132,11 @@ def _client(workers: int | None, address: str | None) -> Iterator[Client]:
         threads = {"TF_NUM_INTRAOP_THREADS": str(max(1, (os.cpu_count() or 1) // (workers or 1)))}
         with (
             LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=None, env=threads
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                env=threads,
+                silence_logs=logging.ERROR,
             ) as cluster,
             Client(cluster) as client,
         ):
