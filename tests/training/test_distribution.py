@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import utils
 from utils.errors import ModelError, SurroundingsError, TrainingError, WorkerError
@@ -158,7 +158,9 @@ def test_strategy_is_chosen_by_what_there_is(gpus, monkeypatch, count, config, e
     gpus(count)
     monkeypatch.setenv("TF_CONFIG", config)
     assert distribution.choose() == expected
-    assert distribution.choose("one") == "one"  # what is asked for wins
+    # what is asked for wins
+    assert distribution.choose("mirrored") == "mirrored"
+    assert distribution.choose("one") is tf.distribute.get_strategy()
 
 
 def test_one_device_is_tensorflows_default_and_not_distributed():
@@ -171,6 +173,11 @@ def test_one_device_is_tensorflows_default_and_not_distributed():
     assert distribution.mean(rows) is rows
     distribution.wait(strategy)
     distribution.check_same(strategy, 1, "run")
+
+
+def test_one_device_asks_for_no_configuration(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{")
+    assert distribution.choose("one") is tf.distribute.get_strategy()
 
 
 def test_workers_without_a_configuration_are_named(monkeypatch):
@@ -256,6 +263,16 @@ def test_another_worker_that_stopped_is_one_sentence():
         raise tf.errors.UnavailableError(None, None, "Connection reset")
 
 
+def test_a_port_that_is_taken_is_one_sentence(monkeypatch):
+    def refused():
+        raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", refused)
+    monkeypatch.setenv("TF_CONFIG", cluster(0, 1, 2))
+    with pytest.raises(WorkerError, match=r"cannot listen .* \(Could not start gRPC server\)"):
+        distribution.choose()
+
+
 # --- trainings ----------------------------------------------------------------------------------
 
 
@@ -296,6 +313,26 @@ def test_a_training_under_a_strategy_gives_what_one_without_gives(families, make
         assert_allclose(weight, expected, atol=1e-5)
     assert_allclose(histories[1]["loss"], histories[0]["loss"], atol=1e-5)
     assert_allclose(histories[1]["val_auc"], histories[0]["val_auc"], atol=1e-3)
+
+
+def test_a_killed_training_goes_on_under_a_strategy(families, make_small, tmp_path, interrupted):
+    settings = FinetuneSettings(
+        pairs=8, steps=4, check_every=2, warmup=1, fold_pairs=40, averaging=0.3
+    )
+
+    def fit(run):
+        strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+        return fit_encoder(
+            families, make_small(), 2, 8, settings, run, verbose=0, strategy=strategy
+        )
+
+    with interrupted(callbacks.FoldAUC, "on_train_batch_end", call=3):  # in epoch 2
+        fit(tmp_path / "killed.run")
+    assert (tmp_path / "killed.run" / callbacks.STATE).is_file()
+    (again, history), (whole, expected) = fit(tmp_path / "killed.run"), fit(tmp_path / "whole.run")
+    assert history == expected
+    for weight, one in zip(again.model.get_weights(), whole.model.get_weights(), strict=True):
+        assert_array_equal(weight, one)
 
 
 def test_a_network_trains_under_a_strategy(families, make_small, tmp_path):

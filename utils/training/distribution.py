@@ -49,6 +49,8 @@ def choose(name: str = "auto") -> tf.distribute.Strategy:
         >>> choose("one").num_replicas_in_sync
         1
     """
+    if name == "one":
+        return _one()
     workers = workers_of(os.environ.get(CONFIG, ""))
     if name == "auto":
         name = "workers" if workers > 1 else "mirrored" if len(_gpus()) > 1 else "one"
@@ -76,8 +78,14 @@ def _workers() -> tf.distribute.Strategy:
     """All GPUs of all workers; waits until the others are there. Raises WorkerError."""
     import tensorflow as tf
 
-    with _workers_named():
-        return tf.distribute.MultiWorkerMirroredStrategy()
+    try:
+        with _workers_named():
+            return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.UnknownError as error:
+        raise WorkerError(
+            f"This worker cannot listen at its address in {CONFIG} ({error.message}); choose "
+            "another port for it, in the configuration of every worker."
+        ) from error
 
 
 STRATEGIES: dict[str, Callable[[], tf.distribute.Strategy]] = {
@@ -160,7 +168,7 @@ def share(strategy: tf.distribute.Strategy, pairs: int) -> int:
     if pairs % replicas:
         raise ModelError(
             f"{pairs} pairs a step cannot be divided among {replicas} devices; choose a multiple "
-            f"of {replicas}."
+            f"of {replicas}, or one device (--strategy one)."
         )
     return pairs // replicas
 
