@@ -65,10 +65,10 @@ def _wall(seed: int) -> np.ndarray:
     return photo
 
 
-def enlarge(photo: np.ndarray) -> np.ndarray:
-    """The photo at 4 megapixels, or as it is when it has more."""
+def enlarge(photo: np.ndarray, pixels: int = ENLARGED) -> np.ndarray:
+    """The photo at 4 megapixels or as many as are asked for; as it is when it has more."""
     height, width, _ = photo.shape
-    factor = np.sqrt(ENLARGED / (height * width))
+    factor = np.sqrt(pixels / (height * width))
     if factor <= 1:
         return photo
     size = (round(width * factor), round(height * factor))

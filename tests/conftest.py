@@ -29,6 +29,7 @@ LONG = (
     "apps/flask_app/test_browser.py",
     "apps/flask_app/test_hostile.py",
     "training/test_pair_network.py",
+    "training/test_distribution.py",
     "faces/backbones/test_originals.py",
     "test_surroundings.py",
     "test_quiet.py",

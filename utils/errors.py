@@ -69,6 +69,10 @@ class AlbumError(CourseError):
     """A folder that is no album, or corrections of one that contradict each other."""
 
 
+class WorkerError(CourseError):
+    """Work that several programs share, and one of them has stopped or does not fit."""
+
+
 class SurroundingsError(CourseError):
     """What lies around the course keeps it from working, as another backend of Keras."""
 

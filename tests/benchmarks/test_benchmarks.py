@@ -393,6 +393,65 @@ def test_search_is_timed_against_the_exact_one(
     assert "recall at 10" in result["text"] and not list(tmp_path.iterdir())
 
 
+# --- an archive ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scale(load):
+    return load("scale")
+
+
+def test_rates_and_what_follows_from_them_are_positive(scale, shipped, monkeypatch):
+    monkeypatch.setattr("utils.settings.KINSHIP", shipped)
+    monkeypatch.setattr(scale, "VECTORS", 100)
+    sizes = ["--count", "1", "--faces", "1", "--pairs", "2", "--megapixels", "1"]
+    sizes += ["--repeats", "1"]
+    result = scale.run(scale.build_parser().parse_args(sizes))
+    for name in ("rates", "cpu_seconds"):
+        assert {"reading", "detection", "dlib-resnet", "kinship model", "pairs"} < set(
+            result[name]
+        )
+        assert all_positive(result[name].values())
+    assert [archive["faces"] for archive in result["archives"]] == [10**6, 10**8]
+    assert all(all_positive(archive.values()) for archive in result["archives"])
+    assert "crops/s" in result["text"] and "100,000,000 faces" in result["text"]
+
+
+def test_an_archive_is_reckoned_from_the_rates(scale):
+    cpu = {
+        "reading": 0.1,
+        "detection": 0.8,
+        "dlib-resnet": 0.01,
+        "kinship model": 0.09,
+        "pairs": 0.2,
+    }
+    sizes = {"dlib-resnet": 128, "kinship model": 384}
+    archive = scale.reckoned({**cpu, "exact search": 2e-6}, sizes, 700.0, faces=1_000_000)
+    # 400,000 photos at 0.9 s, and a million faces at 0.1 s
+    assert archive["core_hours"] == pytest.approx((360_000 + 100_000) / 3600)
+    assert archive["cost_usd"] == pytest.approx(0.05 * archive["core_hours"])
+    assert archive["hours_on_64_cores"] == pytest.approx(archive["core_hours"] / 64)
+    assert archive["index_gb"] == pytest.approx(512 * 4 / 1000)
+    assert archive["graph_index_gb"] == pytest.approx((512 * 4 + 2 * 256) / 1000)
+    assert archive["cache_in_memory_gb"] == pytest.approx(0.7)
+    assert archive["exact_search_s"] == pytest.approx(2)
+    assert archive["all_pairs_core_hours"] == pytest.approx(1e6 / 3600)
+    # it grows with the faces, and what compares all of them with their square
+    larger = scale.reckoned({**cpu, "exact search": 2e-6}, sizes, 700.0, faces=10_000_000)
+    assert larger["core_hours"] == pytest.approx(10 * archive["core_hours"])
+    assert larger["all_pairs_core_hours"] == pytest.approx(100 * archive["all_pairs_core_hours"])
+
+
+def test_encoders_without_weights_are_left_out_and_named(scale, capsys):
+    assert list(scale.encoders_at_hand()) == ["dlib-resnet"]
+    error = capsys.readouterr().err
+    assert "facenet is left out" in error and "sface is left out" in error
+
+
+def test_the_cache_takes_more_memory_than_its_vectors(scale):
+    assert 4 * 128 < scale.bytes_in_memory(128) < 4 * 128 + 600
+
+
 # --- what they share ----------------------------------------------------------------------------
 
 
@@ -432,6 +491,7 @@ SCRIPTS = [
     "detection",
     "serving",
     "search",
+    "scale",
 ]
 
 

@@ -1,11 +1,13 @@
 """Verbs on faces and their encoders."""
 
+import contextlib
 import functools
 import http.server
 import json
 import re
 import shutil
 import socket
+import sys
 import threading
 
 import h5py
@@ -15,7 +17,7 @@ from PIL import Image
 
 from utils import commands, files, images
 from utils.__main__ import main
-from utils.faces import backbones, detection
+from utils.faces import backbones, detection, engines
 from utils.faces.weights import PublishedWeights
 from utils.files import sha256
 
@@ -193,6 +195,45 @@ def test_embed_tells_what_does_not_fit_before_it_embeds(
     assert f"no room in {tmp_path}: {needed / 1e6:.2f} MB are needed, " in sentence
     monkeypatch.setattr(files, "free_room", lambda folder: needed)
     run(*arguments)
+
+
+# --- in several programs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--workers", "2"], ["--engine", "dask://host:8786"]])
+def test_several_programs_without_dask_are_one_sentence(
+    refused, pictures, clean, monkeypatch, arguments
+):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    expected = "needs Dask, which is not installed: pip install 'kinship-course[scale]'"
+    assert expected in refused("detect", pictures / "anna.jpg", *arguments)
+    assert expected in refused("embed", "--data", clean, *arguments)
+
+
+@pytest.mark.parametrize("address", ["host:8786", "dask://host", "dask://:8786", "ray://h:1"])
+def test_an_engine_is_named_by_its_address(capsys, address):
+    with pytest.raises(SystemExit):
+        commands.build_parser().parse_args(["embed", "--engine", address])
+    message = f"'{address}' is not an address such as dask://host:8786"
+    assert message in capsys.readouterr().err
+
+
+def test_an_engine_does_every_photo(run, pictures, monkeypatch):
+    """What other programs would do: absolute paths, and the same facts."""
+
+    class Recorded(engines.Engine):
+        def map(self, function, items):
+            for item in items:
+                parts.append(item)
+                yield function(item)
+
+    parts = []
+    monkeypatch.setattr(engines, "opened", lambda *_: contextlib.nullcontext(Recorded()))
+    photos = [pictures / "anna.jpg", pictures / "wall.jpg"]
+    elsewhere = run("detect", *photos, "--engine", "dask://host:8786", "--json")
+    assert parts == [(photos[0].absolute(), "anna"), (photos[1].absolute(), "wall")]
+    monkeypatch.undo()
+    assert elsewhere == run("detect", *photos, "--json")
 
 
 def test_unreadable_photo_is_left_out_with_a_warning(capsys, families_root, families):

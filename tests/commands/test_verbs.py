@@ -51,11 +51,11 @@ def test_each_training_takes_only_its_own_options(capsys):
         "head": {"--backbone", "--epochs", "--learning-rate"},
         "encoder": {
             *["--backbone", "--loss", "--trainable", "--pairs", "--steps"],
-            *["--learning-rate", "--precision"],
+            *["--learning-rate", "--precision", "--strategy"],
         },
         "network": {
             *["--backbones", "--variant", "--trainable", "--epochs", "--steps"],
-            *["--learning-rate", "--h5"],
+            *["--learning-rate", "--strategy", "--h5"],
         },
     }
     common = {"--data", "--fold", "--seed", "--out", "--json", "--verbose"}
@@ -86,7 +86,7 @@ def test_defaults_in_the_help_are_those_of_the_settings(capsys):
 
 
 def test_choices_are_those_of_the_code():
-    from utils.training import losses, networks
+    from utils.training import distribution, losses, networks
 
     parse = commands.build_parser().parse_args
     for loss in losses.LOSSES:
@@ -97,6 +97,9 @@ def test_choices_are_those_of_the_code():
     for layers in networks.TRAINABLE:
         assert parse([*network, "--trainable", layers]).trainable == layers
         assert parse(["train", "encoder", "--trainable", layers]).trainable == layers
+    for strategy in distribution.CHOICES:
+        assert parse(["train", "encoder", "--strategy", strategy]).strategy == strategy
+        assert parse([*network, "--strategy", strategy]).strategy == strategy
 
 
 # --- outputs ------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Verbs on faces and their encoders: detect, embed, weights."""
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,14 @@ import numpy as np
 
 from ..errors import CourseError
 from ..faces.backbones import REGISTRY
-from .shared import BACKBONE, embeddings_of, open_with_backbone, with_folders
+from .shared import (
+    BACKBONE,
+    ENGINE,
+    embeddings_of,
+    engine_of,
+    open_with_backbone,
+    with_folders,
+)
 from .values import new_file, new_folder
 from .verbs import DATA, Result, option, output, verb
 
@@ -53,6 +61,7 @@ def pixels(text: str) -> int:
             help="about the smallest face to look for (default: 20); in a photo of more than 1280 "
             "pixels a side, faces below 1/64 of its longer side may be missed",
         ),
+        *ENGINE,
     ],
 )
 def detect(options: argparse.Namespace) -> Result:
@@ -64,11 +73,20 @@ def detect(options: argparse.Namespace) -> Result:
     # every photo has names of its own for what is written
     photos = with_folders(options.photos, options.out)
     names = file_names(photos, options.out)
-    bar = tqdm(photos, unit="photo", desc="Detecting", disable=len(names) == 1)
-    rows = [
-        _detected(path, name, options.min_face, options.out)
-        for path, name in zip(bar, names, strict=True)
-    ]
+    out = options.out.absolute() if options.out else None
+    if options.engine:
+        photos = [path.absolute() for path in photos]  # programs elsewhere have other folders
+    detected = functools.partial(_detected, options.min_face, out)
+    with engine_of(options) as engine:
+        rows = list(
+            tqdm(
+                engine.map(detected, zip(photos, names, strict=True)),
+                total=len(names),
+                unit="photo",
+                desc="Detecting",
+                disable=len(names) == 1,
+            )
+        )
     # what went wrong is counted: the exit status says so too
     failed = sum("error" in row for row in rows)
     facts = {"photos": rows, "failed": failed}
@@ -77,11 +95,18 @@ def detect(options: argparse.Namespace) -> Result:
     return Result(facts, "\n".join(map(_faces_line, rows)), failed=failed > 0)
 
 
-def _detected(path: Path, name: str, min_face: int, out: Path | None) -> dict:
-    """The faces of one photo, and the files written for it; or what is wrong with it."""
+def _detected(min_face: int, out: Path | None, photo_and_name: tuple[Path, str]) -> dict:
+    """The faces of one photo, and the files written for it; or what is wrong with it.
+
+    Args:
+        min_face: about the smallest face to look for, in pixels.
+        out: the folder to write to. None: nothing is written.
+        photo_and_name: the photo, and what the names of its files begin with.
+    """
     from .. import images
     from ..faces import detection
 
+    path, name = photo_and_name
     try:
         if path.is_dir():
             images.photos_in(path, out)  # says that there are none
@@ -154,24 +179,27 @@ def _faces_line(row: dict) -> str:
 @verb(
     "embed",
     "embed all training photos into the cache",
-    ["embed --out embeddings.npz"],
+    ["embed --out embeddings.npz", "embed --workers 4"],
     [
         DATA,
         BACKBONE,
         output("--out", type=new_file(), help="also write paths and embeddings to this .npz file"),
+        *ENGINE,
     ],
 )
 def embed(options: argparse.Namespace) -> Result:
     """Fill the embedding cache."""
     from .. import files
 
-    dataset, backbone = open_with_backbone(options)
-    paths = dataset.photos["path"].to_numpy(str)
-    if options.out:
-        # known before the long work: a path and numbers of four bytes for each photo
-        size = paths.nbytes + len(paths) * 4 * backbone.embedding_size
-        files.check_output(options.out, size)
-    embeddings = embeddings_of(dataset, backbone)  # (photos, d)
+    # whether there are other programs is known before the long work
+    with engine_of(options) as engine:
+        dataset, backbone = open_with_backbone(options)
+        paths = dataset.photos["path"].to_numpy(str)
+        if options.out:
+            # so is the room: a path and numbers of four bytes for each photo
+            size = paths.nbytes + len(paths) * 4 * backbone.embedding_size
+            files.check_output(options.out, size)
+        embeddings = embeddings_of(dataset, backbone, engine)  # (photos, d)
     if options.out:
         with files.atomic(options.out) as temporary, open(temporary, "wb") as file:
             np.savez(file, path=paths, embedding=embeddings)

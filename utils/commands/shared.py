@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,11 +11,12 @@ import numpy as np
 
 from ..errors import ImageError
 from ..faces.backbones import DEFAULT, REGISTRY, Backbone
-from .values import whole
+from .values import cluster, whole
 from .verbs import option
 
 if TYPE_CHECKING:
     from ..data.datasets import Dataset
+    from ..faces.engines import Engine
 
 Settings = TypeVar("Settings")
 
@@ -23,6 +25,20 @@ PRECISION = option(
     "--precision",
     choices=("float32", "mixed_bfloat16", "mixed_float16"),
     help="default: float32; half precision is faster where the machine has it",
+)
+ENGINE = (
+    option(
+        "--workers",
+        type=whole(1),
+        metavar="N",
+        help="programs that work at once on this machine (default: this one; more need Dask)",
+    ),
+    option(
+        "--engine",
+        type=cluster,
+        metavar="ADDRESS",
+        help="of a Dask cluster that runs already, such as dask://host:8786",
+    ),
 )
 TWO_PHOTOS = (
     option("a", type=Path, metavar="A"),
@@ -56,11 +72,26 @@ def open_with_backbone(
     return open_data(options.data, sizes=sizes), backbone
 
 
-def embeddings_of(dataset: "Dataset", backbone: Backbone) -> np.ndarray:
-    """The embedding of every training photo: float32 ``(photos, d)``, row by row."""
+def embeddings_of(
+    dataset: "Dataset", backbone: Backbone, engine: "Engine | None" = None
+) -> np.ndarray:
+    """The embedding of every training photo: float32 ``(photos, d)``, row by row.
+
+    Args:
+        dataset: the photos.
+        backbone: the network that embeds.
+        engine: where it is done. None: in this program.
+    """
     from ..faces.embeddings import embed_photos
 
-    return embed_photos(backbone, dataset.paths(dataset.photos["path"]))
+    return embed_photos(backbone, dataset.paths(dataset.photos["path"]), engine=engine)
+
+
+def engine_of(options: argparse.Namespace) -> "AbstractContextManager[Engine]":
+    """The engine that the options name; an address comes before a number."""
+    from ..faces import engines
+
+    return engines.opened(options.workers, options.engine)
 
 
 def changed(settings: Settings, **options: object) -> Settings:

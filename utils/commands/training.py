@@ -33,6 +33,13 @@ PAIRS = option(
     type=whole(2),
     help="kin pairs a step, each of another family, 2 at least (default: 64)",
 )
+STRATEGY = option(
+    "--strategy",
+    choices=("auto", "one", "mirrored", "workers"),
+    default="auto",
+    help="devices that train: one, all GPUs (mirrored), or all workers of TF_CONFIG "
+    "(default: what there is)",
+)
 TRAINABLE = option("--trainable", choices=LAYERS, help="layers that train (default: all)")
 
 
@@ -105,16 +112,19 @@ def train_head(options: argparse.Namespace) -> Result:
         ),
         option("--learning-rate", type=learning_rate, help="default: 3e-5"),
         PRECISION,
+        STRATEGY,
     ],
 )
 def train_encoder(options: argparse.Namespace) -> Result:
     """Fine-tune an encoder and save it; a run that was killed goes on where it was."""
-    from ..training import callbacks, models
+    from ..training import callbacks, distribution, models
     from ..training.encoder import FinetuneSettings, fit_encoder
 
     models.keras_path(options.out)
     run = options.out.with_suffix(".run")  # what a killed run needs lies beside the model
-    with callbacks.training_into(options.out):
+    strategy = distribution.choose(options.strategy)
+    is_first = distribution.is_first(strategy)
+    with callbacks.training_into(options.out, is_first):
         dataset, backbone = open_with_backbone(options, for_training=True)
         # the settings of the course, but for what was asked for
         finetuning = changed(
@@ -134,8 +144,9 @@ def train_encoder(options: argparse.Namespace) -> Result:
             finetuning,
             run=run,
             verbose=verbosity(options),
+            strategy=strategy,
         )
-        return _saved(model, history, options)
+        return _saved(model, history, options, is_first)
 
 
 @verb(
@@ -165,6 +176,7 @@ def train_encoder(options: argparse.Namespace) -> Result:
         option("--epochs", type=whole(1), help="at most (default: 50)"),
         option("--steps", type=whole(1), help="batches an epoch (default: 200)"),
         option("--learning-rate", type=learning_rate, help="default: 1e-5"),
+        STRATEGY,
         option("--h5", action="store_true", help="also write it as .h5, as the article does"),
     ],
 )
@@ -172,11 +184,15 @@ def train_network(options: argparse.Namespace) -> Result:
     """Train the article's network and save it; a run that was killed goes on where it was."""
     from ..data import open_data
     from ..faces import backbones
-    from ..training import callbacks, models, networks
+    from ..training import callbacks, distribution, models, networks
     from ..training.pair_network import NetworkSettings, fit_network
 
     models.keras_path(options.out)
     run = options.out.with_suffix(".run")
+    # with fixed towers, one device is enough for what is left to train
+    fixed = options.trainable == "none"
+    strategy = distribution.choose("one" if fixed else options.strategy)
+    is_first = distribution.is_first(strategy)
     # the article's settings, but for what was asked for
     network_settings = changed(
         NetworkSettings(options.variant),
@@ -191,9 +207,8 @@ def train_network(options: argparse.Namespace) -> Result:
     for tower in towers:
         tower.weights_path()
     # fixed towers embed each photo once and need no photos afterwards
-    fixed = network_settings.trainable == "none"
     sizes = [] if fixed else [tower.input_size for tower in towers]
-    with callbacks.training_into(options.out):
+    with callbacks.training_into(options.out, is_first):
         model, history = fit_network(
             open_data(options.data, sizes=sizes),
             towers,
@@ -202,19 +217,31 @@ def train_network(options: argparse.Namespace) -> Result:
             network_settings,
             run=run,
             verbose=verbosity(options),
+            strategy=strategy,
         )
         # the file of the course, and the article's format beside it
-        result = _saved(model, history, options)
-        if options.h5:
+        result = _saved(model, history, options, is_first)
+        if options.h5 and is_first:
             model.export_h5(options.out.with_suffix(".h5"))
         return result
 
 
 def _saved(
-    model: "TrainedModel", history: dict[str, list[float]], options: argparse.Namespace
+    model: "TrainedModel",
+    history: dict[str, list[float]],
+    options: argparse.Namespace,
+    writes: bool = True,
 ) -> Result:
-    """Write the model, and say where and how good it is; a training that ended early failed."""
-    model.save(options.out)
+    """Write the model, and say where and how good it is; a training that ended early failed.
+
+    Args:
+        model: what was trained.
+        history: of the training.
+        options: with ``out`` and ``fold``.
+        writes: whether this program writes it; of several workers only the first does.
+    """
+    if writes:
+        model.save(options.out)
     auc = model.facts["val_auc"]
     facts = {**model.facts, "history": history, "out": str(options.out)}
     text = f"{options.out}: AUC {auc:.3f} on fold {options.fold}"

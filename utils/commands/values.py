@@ -56,6 +56,14 @@ def learning_rate(text: str) -> float:
     return rate
 
 
+def cluster(text: str) -> str:
+    """The address of a Dask cluster's scheduler."""
+    host, _, port = text.removeprefix("dask://").rpartition(":")
+    if not text.startswith("dask://") or not host or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as dask://host:8786")
+    return text
+
+
 def span(least: int, most: int) -> Callable[[str], tuple[int, int]]:
     """A type: the two ends of texts such as ``1-4``, or ``3`` for both.
 

@@ -4,6 +4,7 @@ The cache of a backbone is a folder of shards. A shard is written atomically und
 own, so a killed run keeps what it had finished and two runs at once cannot disturb each other.
 """
 
+import functools
 import hashlib
 import uuid
 from collections.abc import Sequence
@@ -16,13 +17,18 @@ from .. import errors, images, settings
 from ..files import NPZ_ERRORS, atomic, check_machine, lock, need_room, room_in
 from . import alignment
 from .backbones import Backbone
+from .engines import Engine
 
 CHUNK = 512  # photos decoded, embedded and written at a time; 35 MB at 150×150
 KEY = 32  # bytes of a SHA-256
 
 
 def embed_photos(
-    backbone: Backbone, paths: Sequence[str | Path], progress: bool = True, aligned: bool = False
+    backbone: Backbone,
+    paths: Sequence[str | Path],
+    progress: bool = True,
+    aligned: bool = False,
+    engine: Engine | None = None,
 ) -> np.ndarray:
     """Embed photos of faces: float32 ``(len(paths), backbone.embedding_size)``, in order.
 
@@ -36,6 +42,7 @@ def embed_photos(
         aligned: the photos are whole photographs, or crops as they come: find the largest face in
             each and align it (:func:`alignment.align_face`) instead of resizing. A row without a
             face is NaN.
+        engine: where the chunks are embedded. None: in this program.
 
     Raises:
         ImageError: a photo cannot be read; the embeddings of the chunks before it are kept.
@@ -48,8 +55,8 @@ def embed_photos(
         (1, 128)
     """
     # what is in the cache; aligned faces have a folder of their own
+    engine = engine or Engine()
     kind, chunk = ("-aligned", CHUNK // 4) if aligned else ("", CHUNK)
-    embed = _embed_aligned if aligned else _embed_resized
     folder = settings.cache_dir() / "embeddings" / (backbone.fingerprint + kind)
     embeddings = read_shards(folder, backbone.embedding_size)
 
@@ -60,22 +67,40 @@ def embed_photos(
 
     # a key and numbers of four bytes for each photo
     need_room(folder, len(missing) * (KEY + 4 * backbone.embedding_size))
-    # each chunk is written before the next is begun
+    # each chunk is written as soon as it is embedded
+    chunks = [missing[start : start + chunk] for start in range(0, len(missing), chunk)]
+    embed = functools.partial(_embed_chunk, backbone, folder.absolute(), aligned)
     with tqdm(
         total=len(missing),
         desc=f"Embedding with {backbone.name}",
         unit="photo",
         disable=not progress or not missing,
     ) as bar:
-        for start in range(0, len(missing), chunk):
-            new_keys, new_paths = zip(*missing[start : start + chunk], strict=True)
-            vectors = embed(backbone, new_paths)  # (chunk, d)
-            write_shard(folder, new_keys, vectors)
-            embeddings.update(zip(new_keys, vectors, strict=True))
-            bar.update(len(new_keys))
+        for photos, vectors in zip(chunks, engine.map(embed, chunks), strict=True):
+            for (key, _), vector in zip(photos, vectors, strict=True):
+                embeddings[key] = vector
+            bar.update(len(photos))
 
     rows = np.array([embeddings[key] for key in keys], np.float32)
     return rows.reshape(len(keys), backbone.embedding_size)  # also where there are no photos
+
+
+def _embed_chunk(
+    backbone: Backbone, folder: Path, aligned: bool, photos: Sequence[tuple[bytes, str | Path]]
+) -> np.ndarray:
+    """Embed some photos and write them as one shard: float32 ``(n, d)``.
+
+    Args:
+        backbone: the network that embeds.
+        folder: of the shards.
+        aligned: whether faces are looked for.
+        photos: key and path of each.
+    """
+    keys, paths = zip(*photos, strict=True)
+    embed = _embed_aligned if aligned else _embed_resized
+    vectors = embed(backbone, paths)  # (n, d)
+    write_shard(folder, keys, vectors)
+    return vectors
 
 
 def _embed_resized(backbone: Backbone, paths: Sequence[str | Path]) -> np.ndarray:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -18,6 +18,10 @@ from ..data.datasets import Dataset
 from ..errors import ModelError, TrainingError
 from ..files import NPZ_ERRORS, atomic, check_machine, lock, need_room, remove_leftovers, room_in
 from ..scoring import metrics
+from . import distribution
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # What a run keeps in its folder until it is done.
 BEST = "best.weights.h5"
@@ -151,12 +155,18 @@ def _not_a_number(epoch: int) -> str:
     return f"The loss is not a number in epoch {epoch + 1}; choose a smaller learning rate."
 
 
-def fit(model: keras.Model, *batches: Any, **options: Any) -> str | None:
+def fit(
+    model: keras.Model,
+    batches: Any,
+    strategy: "tf.distribute.Strategy | None" = None,
+    **options: Any,
+) -> str | None:
     """``model.fit``, which ends early when the loss is not a number.
 
     Args:
         model: what is fitted.
         batches: as Keras takes them.
+        strategy: the devices that train. None: one.
         options: as Keras takes them; among the callbacks are those of this module.
 
     Returns:
@@ -164,7 +174,11 @@ def fit(model: keras.Model, *batches: Any, **options: Any) -> str | None:
     """
     surroundings.check_process()
     try:
-        model.fit(*batches, **options)
+        if strategy is not None and distribution.is_distributed(strategy):
+            options.pop("shuffle", None)  # batches come in their order
+            distribution.fit(strategy, model, batches, **options)
+        else:
+            model.fit(batches, **options)
     except TrainingError as error:
         return str(error)
     return None
@@ -203,26 +217,31 @@ def busy(path: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def training_into(out: Path) -> Iterator[None]:
+def training_into(out: Path, writes: bool = True) -> Iterator[None]:
     """Keep other programs from training into the same file, from before the data is opened on.
 
     Args:
         out: the file of the model. What killed programs had begun of it is removed.
+        writes: whether this program will write it; of several workers only the first does.
 
     Raises:
         BusyError: another program trains into it.
     """
+    if not writes:
+        yield
+        return
     with lock(out, busy(out)):
         remove_leftovers(out)
         yield
 
 
 @contextlib.contextmanager
-def run_folder(run: str | Path | None) -> Iterator[Path]:
+def run_folder(run: str | Path | None, writes: bool = True) -> Iterator[Path]:
     """The folder of a run, which no other program trains in while the block runs.
 
     Args:
         run: the folder, which need not exist yet. None: a temporary one.
+        writes: whether this program writes in it; of several workers only the first does.
 
     Raises:
         BusyError: another program trains in it.
@@ -233,6 +252,9 @@ def run_folder(run: str | Path | None) -> Iterator[Path]:
             yield Path(temporary)
         return
     folder = Path(run)
+    if not writes:
+        yield folder
+        return
     with lock(folder, busy(folder)), room_in(folder):
         remove_leftovers(folder / STATE)
         yield folder
@@ -248,11 +270,18 @@ class Resume(keras.callbacks.Callback):
         path: the file.
         others: the callbacks whose counts are kept.
         identity: what the run is: plain values, compared as JSON.
+        writes: whether this program writes the file; of several workers only the first does.
     """
 
-    def __init__(self, path: Path, others: list[keras.callbacks.Callback], identity: dict):
+    def __init__(
+        self,
+        path: Path,
+        others: list[keras.callbacks.Callback],
+        identity: dict,
+        writes: bool = True,
+    ):
         super().__init__()
-        self.path, self.others = path, others
+        self.path, self.others, self.writes = path, others, writes
         # a tuple is a list in JSON: what is compared has been through it
         self.identity = json.loads(json.dumps(identity))
         self.history: list[dict[str, float]] = []
@@ -314,9 +343,14 @@ class Resume(keras.callbacks.Callback):
             vars(callback).update(counts)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Write the file anew, atomically."""
+        """Add to the history, and write the file anew, atomically."""
         # JSON has no numbers of NumPy
         self.history.append({name: float(value) for name, value in logs.items()})
+        if self.writes:
+            self._write()
+
+    def _write(self) -> None:
+        """Everything in one file."""
         values = [np.asarray(variable) for variable in _variables(self.model)]
         state = {
             "identity": self.identity,

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ from ..errors import ModelError, TrainingError
 from ..faces.backbones import Backbone
 from ..scoring import metrics
 from ..settings import SEED
-from . import losses, models, networks
+from . import distribution, losses, models, networks
 from .callbacks import (
     STATE,
     FiniteLoss,
@@ -31,6 +31,9 @@ from .callbacks import (
     training_into,
 )
 from .models import FaceEmbedder
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 COHORT_PHOTOS = 10  # of each family
 
@@ -157,8 +160,10 @@ class EncoderTrainer(keras.Model):
         families = tf.cast(tf.tile(families, [2]), tf.int32)  # (2 n,)
         # loss and gradients over both photos of all pairs: (2 n, size, size, 3)
         with tf.GradientTape() as tape:
-            loss = self.objective(self(tf.concat([a, b], 0)), families)
-            scaled = self.optimizer.scale_loss(loss)
+            # strangers are the photos of all replicas, whose gradients the optimizer adds up
+            embeddings = distribution.gather(self(tf.concat([a, b], 0)))
+            loss = self.objective(embeddings, distribution.gather(families))
+            scaled = self.optimizer.scale_loss(loss / distribution.replicas())
         gradients = tape.gradient(scaled, [weight.value for weight in self.trainable_variables])
         self.optimizer.apply(gradients, self.trainable_variables)
 
@@ -172,8 +177,10 @@ class EncoderTrainer(keras.Model):
 
         steps = tf.cast(self.optimizer.iterations, tf.float32)
         decay = tf.minimum(self.averaging, steps / (10.0 + steps))
-        for average, weight in zip(self.average.weights, self.encoder.weights, strict=True):
-            average.assign(decay * average + (1 - decay) * tf.cast(weight, average.dtype))
+        averages, moved = self.average.weights, []
+        for average, weight in zip(averages, self.encoder.weights, strict=True):
+            moved.append(decay * average + (1 - decay) * tf.cast(weight, average.dtype))
+        distribution.assign(averages, moved)
 
 
 class EncoderFoldAUC(FoldAUC):
@@ -218,6 +225,7 @@ class FinetuneRun:
         watched: the pairs of the fold, and the families to train on.
         sampler: draws the pairs of each step from these families.
         verbose: what Keras's ``fit`` prints.
+        strategy: the devices that train.
     """
 
     dataset: Dataset
@@ -228,6 +236,7 @@ class FinetuneRun:
     watched: WatchedFold
     sampler: pairs.FamilyPairs
     verbose: int | str
+    strategy: "tf.distribute.Strategy"
 
     @functools.cached_property
     def description(self) -> dict[str, Any]:
@@ -254,6 +263,7 @@ def fit_encoder(
     settings: FinetuneSettings = FinetuneSettings(),
     run: str | Path | None = None,
     verbose: int | str = "auto",
+    strategy: "tf.distribute.Strategy | None" = None,
 ) -> tuple[models.Encoder, dict[str, list[float]]]:
     """Fine-tune an encoder so that relatives are near each other, watched on a fold.
 
@@ -269,6 +279,8 @@ def fit_encoder(
         run: folder for what a killed run needs: the same call goes on after its last whole epoch
             (of ``check_every`` steps). None: a temporary one.
         verbose: what Keras's ``fit`` prints; 0: nothing.
+        strategy: the devices that train, of :func:`distribution.choose`; each computes its part
+            of every step, which is the same step. None: one device.
 
     Returns:
         The encoder with its facts and its cohort, and the history by name: loss and val_auc (of
@@ -280,10 +292,13 @@ def fit_encoder(
         BusyError: another program trains in the run folder.
         NoRoomError: a disk is full.
         TrainingError: the loss is not a number, as :func:`head.fit_head` says.
+        WorkerError: another worker has stopped, or sees another run folder.
     """
     settings.check()
-    with run_folder(run) as folder:
-        return _fit_in(folder, dataset, backbone, fold, seed, settings, verbose)
+    strategy = strategy or distribution.choose("one")
+    distribution.share(strategy, settings.pairs)
+    with run_folder(run, distribution.is_first(strategy)) as folder:
+        return _fit_in(folder, dataset, backbone, fold, seed, settings, verbose, strategy)
 
 
 def fit_folds(
@@ -354,6 +369,7 @@ def _fit_in(
     seed: int,
     settings: FinetuneSettings,
     verbose: int | str,
+    strategy: "tf.distribute.Strategy",
 ) -> tuple[models.Encoder, dict[str, list[float]]]:
     """What :func:`fit_encoder` does in the folder of the run, which is locked.
 
@@ -365,6 +381,7 @@ def _fit_in(
         seed: of everything that is drawn at random.
         settings: how it trains.
         verbose: what Keras's ``fit`` prints.
+        strategy: the devices that train.
     """
     # the fold, and the pairs of the other families
     keras.utils.set_random_seed(seed)
@@ -372,21 +389,27 @@ def _fit_in(
     sampler = pairs.FamilyPairs(
         dataset, settings.pairs, settings.cross_photo_only, seed, watched.families
     )
-    finetuning = FinetuneRun(dataset, backbone, fold, seed, settings, watched, sampler, verbose)
+    finetuning = FinetuneRun(
+        dataset, backbone, fold, seed, settings, watched, sampler, verbose, strategy
+    )
     # the network that is kept, and all photos: uint8 RGB (photos, size, size, 3)
-    embedder = FaceEmbedder(backbone.build(), backbone)
+    with strategy.scope():
+        embedder = FaceEmbedder(backbone.build(), backbone)
+        trainer = _trainer(embedder, len(watched.families), settings)
     [faces] = datasets.decoded(dataset, [backbone.input_size], progress=bool(verbose))
 
     # train from where a killed run stopped
-    trainer = _trainer(embedder, len(watched.families), settings)
     watch = EncoderFoldAUC(embedder, faces, watched)
-    state = folder / STATE
-    resume = Resume(state, [], finetuning.description | {"photos": dataset.fingerprint})
+    state, is_first = folder / STATE, distribution.is_first(strategy)
+    identity = finetuning.description | {"photos": dataset.fingerprint}
+    resume = Resume(state, [], identity, writes=is_first)
     stopped = _fit(finetuning, trainer, watch, resume)
 
     encoder = _finished(finetuning, watch, len(resume.history), stopped)
     # not before everything is done: what is killed until here can go on
-    state.unlink()
+    distribution.wait(strategy)
+    if is_first:
+        state.unlink()
     return encoder, resume.curves
 
 
@@ -438,6 +461,7 @@ def _fit(
     """
     resume.restore(trainer)
     settings, epoch = run.settings, len(resume.history)
+    distribution.check_same(run.strategy, epoch, resume.path.parent)
     step = epoch * settings.check_every
     if step and run.verbose:
         print(f"{resume.path}: going on after step {step}")
@@ -460,7 +484,8 @@ def _fit(
         steps_per_epoch=settings.check_every,
         shuffle=False,
         verbose=run.verbose,
-        callbacks=[FiniteLoss(), watch, resume],
+        callbacks=[FiniteLoss(), watch, distribution.SameLogs(run.strategy), resume],
+        strategy=run.strategy,
     )
     stopped = keep_last_good(problem, len(resume.history))
     if stopped:

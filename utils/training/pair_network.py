@@ -5,7 +5,7 @@ import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ from ..faces.embeddings import embed_photos
 from ..files import need_room
 from ..scoring import metrics
 from ..settings import SEED
-from . import models, networks
+from . import distribution, models, networks
 from .callbacks import (
     BEST,
     STATE,
@@ -33,6 +33,9 @@ from .callbacks import (
 )
 from .head import EmbeddingPairs
 from .models import PairScorer
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -70,19 +73,22 @@ class NetworkSettings:
     augmentation_strength: float = 0.0
     mixed_precision: bool | None = None
 
-    def for_this_machine(self) -> "NetworkSettings":
+    def for_this_machine(self, pairs: int | None = None) -> "NetworkSettings":
         """The same with nothing left open.
+
+        Args:
+            pairs: of a batch that a device computes. None: all.
 
         Raises:
             ModelError: parts that do not make up a batch.
         """
-        on_gpu = networks.has_gpu()
+        on_gpu, pairs = networks.has_gpu(), pairs or self.batch_size
         # an explicit number wins
-        default = self.batch_size if on_gpu else math.gcd(self.batch_size, 2)
+        default = pairs if on_gpu else math.gcd(pairs, 2)
         micro_batch = self.micro_batch or default
-        if self.batch_size % micro_batch:
+        if pairs % micro_batch:
             raise ModelError(
-                f"A batch of {self.batch_size} pairs cannot be divided into parts of "
+                f"A batch of {pairs} pairs cannot be divided into parts of "
                 f"{micro_batch}; choose a divisor."
             )
         mixed = on_gpu if self.mixed_precision is None else self.mixed_precision
@@ -111,9 +117,15 @@ class PairTrainer(keras.Model):
         self.towers = network.towers
         self.head, self.micro_batch = network.head, micro_batch
         self.mean_loss = keras.metrics.Mean(name="loss")
-        # the sum of the gradients so far, of each weight
+        # the sum of the gradients so far, of each weight, and on each replica its own
+        local = tf.VariableSynchronization.ON_READ
         self.totals = [
-            tf.Variable(tf.zeros(weight.shape), trainable=False)
+            tf.Variable(
+                tf.zeros(weight.shape),
+                trainable=False,
+                synchronization=local,
+                aggregation=tf.VariableAggregation.SUM,
+            )
             for weight in network.model.trainable_variables
         ]
 
@@ -150,10 +162,11 @@ class PairTrainer(keras.Model):
         _, loss = tf.while_loop(more, add_part, (0, 0.0), parallel_iterations=1)
 
         # one step, and the sums start at 0 again
-        self.optimizer.apply([total.value() for total in self.totals], self.trainable_variables)
+        sums = [tf.identity(total) for total in self.totals]
+        self.optimizer.apply(sums, self.trainable_variables)
         for total in self.totals:
             total.assign(tf.zeros_like(total))
-        self.mean_loss.update_state(loss)
+        self.mean_loss.update_state(distribution.mean(loss))
         return self.get_metrics_result()
 
     def _add_gradients(self, inputs: list, labels, parts):
@@ -170,7 +183,8 @@ class PairTrainer(keras.Model):
             probability = self(inputs, training=True)  # (micro_batch, 1)
             losses = keras.losses.binary_crossentropy(labels[:, None], probability)
             loss = tf.reduce_mean(losses) / tf.cast(parts, tf.float32)
-            scaled = self.optimizer.scale_loss(loss)
+            # the optimizer adds up the gradients of all replicas
+            scaled = self.optimizer.scale_loss(loss / distribution.replicas())
         gradients = tape.gradient(scaled, [weight.value for weight in self.trainable_variables])
         for total, gradient in zip(self.totals, gradients, strict=True):
             total.assign_add(gradient)
@@ -217,6 +231,7 @@ class NetworkRun:
         settings: how it trains, with nothing left open.
         watched: the pairs of the fold, and the families to train on.
         verbose: what Keras's ``fit`` prints.
+        strategy: the devices that train.
     """
 
     dataset: Dataset
@@ -226,6 +241,7 @@ class NetworkRun:
     settings: NetworkSettings
     watched: WatchedFold
     verbose: int | str
+    strategy: "tf.distribute.Strategy"
 
     @functools.cached_property
     def description(self) -> dict[str, Any]:
@@ -337,6 +353,7 @@ def fit_network(
     settings: NetworkSettings = NetworkSettings(),
     run: str | Path | None = None,
     verbose: int | str = "auto",
+    strategy: "tf.distribute.Strategy | None" = None,
 ) -> tuple[models.PairNetwork, dict[str, list[float]]]:
     """Train the article's network on photos, watched and chosen on a fold as a head is.
 
@@ -349,6 +366,8 @@ def fit_network(
         run: folder for the best weights, TensorBoard's logs, and what a killed run needs: the same
             call goes on after its last whole epoch. None: a temporary one.
         verbose: what Keras's ``fit`` prints; 0: nothing.
+        strategy: the devices that train, as for :func:`encoder.fit_encoder`. None: one device,
+            which is enough with fixed towers.
 
     Returns:
         The network of the best epoch with its facts, and the history by name: loss, val_auc,
@@ -360,10 +379,19 @@ def fit_network(
         BusyError: another program trains in the run folder.
         NoRoomError: a disk is full.
         TrainingError: the loss is not a number, as :func:`head.fit_head` says.
+        WorkerError: another worker has stopped, or sees another run folder.
     """
-    settings = settings.for_this_machine()
-    with run_folder(run) as folder:
-        return _fit_in(folder, dataset, backbones, fold, seed, settings, verbose)
+    strategy = strategy or distribution.choose("one")
+    # a device sees its part of a batch
+    part = distribution.share(strategy, settings.batch_size)
+    if distribution.is_distributed(strategy) and settings.trainable == "none":
+        raise ModelError(
+            "With fixed towers each photo is embedded once, and one device is enough: choose "
+            "layers to train (--trainable), or one device (--strategy one)."
+        )
+    settings = settings.for_this_machine(part)
+    with run_folder(run, distribution.is_first(strategy)) as folder:
+        return _fit_in(folder, dataset, backbones, fold, seed, settings, verbose, strategy)
 
 
 def _fit_in(
@@ -374,6 +402,7 @@ def _fit_in(
     seed: int,
     settings: NetworkSettings,
     verbose: int | str,
+    strategy: "tf.distribute.Strategy",
 ) -> tuple[models.PairNetwork, dict[str, list[float]]]:
     """What :func:`fit_network` does in the folder of the run, which is locked.
 
@@ -385,25 +414,29 @@ def _fit_in(
         seed: of everything that is drawn at random.
         settings: how it trains, on this machine.
         verbose: what Keras's ``fit`` prints.
+        strategy: the devices that train.
     """
     keras.utils.set_random_seed(seed)
     watched = WatchedFold.of(dataset, fold, settings.fold_pairs)
     # build the network, and what fits it
     parts: OnEmbeddings | OnPhotos
-    with networks.precision("mixed_float16" if settings.mixed_precision else "float32"):
+    policy = "mixed_float16" if settings.mixed_precision else "float32"
+    with networks.precision(policy), strategy.scope():
         model = networks.pair_network(backbones, settings.variant, settings.trainable)
         network = PairScorer(model, backbones)
         # the best weights in the folder, and the network that will lie beside it
         need_room(folder, 2 * 4 * model.count_params())
-        training = NetworkRun(dataset, network, fold, seed, settings, watched, verbose)
+        training = NetworkRun(dataset, network, fold, seed, settings, watched, verbose, strategy)
         parts = OnEmbeddings(training) if settings.trainable == "none" else OnPhotos(training)
 
     # train from where a killed run stopped, until the best epoch is known
     history, stopped = _fit_resumably(training, parts, folder)
     trained = _finished(training, parts.watch, history, stopped)
     # not before everything is done: what is killed until here can go on
-    for name in (STATE, BEST):
-        (folder / name).unlink()
+    distribution.wait(strategy)
+    if distribution.is_first(strategy):
+        for name in (STATE, BEST):
+            (folder / name).unlink()
     return trained, history
 
 
@@ -423,28 +456,31 @@ def _fit_resumably(
     settings, trainer, watch = run.settings, parts.trainer, parts.watch
     # these read the fold's AUC; what they count is part of the state
     rated = [
-        keras.callbacks.ModelCheckpoint(
-            folder / BEST, "val_auc", mode="max", save_best_only=True, save_weights_only=True
-        ),
+        _written(run, folder),
         keras.callbacks.ReduceLROnPlateau(
             "val_auc", mode="max", factor=0.1, patience=settings.plateau
         ),
         keras.callbacks.EarlyStopping("val_auc", mode="max", patience=settings.patience),
     ]
     # all variables must be there before a state is restored
-    trainer.compile(keras.optimizers.Adam(settings.learning_rate), "binary_crossentropy")
-    trainer.optimizer.build(trainer.trainable_variables)
-    resume = Resume(folder / STATE, rated, run.identity)
+    with run.strategy.scope():
+        trainer.compile(keras.optimizers.Adam(settings.learning_rate), "binary_crossentropy")
+        trainer.optimizer.build(trainer.trainable_variables)
+    is_first = distribution.is_first(run.strategy)
+    resume = Resume(folder / STATE, rated, run.identity, writes=is_first)
     resume.restore(trainer)
     # fit does so too, but a run that was killed after its last epoch does not fit any more
     watch.set_model(trainer)
 
     epoch = len(resume.history)
+    distribution.check_same(run.strategy, epoch, folder)
     if epoch and run.verbose:
         print(f"{resume.path}: going on after epoch {epoch}")
     problem = None
     if epoch < settings.epochs and not resume.stopped:
-        logs = keras.callbacks.TensorBoard(folder / "tensorboard")
+        watches = [FiniteLoss(), watch, distribution.SameLogs(run.strategy), *rated]
+        if is_first:
+            watches.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
         problem = fit(
             trainer,
             parts.batches(epoch),
@@ -453,11 +489,22 @@ def _fit_resumably(
             steps_per_epoch=settings.steps,
             shuffle=False,
             verbose=run.verbose,
-            callbacks=[FiniteLoss(), watch, *rated, logs, resume],
+            callbacks=[*watches, resume],
+            strategy=run.strategy,
         )
     stopped = keep_last_good(problem, len(resume.history))
+    distribution.wait(run.strategy)  # the first worker has written it
     trainer.load_weights(folder / BEST)
     return resume.curves, stopped
+
+
+def _written(run: NetworkRun, folder: Path) -> keras.callbacks.Callback:
+    """What keeps the best weights in the folder; of several workers only the first writes."""
+    if not distribution.is_first(run.strategy):
+        return keras.callbacks.Callback()
+    return keras.callbacks.ModelCheckpoint(
+        folder / BEST, "val_auc", mode="max", save_best_only=True, save_weights_only=True
+    )
 
 
 def _finished(

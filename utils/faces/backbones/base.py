@@ -36,6 +36,12 @@ class Backbone(abc.ABC):
     embedding_size: int
     preprocessing: str
 
+    def __reduce__(self):
+        """A backbone goes to another program by its name, which builds its network there."""
+        from . import get
+
+        return get, (self.name,)
+
     @property
     def template(self) -> np.ndarray:
         """Where the landmarks of an aligned face lie in the crop: (x, y) in pixels, ``(5, 2)``.
