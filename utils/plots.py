@@ -141,7 +141,7 @@ def pair_gallery(
     figure = photos(pairs, titles, columns)
     height = 1.85 if len(titles) else 1.6  # a title needs room above its pair
     figure.set_size_inches(columns * 2.6, _rows(len(pairs), columns) * height)
-    figure.tight_layout(pad=0.4)
+    figure.tight_layout(pad=0.4, w_pad=1.6)  # pairs farther apart than the photos of one pair
     return figure
 
 
@@ -235,8 +235,9 @@ def family_rows(dataset: Dataset, name: str, photos_each: int = 6) -> Figure:
     """
     part = dataset.of_families([name])
     people = list(part.photos.groupby("person")["path"])
+    height = 1.2 * len(people) + 0.25  # inches, with the title
     figure, axes = plt.subplots(
-        len(people), photos_each + 1, figsize=(1.15 * photos_each + 2.4, 1.2 * len(people))
+        len(people), photos_each + 1, figsize=(1.15 * photos_each + 2.4, height)
     )
     for row, (person, paths) in zip(np.atleast_2d(axes), people, strict=True):
         for axis in row:
@@ -248,7 +249,7 @@ def family_rows(dataset: Dataset, name: str, photos_each: int = 6) -> Figure:
         for axis, path in zip(row[1:], paths, strict=False):
             axis.imshow(_picture(dataset.root / path))
     figure.suptitle(f"{name}: one row a person", fontsize=10)
-    figure.tight_layout(pad=0.3)
+    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 1 - 0.25 / height))
     return figure
 
 
