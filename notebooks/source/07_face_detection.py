@@ -469,8 +469,10 @@ if exercises.check(precision_recall):
 # A rotation by an angle φ with a scale s has two numbers, a = s·cos φ and b = s·sin φ. The shift has
 # two more, tx and ty. Each landmark (x, y) with its place (u, v) in the template gives two equations:
 #
-#     a·x − b·y + tx = u
-#     b·x + a·y + ty = v
+# ```text
+# a·x − b·y + tx = u
+# b·x + a·y + ty = v
+# ```
 #
 # Four unknowns, ten equations: in general nothing solves them all. *Least squares* takes the unknowns
 # with the smallest sum of squared errors. We write the equations as A·p = t, where p = (a, b, tx,
