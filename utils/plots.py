@@ -1,5 +1,6 @@
 """Figures that more than one lesson draws. Each returns its matplotlib figure."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ ELEMENT_HEIGHTS = {
     "title": 1.4,
     "image": 4.5,
 }
+LINE_HEIGHT = 0.55  # of each further line of a text
 MESSAGES = {"success": "#dff5e3", "info": "#dfeefb", "warning": "#fff4d6", "error": "#fde2e1"}
 FIXED_TEXTS = {"file_uploader": "drop a file here", "table": "a table", "dataframe": "a table"}
 PALE = 0.25  # log-odds: when no region carries so much, all of them stay pale
@@ -603,12 +605,14 @@ def _place(block: Any, left: float, width: float, top: float, cells: list) -> fl
         else:
             cells.append((child, left, top, width))
             top += ELEMENT_HEIGHTS.get(child.type, 1.0)
+            top += LINE_HEIGHT * (len(_lines_of(child, width)) - 1)
     return top
 
 
 def _draw_element(axis: Axes, element: Any, left: float, top: float, width: float) -> None:
     """Text, a coloured message, or a widget with its label above and its value inside."""
-    label, text = getattr(element, "label", None), _one_line(_text_of(element), width)
+    label, lines = getattr(element, "label", None), _lines_of(element, width)
+    text, more = "\n".join(lines), LINE_HEIGHT * (len(lines) - 1)
     if element.type == "button":
         _box_of(axis, left, top + 0.1, 0.3 + 0.17 * len(element.label), "white")
         axis.text(left + 0.15, -top - 0.5, element.label, va="center", fontsize=9)
@@ -619,11 +623,11 @@ def _draw_element(axis: Axes, element: Any, left: float, top: float, width: floa
         _box_of(axis, left, top + 0.6, width - 0.2, "#f0f2f6")
         axis.text(left + 0.15, -top - 1.0, text, va="center", fontsize=9)
     elif element.type in MESSAGES:
-        _box_of(axis, left, top + 0.1, width - 0.2, MESSAGES[element.type])
-        axis.text(left + 0.15, -top - 0.5, text, va="center", fontsize=9)
+        _box_of(axis, left, top + 0.1, width - 0.2, MESSAGES[element.type], 0.8 + more)
+        axis.text(left + 0.15, -top - 0.5 - more / 2, text, va="center", fontsize=9)
     else:
         size = 14 if element.type == "title" else 9
-        axis.text(left, -top - 0.5, text, va="center", fontsize=size)
+        axis.text(left, -top - 0.5 - more / 2, text, va="center", fontsize=size)
 
 
 def _draw_image(
@@ -647,11 +651,20 @@ def _text_of(element: Any) -> str:
     return "" if element.value is None else str(element.value)
 
 
-def _box_of(axis: Axes, left: float, top: float, width: float, colour: str) -> None:
-    """The frame of a widget or message, a line high."""
-    axis.add_patch(
-        Rectangle((left, -top - 0.8), width, 0.8, facecolor=colour, edgecolor=STRANGER, lw=0.6)
-    )
+def _box_of(
+    axis: Axes, left: float, top: float, width: float, colour: str, height: float = 0.8
+) -> None:
+    """The frame of a widget or message, if nothing else is said a line high."""
+    bottom = (left, -top - height)
+    axis.add_patch(Rectangle(bottom, width, height, facecolor=colour, edgecolor=STRANGER, lw=0.6))
+
+
+def _lines_of(element: Any, width: float) -> list[str]:
+    """The text of an element: whole, on several lines; one line in a widget, title or picture."""
+    text = _text_of(element) if element.type != "image" else ""
+    if getattr(element, "label", None) is not None or element.type == "title":
+        return [_one_line(text, width)]
+    return textwrap.wrap(text, int(7 * width)) or [""]
 
 
 def _one_line(text: str, width: float) -> str:
