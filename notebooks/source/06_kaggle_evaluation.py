@@ -228,7 +228,7 @@ for name, draws in {"pairs": over_pairs, "families": over_families}.items():
     plt.hist(shares, np.arange(0, 1.01, 0.01), alpha=0.6, label=f"{name} drawn: {high - low:.3f} wide")
 plt.xlabel("share of kin pairs accepted"), plt.ylabel("resamples")
 plt.xlim(accepted.mean() - 0.25, accepted.mean() + 0.25)
-plt.legend();
+plt.legend(loc="upper left", fontsize="small");
 
 # %% [markdown]
 # <details><summary>Answer</summary> The interval over families is far wider (the legend has both
