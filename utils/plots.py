@@ -386,10 +386,12 @@ def reliability_tables(tables: dict[str, np.ndarray]) -> Figure:
     axis.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="perfect")
     for name, table in tables.items():
         mean, share, _ = np.transpose(table)
-        axis.plot(mean, share, marker="o", label=f"{name}: error {metrics.table_error(table):.3f}")
+        # a share of 1 is a whole dot
+        label = f"{name}: error {metrics.table_error(table):.3f}"
+        axis.plot(mean, share, marker="o", clip_on=False, label=label)
     axis.set(xlabel="claimed probability of kin", ylabel="share that is kin")
     axis.set(xlim=(0, 1), ylim=(0, 1))
-    axis.legend(fontsize=9, loc="upper left")
+    axis.legend(fontsize=9)  # where it covers no dots
     figure.tight_layout()
     return figure
 
