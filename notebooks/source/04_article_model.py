@@ -342,8 +342,8 @@ for step in range(400):
 # families by heart. The course's `fit_network` does what such a run needs. It computes the AUC over
 # the whole fold and keeps the best weights. When nothing gets better it lowers the
 # [learning rate](../docs/glossary.md#learning-rate), and later it stops. A run that was killed goes on
-# where it stopped. By default its features do not depend on the order. With the switch in the first
-# line the towers are trained too.
+# where it stopped. By default its features do not depend on the order. With `TRAIN_TOWERS = True` the
+# towers are trained too.
 
 # %%
 TRAIN_TOWERS = False  # True: everything trains, as in the article. For a GPU
