@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from . import files, images
@@ -472,6 +473,7 @@ def history(
     for name, values in curves.items():
         axis.plot(np.arange(1, len(values) + 1), values, marker=".", label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no epoch 2.5
     axis.legend(fontsize=9)
     return axis.figure
 
