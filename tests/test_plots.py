@@ -443,7 +443,8 @@ def test_page_shows_its_elements_in_order_and_columns_side_by_side():
     assert texts["marked"][1] == texts["as it came"][1]
     assert texts["marked"][0] > texts["as it came"][0]
     assert [len(box.images) for box in axis.child_axes] == [1, 0]  # a picture, and a grey box
-    assert max(map(len, texts)) <= 70  # what is longer is cut
+    lines = [line for text in texts for line in text.split("\n")]
+    assert max(map(len, lines)) <= 70 and " ".join(lines).count("word") == 40  # long texts wrap
     plt.close(figure)
 
 

@@ -1,5 +1,6 @@
 """Figures that more than one lesson draws. Each returns its matplotlib figure."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from . import files, images
@@ -41,6 +43,7 @@ ELEMENT_HEIGHTS = {
     "title": 1.4,
     "image": 4.5,
 }
+LINE_HEIGHT = 0.55  # of each further line of a text
 MESSAGES = {"success": "#dff5e3", "info": "#dfeefb", "warning": "#fff4d6", "error": "#fde2e1"}
 FIXED_TEXTS = {"file_uploader": "drop a file here", "table": "a table", "dataframe": "a table"}
 PALE = 0.25  # log-odds: when no region carries so much, all of them stay pale
@@ -141,7 +144,7 @@ def pair_gallery(
     figure = photos(pairs, titles, columns)
     height = 1.85 if len(titles) else 1.6  # a title needs room above its pair
     figure.set_size_inches(columns * 2.6, _rows(len(pairs), columns) * height)
-    figure.tight_layout(pad=0.4)
+    figure.tight_layout(pad=0.4, w_pad=1.6)  # pairs farther apart than the photos of one pair
     return figure
 
 
@@ -235,8 +238,9 @@ def family_rows(dataset: Dataset, name: str, photos_each: int = 6) -> Figure:
     """
     part = dataset.of_families([name])
     people = list(part.photos.groupby("person")["path"])
+    height = 1.2 * len(people) + 0.25  # inches, with the title
     figure, axes = plt.subplots(
-        len(people), photos_each + 1, figsize=(1.15 * photos_each + 2.4, 1.2 * len(people))
+        len(people), photos_each + 1, figsize=(1.15 * photos_each + 2.4, height)
     )
     for row, (person, paths) in zip(np.atleast_2d(axes), people, strict=True):
         for axis in row:
@@ -248,7 +252,7 @@ def family_rows(dataset: Dataset, name: str, photos_each: int = 6) -> Figure:
         for axis, path in zip(row[1:], paths, strict=False):
             axis.imshow(_picture(dataset.root / path))
     figure.suptitle(f"{name}: one row a person", fontsize=10)
-    figure.tight_layout(pad=0.3)
+    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 1 - 0.25 / height))
     return figure
 
 
@@ -383,10 +387,12 @@ def reliability_tables(tables: dict[str, np.ndarray]) -> Figure:
     axis.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="perfect")
     for name, table in tables.items():
         mean, share, _ = np.transpose(table)
-        axis.plot(mean, share, marker="o", label=f"{name}: error {metrics.table_error(table):.3f}")
+        # a share of 1 is a whole dot
+        label = f"{name}: error {metrics.table_error(table):.3f}"
+        axis.plot(mean, share, marker="o", clip_on=False, label=label)
     axis.set(xlabel="claimed probability of kin", ylabel="share that is kin")
     axis.set(xlim=(0, 1), ylim=(0, 1))
-    axis.legend(fontsize=9, loc="upper left")
+    axis.legend(fontsize=9)  # where it covers no dots
     figure.tight_layout()
     return figure
 
@@ -467,6 +473,7 @@ def history(
     for name, values in curves.items():
         axis.plot(np.arange(1, len(values) + 1), values, marker=".", label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no epoch 2.5
     axis.legend(fontsize=9)
     return axis.figure
 
@@ -602,12 +609,14 @@ def _place(block: Any, left: float, width: float, top: float, cells: list) -> fl
         else:
             cells.append((child, left, top, width))
             top += ELEMENT_HEIGHTS.get(child.type, 1.0)
+            top += LINE_HEIGHT * (len(_lines_of(child, width)) - 1)
     return top
 
 
 def _draw_element(axis: Axes, element: Any, left: float, top: float, width: float) -> None:
     """Text, a coloured message, or a widget with its label above and its value inside."""
-    label, text = getattr(element, "label", None), _one_line(_text_of(element), width)
+    label, lines = getattr(element, "label", None), _lines_of(element, width)
+    text, more = "\n".join(lines), LINE_HEIGHT * (len(lines) - 1)
     if element.type == "button":
         _box_of(axis, left, top + 0.1, 0.3 + 0.17 * len(element.label), "white")
         axis.text(left + 0.15, -top - 0.5, element.label, va="center", fontsize=9)
@@ -618,11 +627,11 @@ def _draw_element(axis: Axes, element: Any, left: float, top: float, width: floa
         _box_of(axis, left, top + 0.6, width - 0.2, "#f0f2f6")
         axis.text(left + 0.15, -top - 1.0, text, va="center", fontsize=9)
     elif element.type in MESSAGES:
-        _box_of(axis, left, top + 0.1, width - 0.2, MESSAGES[element.type])
-        axis.text(left + 0.15, -top - 0.5, text, va="center", fontsize=9)
+        _box_of(axis, left, top + 0.1, width - 0.2, MESSAGES[element.type], 0.8 + more)
+        axis.text(left + 0.15, -top - 0.5 - more / 2, text, va="center", fontsize=9)
     else:
         size = 14 if element.type == "title" else 9
-        axis.text(left, -top - 0.5, text, va="center", fontsize=size)
+        axis.text(left, -top - 0.5 - more / 2, text, va="center", fontsize=size)
 
 
 def _draw_image(
@@ -646,11 +655,20 @@ def _text_of(element: Any) -> str:
     return "" if element.value is None else str(element.value)
 
 
-def _box_of(axis: Axes, left: float, top: float, width: float, colour: str) -> None:
-    """The frame of a widget or message, a line high."""
-    axis.add_patch(
-        Rectangle((left, -top - 0.8), width, 0.8, facecolor=colour, edgecolor=STRANGER, lw=0.6)
-    )
+def _box_of(
+    axis: Axes, left: float, top: float, width: float, colour: str, height: float = 0.8
+) -> None:
+    """The frame of a widget or message, if nothing else is said a line high."""
+    bottom = (left, -top - height)
+    axis.add_patch(Rectangle(bottom, width, height, facecolor=colour, edgecolor=STRANGER, lw=0.6))
+
+
+def _lines_of(element: Any, width: float) -> list[str]:
+    """The text of an element: whole, on several lines; one line in a widget, title or picture."""
+    text = _text_of(element) if element.type != "image" else ""
+    if getattr(element, "label", None) is not None or element.type == "title":
+        return [_one_line(text, width)]
+    return textwrap.wrap(text, int(7 * width)) or [""]
 
 
 def _one_line(text: str, width: float) -> str:

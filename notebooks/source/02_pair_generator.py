@@ -9,10 +9,12 @@
 # %% [markdown]
 # # Lesson 02: Drawing pairs
 #
-# A kinship model is never shown a face. It is shown a *question*: two photos, related or not? There
-# are millions of such questions in the data and none is written down, so a generator has to draw
-# them. The published one works, and it is slow, unrepeatable, and unfair in ways that do not show in
-# a loss curve. We build it first, measure it, and then build a better one.
+# A kinship model is never shown one face alone. It is shown a *question*: two photos, related or not?
+# There are millions of such questions in the data, and none is written down. So a *generator* has to
+# draw them: a Python function that yields one batch of pairs after another. The one in
+# [the article](01_data_audit.ipynb), which we call the published generator, works. But it is slow, it
+# cannot be repeated, and it is unfair in ways that do not show in a loss curve. We build it first,
+# measure it, and then build a better one.
 #
 # **What you will learn** (about 55 minutes; the code runs in about a minute on a laptop)
 #
@@ -41,8 +43,9 @@ from utils.data import datasets, open_data, pairs, protocols, synthetic
 from utils.faces import backbones
 
 # %% [markdown]
-# A photo that cannot be decoded would stop the training; `open_data` leaves it out, with a warning.
-# The held-out families are used for no training and no choice.
+# A photo that cannot be decoded would stop the training; `open_data` leaves it out, and warns you when
+# you run the cell. The [held-out families](../docs/glossary.md#held-out-families) of lesson 01 are for
+# the last score only: no model is trained on them, and no choice is made by them.
 
 # %%
 everything = open_data()
@@ -53,8 +56,7 @@ print(f"{len(dataset.photos)} photos, {len(dataset.kin)} kin pairs in {len(train
 # %% [markdown]
 # ## 1. The published generator
 #
-# Before we can say what is wrong with it, we need it. Sixteen pairs a
-# [batch](../docs/glossary.md#batch), half of them kin. For a
+# It draws [batches](../docs/glossary.md#batch) of sixteen pairs, half of them kin. For a
 # [kin pair](../docs/glossary.md#kin-pair): a random row of the list, and a random photo of each of the
 # two. For strangers: two random people, again and again until they are not in the list.
 
@@ -169,10 +171,10 @@ if exercises.check(same_family_share):
     print(f"{100 * share:.2f} % of {len(strangers)} negative pairs are two people of one family")
 
 # %% [markdown]
-# Rare, so nobody sees it in a gallery. A [negative pair](../docs/glossary.md#negative-pair) of ours has
-# two families.
+# It is rare, so nobody sees it by looking at a few batches. Our
+# [negative pairs](../docs/glossary.md#negative-pair) will always come from two families.
 #
-# **Kin are often shown by one photograph, strangers never.** It is the
+# **Kin are often shown by one photograph, strangers hardly ever.** It is the
 # [same-photo shortcut](../docs/glossary.md#same-photo-shortcut) of lesson 01, as the network would meet
 # it.
 #
@@ -187,6 +189,10 @@ same = np.mean([photo_id[a] == photo_id[b] for a, b in drawn_photos])
 print(f"{100 * same:.1f} % of kin pairs are cut from one photograph")
 
 # %% [markdown]
+# Most kin pairs share *some* photograph (72 % in lesson 01), but both of the drawn photos have to come
+# from it. So the share is much smaller. It is still one kin pair in twelve, and hardly a
+# pair of strangers.
+#
 # **It cannot go on where it stopped.** The published code does not set a
 # [seed](../docs/glossary.md#seed) at all. With one, a run repeats from its start, but the third batch
 # cannot be had without the two before it.
@@ -202,9 +208,10 @@ print("the first batch again:", again == run[0], "- the third on its own:", agai
 # %% [markdown]
 # ## 3. The same with arrays
 #
-# A list of tuples makes Python do one thing at a time, and looking a pair up in it reads the whole
-# list. Number the people, write each one's photos one after another, and a thousand pairs are drawn
-# by three array operations.
+# With a list of tuples, Python does one thing at a time, and looking up one pair reads the whole list.
+# Arrays are faster. We number the people, and sort the photos so that those of one person stand one
+# after another: the photos of person `p` are `rows[first[p] : first[p] + count[p]]`. Then a few array
+# operations draw a photo for each of a thousand people.
 
 # %%
 person, names = pd.factorize(dataset.photos["person"], sort=True)  # (photos,) number of the person
@@ -265,8 +272,8 @@ if exercises.check(rng_of_step):
     print("steps 7, 8 and 7 of run 1:", *steps, sep="\n")
 
 # %% [markdown]
-# `pairs.PairSampler` is all of this, and the kin half. Draw batch 7 after seven others, and then from a
-# new sampler at once:
+# `pairs.PairSampler` does all of this, and draws the kin half too. Draw batch 7 after seven others, and
+# then at once from a new sampler:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -290,7 +297,8 @@ plots.pair_gallery(dataset, batch_table.head(8), titles[:8], columns=4);
 # ## 4. A pipeline
 #
 # Decoding is the slow part, and it gives the same pixels every time. So we decode each photo once, for
-# both sizes, into arrays on disk that are mapped into memory.
+# both sizes, into arrays on disk. They are *memory-mapped*: used like any NumPy array, but only the
+# photos that a batch asks for are read into memory.
 
 # %%
 encoders = [backbones.get("facenet"), backbones.get("vggface-resnet50")]  # needs no weights yet
@@ -321,7 +329,7 @@ print(f"four images a pair: published {published_speed:.0f}, ours {our_speed:.0f
 
 # %% [markdown]
 # Both gave four arrays of the same shapes on the same machine. The decoding of every photo, done once,
-# is not counted; the published generator decodes as many photos in a few dozen batches (synthetic
+# is not counted; the published generator decodes as many photos in about 66 batches (synthetic
 # families). Did you expect more? Measure where the time goes now: the draws alone, and the pipeline
 # without `preprocess`.
 
@@ -337,7 +345,7 @@ print(f"draws alone: {pairs_per_second(sampler.batches(), count=300):.0f} pairs 
 # repository makes this comparison with more care.
 #
 # What the networks get to see of the first pair, each array stretched to the range of a screen. VGGFace
-# wants blue, green, red; shown as red, green, blue, the faces turn blue.
+# wants blue, green, red. Shown as red, green, blue, its colours look wrong: a reddish skin turns blue.
 
 # %%
 def on_screen(image):
@@ -386,6 +394,9 @@ eight = np.repeat(views[0][:1], 8, axis=0)  # uint8 (8, 160, 160, 3)
 changed = pairs.augment(eight, seed=(0, 0)).numpy()  # float32, 0-255
 plots.photos(list(changed.astype(np.uint8)), columns=8);
 
+# %% [markdown]
+# It costs time. Compare with the speed of the preprocessed pipeline above:
+
 # %%
 augmented = pairs.pipeline(views, sampler, steps=60, preprocess=[facenet, vggface],
                            augmentation_strength=1.0)
@@ -415,7 +426,7 @@ for name, drawn_by in (("any photos", sampler), ("cross-photo only", cross)):
 #
 # **Exercise 4. Every family alike.** Write `family_weights(kin)`. `kin` is a table with a column
 # family, one row a kin pair. Return a probability for each row, in the order of the rows, such that
-# every *family* is equally likely and the rows of one family share its chance alike. They sum to 1.
+# every *family* is equally likely, and within a family every row. The probabilities sum to 1.
 
 # %%
 def family_weights(kin):
@@ -435,7 +446,8 @@ if exercises.check(family_weights):
 
 # %% [markdown]
 # `one_pair_per_family` goes further: no family takes part in two pairs of a batch. Losses that pull
-# relatives together and push everybody else in the batch apart need it (lesson 05).
+# relatives together and push everybody else in the batch apart need it (lesson 05). Here are the
+# families of four pairs of a batch: twice the same for kin, two for strangers, and none comes again.
 
 # %%
 apart = pairs.PairSampler(dataset, batch_size=16, one_pair_per_family=True).batch(0)
@@ -460,8 +472,8 @@ if (dataset.root / synthetic.MANIFEST).is_file():
 # For training, new pairs in every batch are good. For a score they are not: another hundred pairs
 # give another number. The score is the [AUC](../docs/glossary.md#auc), how often a kin pair gets a
 # higher score than a pair of strangers (lesson 06 returns to it). The article watched it on 100
-# pairs. Pretend that strangers score N(0, 1) and kin N(0.9, 1), draw many lists of independent pairs,
-# and see how far the AUC moves.
+# pairs. Pretend that the scores are normally distributed with standard deviation 1, around 0 for
+# strangers and around 0.9 for kin. Draw many lists of independent pairs, and see how far the AUC moves.
 #
 # **Guess first.** A model with a true AUC of 0.74 is scored on 100 pairs, again and again. Between
 # which two numbers do most of its scores lie?

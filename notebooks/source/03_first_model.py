@@ -75,12 +75,15 @@ axis.set(xlabel="number 0 to 127 of the embedding")
 axis.set_yticks(range(3), names);
 
 # %% [markdown]
-# Each row is a face. The angle between two rows says how alike they are:
+# Each row is a face, each stripe one number of its embedding: red above 0, blue below. The angle
+# between two rows says how alike they are:
 # [cosine similarity](../docs/glossary.md#cosine-similarity) is the sum of the products of two vectors,
-# divided by both their lengths. It is 1 for the same direction, and 0 at a right angle.
+# divided by both their lengths. It is 1 for the same direction, 0 at a right angle, and −1 for
+# opposite directions.
 #
 # **Exercise 1. The cosine of each pair.** Write `row_cosines(a, b)` for two batches of vectors, arrays
-# of shape `(n, d)`. Return `(n,)`: the cosine of row 0 of a with row 0 of b, and so on.
+# of shape `(n, d)`. Return `(n,)`: the cosine of row 0 of `a` with row 0 of `b`, of row 1 with row 1,
+# and so on.
 
 # %%
 def row_cosines(a, b):
@@ -105,16 +108,17 @@ plots.photos(trio, [f"{name}: {value:.3f}" for name, value in zip(names, to_firs
 
 # %% [markdown]
 # The stranger's cosine is not near 0: all faces point in about the same direction of this space. What
-# counts is the difference.
+# counts is how much *higher* the cosine of A with A again is.
 #
 # ## 2. All pairs of a fold
 #
-# Three photos prove nothing. We need all of them, each embedded once: the encoder stays as it is in
-# this lesson, a [frozen encoder](../docs/glossary.md#frozen-encoder), so the numbers are kept in a
-# cache.
+# Three photos prove nothing, so now we take all photos of the data set. In this lesson nothing
+# changes the encoder, which is called a [frozen encoder](../docs/glossary.md#frozen-encoder). So each
+# photo is embedded only once, and its numbers are kept in a cache.
 #
-# A fixed list of pairs from fold 0 is our yardstick. The families of the
-# other four folds are for training; the held-out `F09` families wait for lesson 06.
+# A fixed list of pairs from [fold](../docs/glossary.md#fold) 0 is our yardstick. The families of the
+# other four folds are for training; the
+# [held-out](../docs/glossary.md#held-out-families) `F09` families wait for lesson 06.
 
 # %%
 embeddings = embed_photos(backbone, dataset.paths(dataset.photos["path"]))  # (photos, 128)
@@ -129,8 +133,8 @@ frozen = metrics.cosine(a, b)
 plots.score_histogram(labels, frozen, xlabel="cosine of the frozen embeddings");
 
 # %% [markdown]
-# The two heaps overlap, but the kin lie to the right. The pairs that it gets most wrong: relatives with
-# the lowest cosine, and strangers with the highest.
+# The two groups overlap, but the kin lie further to the right. Here are the pairs that the cosine gets
+# most wrong: relatives with the lowest cosine, and strangers with the highest.
 
 # %%
 order = np.argsort(frozen)
@@ -153,8 +157,8 @@ assert np.isclose(higher + tied / 2, metrics.roc_auc(labels, frozen))
 # %% [markdown]
 # ## 3. Features of a pair
 #
-# The cosine weighs all 128 numbers alike. A trained network could weigh those more that run in
-# families. It needs one vector for two photos, the
+# The cosine weighs all 128 numbers alike. A trained network could give more weight to those that run
+# in families. It needs one vector for two photos, the
 # [pair features](../docs/glossary.md#pair-features). The obvious choice is to put the two embeddings
 # side by side.
 #
@@ -170,8 +174,9 @@ axis.scatter(one_way[:1000], other_way[:1000], s=3, color=plots.STRANGER)
 axis.set(xlabel="score of (a, b)", ylabel="score of (b, a)");
 
 # %% [markdown]
-# No: were they the same, all points would lie on a diagonal. For such a model (a, b) and (b, a) are two
-# questions. Training would have to teach it that they are one; it is better to build it in.
+# No: if they were the same, all points would lie on the diagonal. For such a model (a, b) and (b, a)
+# are two different questions. Training would have to teach it that they are the same question. It is
+# better to build that in.
 #
 # **Exercise 2. Features without an order.** Write `pair_features(a, b)`: for two arrays `(n, d)` five
 # features side by side, `(n, 5 d)`, in this order: the sum, the absolute difference, the product, the
@@ -197,11 +202,19 @@ if exercises.check(pair_features):
 # %% [markdown]
 # ## 4. A network with two inputs
 #
-# In Keras a network is written as you would draw it: inputs, and layers that are called on them. Each
-# embedding is scaled to length 1. The features of the pair are brought to mean 0 and variance 1 by
-# [batch normalisation](../docs/glossary.md#batch-normalisation), and a hidden layer of 64 units
-# learns which of them count. *Dropout* leaves out half of the features at random in each step of
-# training: with few families, a network that always sees all of them learns the families by heart.
+# In Keras you write a network as you would draw it: first the inputs, then layers that are called on
+# them like functions. Ours does this:
+#
+# - Each embedding is scaled to length 1, and the five features of the pair are computed.
+# - [Batch normalisation](../docs/glossary.md#batch-normalisation) brings the features to mean 0 and
+#   variance 1.
+# - [Dropout](../docs/glossary.md#dropout) leaves out half of the features at random in each step of
+#   training. With few families, a network that always sees all features learns the families by heart.
+# - A hidden layer of 64 units learns which features count. `Dense` is a weighted sum for each unit, and
+#   `relu` turns negative results into 0.
+# - A last unit with a [sigmoid](../docs/glossary.md#sigmoid) gives a number from 0 to 1, the
+#   probability of kin.
+#
 # Such a network on top of an encoder is called a [head](../docs/glossary.md#head).
 
 # %%
@@ -236,8 +249,9 @@ untrained = [np.asarray(model(pair))[:, 0] for pair in ([a, b], [b, a])]  # (pai
 print("largest change when the photos change places:", np.abs(untrained[0] - untrained[1]).max())
 
 # %% [markdown]
-# Not at all: symmetric features make it so, before any training. `networks.kinship_head` of the course
-# is this network. With the same weights it gives the same answers:
+# Not at all: with symmetric features the order cannot matter, even before any training. The course has
+# this network ready as `networks.kinship_head`. With the same weights it gives the same answers (the
+# cell would stop with an error otherwise):
 
 # %%
 ours = networks.kinship_head(embedding_size=128, units=(64,))
@@ -261,8 +275,8 @@ axis.set(xlabel="claimed probability of kin, p", ylabel="loss")
 axis.legend();
 
 # %% [markdown]
-# At the edges the loss is infinite, and one such pair would make the mean of a million infinite. So p
-# is clipped first.
+# At the edges the loss is infinite: a single pair that is wrong with p = 0 or p = 1 would make the mean
+# of a million pairs infinite. So p is clipped first.
 #
 # **Exercise 3. Log loss.** Write `log_loss(labels, probabilities)`, both `(n,)`, labels 1 for kin and 0
 # for strangers. Clip the probabilities to the range from 1e-7 to 1 − 1e-7, then return the mean loss.
@@ -284,14 +298,16 @@ if exercises.check(log_loss):
     print(f"always saying 0.5:     {log_loss(labels, np.full(len(labels), 0.5)):.6f}")
 
 # %% [markdown]
-# An untrained network pays about as much as one that always says 0.5: log 2, or 0.693.
+# With your function, the cell above shows it: the untrained network pays about as much as one that
+# always says 0.5, which is log 2, or 0.693.
 #
 # ## 6. Adam, by hand
 #
 # Training moves each weight against the [gradient](../docs/glossary.md#gradient), the slope of the
-# loss. But how far? [Adam](https://arxiv.org/abs/1412.6980) keeps a running mean of the gradient and
-# one of its square, corrects both for their start at 0, and steps by the first over the root of the
-# second.
+# loss. But how far? The optimizer [Adam](../docs/glossary.md#adam) keeps two running means, one of the
+# gradient and one of its square. Both start at 0, so in the first steps they are too small, and Adam
+# corrects for that. A step is the first mean divided by the root of the second, times the
+# [learning rate](../docs/glossary.md#learning-rate).
 #
 # **Guess first.** Four gradients: 0.5, 0.4, −0.1, and then 30. How far does the last one move the
 # weight?
@@ -313,9 +329,10 @@ gradients = [0.5, 0.4, -0.1, 30.0]
 print("moved, in learning rates:", np.round((1 - adam(gradients)) / 1e-5, 2))
 
 # %% [markdown]
-# The gradient of 30 moved the weight by 0.6 of a learning rate, and no step was longer than one. So the
-# rate says about how far a weight moves in a step, however large the gradient. The article's is 1e-5: a
-# pretrained network is moved very gently. Keras takes the same path:
+# The gradient of 30 moved the weight by 3.24 − 2.64 = 0.6 learning rates, and no step was longer than
+# one. So the learning rate says about how far a weight moves in a step, however large the gradient.
+# The article's is 1e-5, because a pretrained network should be moved very gently. Keras takes the same
+# path:
 
 # %%
 weight, optimizer, path = keras.Variable(1.0), keras.optimizers.Adam(1e-5), []
@@ -327,10 +344,13 @@ assert np.allclose(path, adam(gradients), atol=2e-7)
 # %% [markdown]
 # ## 7. Training as the article does
 #
-# Training goes on until the model stops getting better on other families. Everything then depends on
-# the number that says so. The published code has three callbacks: one keeps the best model, one
-# lowers the rate on a plateau, one stops early. All of them watch `val_auc` on one batch of 100
-# pairs. (We train for few epochs, so they are less patient here.)
+# An *epoch* is a round of training steps, with a look at other families at its end. Training goes on
+# until the model stops getting better on those, so everything depends on the number that says so.
+# The published code has three *callbacks*, objects that Keras calls after every epoch:
+# one keeps the best model, one lowers the learning rate when nothing gets better, and one stops
+# early. All three watch `val_auc`, the AUC on one batch of 100 pairs. Their `patience` is how many
+# epochs without a gain they wait. (We train for few epochs, so they are less patient here than in the
+# published code.)
 
 # %%
 kept = settings.cache_dir() / "lessons" / "facenet_vgg.keras"
@@ -342,10 +362,11 @@ published_callbacks = [
 ]
 
 # %% [markdown]
-# The defect, as in its `train.py`: `val_auc` was a
-# [streaming metric](../docs/glossary.md#streaming-metric) of TensorFlow 1, whose counts were started
-# once and never reset. In Keras 3 that is one overridden method. Beside it we compute the truth: after
-# every epoch, afresh, over all pairs of the fold.
+# Now to the defect in its `train.py`. There `val_auc` is a
+# [streaming metric](../docs/glossary.md#streaming-metric) of TensorFlow 1: it keeps counts of all
+# pairs that it has seen, and these counts are never set back to 0. Keras 3 resets its metrics by
+# itself; we bring the defect back by overriding that one method. Beside it we compute the truth:
+# after every epoch, afresh, over all pairs of the fold.
 
 # %%
 class StreamingAUC(keras.metrics.AUC):
@@ -367,8 +388,8 @@ class Truth(keras.callbacks.Callback):
 
 
 # %% [markdown]
-# Sixteen families and no dropout, so that the network soon knows them by heart. The learning rate is
-# 1e-4, ten times the article's, so that 12 epochs are enough to see it.
+# We train on sixteen families only, and without dropout, so that the network soon knows them by heart.
+# The learning rate is 1e-4, ten times the article's, so that 12 epochs are enough to see it.
 
 # %%
 few = list(folds.loc[folds["fold"] != 0, "family"])[:16]
@@ -387,7 +408,7 @@ overfitting.compile(keras.optimizers.Adam(1e-4), "binary_crossentropy",
 curves = overfitting.fit(batches, epochs=12, shuffle=False, verbose=0,
                          validation_data=([a[hundred], b[hundred]], labels[hundred]),
                          callbacks=[Truth(), *published_callbacks]).history
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
 plots.history({"training": curves["loss"], "fold 0": curves["true_loss"]}, "log loss", axis=axes[0])
 plots.history({"val_auc as reported": curves["val_auc"], "true AUC on fold 0": curves["true_auc"]},
               "AUC", axis=axes[1]);
@@ -400,16 +421,17 @@ print(f"reported at the end: {curves['val_auc'][-1]:.3f}; the model that was kep
       f"the best, after epoch {best + 1}: {curves['true_auc'][best]:.3f}")
 
 # %% [markdown]
-# On the left, the loss on the fold turns and climbs. On the right, the reported figure **rises at
-# every epoch**: it counts the training pairs, which the network knows by heart, and every epoch
-# before. So the early stop never comes, the rate is never lowered, and the checkpoint keeps the last
-# model as the best. To mend it, delete the overridden method, and score all pairs of the fold.
+# On the left, the loss on fold 0 turns and climbs: the model gets worse. On the right, the reported
+# `val_auc` **rises at every epoch** all the same. It counts the training pairs too, which the network
+# knows by heart, and the pairs of all earlier epochs. So training never stops early, the learning rate
+# is never lowered, and the checkpoint keeps the last model as the best. To mend it, delete the
+# overridden method, and score all pairs of the fold.
 #
 # ## 8. Training it properly
 #
-# `fit_head` does that. It draws about 15,000 fresh pairs an epoch from the families of four folds,
-# computes the AUC over all pairs of the fifth (exact, and anew each time), keeps the best weights, and
-# stops when six epochs brought nothing better.
+# `fit_head` does that. In each epoch it draws about 15,000 fresh pairs from the families of four folds,
+# and then computes the AUC anew over all pairs of the fifth. It keeps the best weights, and stops when
+# six epochs in a row brought nothing better.
 
 # %%
 head, history = fit_head(dataset, embeddings, backbone, fold=0, verbose=0)
@@ -418,26 +440,28 @@ print(f"stopped after {len(history['loss'])} epochs; the best was number {best +
       f"with AUC {history['val_auc'][best]:.3f}")
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.4))
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
 plots.history({"training": history["loss"], "fold 0": history["val_loss"]}, "log loss", axis=axes[0])
 plots.history({"fold 0": history["val_auc"]}, "AUC", axis=axes[1])
 axes[1].axhline(metrics.roc_auc(labels, frozen), color="grey", linestyle=":", label="frozen cosine")
 axes[1].legend();
 
 # %% [markdown]
-# On synthetic families the gain over the cosine is small. The best epoch was chosen on this very
-# fold, too, which flatters it. What is left on families that chose nothing is the question of lesson
-# 06. On the photos of the [competition](https://www.kaggle.com/c/recognizing-faces-in-the-wild), the
-# AUC on its held-out families, with 95 % intervals:
+# On synthetic families the gain over the cosine is small. And the best epoch was chosen on this very
+# fold, which makes the figure look better than it is. How much is left on families that had no part in
+# any choice? That is the question of lesson 06. On the real photos of the
+# [competition](https://www.kaggle.com/c/recognizing-faces-in-the-wild) the gain is larger. Here is the
+# AUC on its held-out families, with 95 % [intervals](../docs/glossary.md#confidence-interval):
 
 # %%
 for report in files.read_json(settings.RESULTS / "kaggle_f09.json")["reports"]:
     print(report["name"], "{value:.3f} [{low:.3f}, {high:.3f}]".format(**report["auc"]))
 
 # %% [markdown]
-# A head is worthless with another encoder, and the shapes alone may not show it. So the facts travel
-# inside the `.keras` file, and loading it with another backbone is refused. (`kincourse train head`
-# does what this section did, from the command line.)
+# A head works only with the encoder that it was trained on. With another one that also gives 128
+# numbers it would answer nonsense without any error. So the name of the encoder (here called backbone)
+# and other facts are saved inside the `.keras` file, and loading it with another encoder is refused.
+# (`kincourse train head` does what this section did, from the command line.)
 
 # %%
 path = settings.cache_dir() / "lessons" / "head.keras"
@@ -450,8 +474,9 @@ assert np.array_equal(loaded.score(a[:100], b[:100]), head.score(a[:100], b[:100
 # ## 9. A threshold that is not a coin toss
 #
 # A web page has to say something about *one* pair, and for that a probability needs a
-# [threshold](../docs/glossary.md#threshold): kin from there on. Move it. Two errors pull in opposite
-# directions: strangers that are accepted, and kin that are rejected.
+# [threshold](../docs/glossary.md#threshold): a pair at or above it counts as kin. Move the slider.
+# There are two kinds of error, strangers that are accepted and kin that are rejected, and where one
+# gets rarer, the other gets more frequent.
 
 # %%
 scores = head.score(a, b)  # (pairs,) probabilities of kin
@@ -486,8 +511,9 @@ print(f"best accuracy {100 * accuracies.max():.1f} %; within 0.2 points of it fr
       f"{near_best.min():.2f} to {near_best.max():.2f}")
 
 # %% [markdown]
-# The top is a plateau with small teeth. On other pairs its highest tooth would lie elsewhere. Where
-# several thresholds are equally good, take the middle one: it is farthest from where accuracy falls.
+# There is no sharp peak. The top is a plateau with small teeth, and on other pairs its highest tooth
+# would lie elsewhere. Where several thresholds are equally good, take the middle one: it is farthest
+# from where accuracy falls.
 #
 # **Exercise 4. The middle of the plateau.** Write `middle_threshold(labels, scores, thresholds)`. A
 # score at or above a threshold means kin. Of the given thresholds (in any order), find those with the
@@ -511,9 +537,10 @@ if exercises.check(middle_threshold):
     print(f"200 samples of 40 pairs: thresholds from {min(chosen):.2f} to {max(chosen):.2f}")
 
 # %% [markdown]
-# The fewer the pairs, the more a threshold is chance: with your function, the cell above says how far
-# apart 200 choices lie. So the course chooses on thousands of pairs. `metrics.best_threshold` also
-# weighs kin and strangers alike, however many there are of each.
+# With your function, the cell above says how far apart the thresholds of 200 small samples lie. The
+# fewer the pairs, the more the choice is chance, the coin toss of the heading. So the course chooses on
+# thousands of pairs. Its `metrics.best_threshold` also gives kin and strangers the same weight, however
+# many there are of each.
 
 # %%
 print(f"Key result: AUC on fold 0 {metrics.roc_auc(labels, frozen):.3f} with the frozen cosine, "
@@ -545,7 +572,8 @@ print(f"Key result: AUC on fold 0 {metrics.roc_auc(labels, frozen):.3f} with the
 # - one step of Adam, with the numbers of section 6, for every weight and for the bias. Count steps
 #   from 1.
 #
-# Return `(weights, bias)`. A column of ones beside the features makes the bias one more weight.
+# Return `(weights, bias)`. A hint: with a column of ones beside the features, the bias becomes one more
+# weight.
 
 # %%
 def train_by_hand(features, labels, steps, rate):

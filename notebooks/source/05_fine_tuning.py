@@ -11,9 +11,10 @@
 #
 # The encoder of lessons 02 to 04 was trained to tell people apart: a mother and her daughter are two
 # people to it, as different as any two. [Fine-tuning](../docs/glossary.md#fine-tuning) continues its
-# training with another aim: relatives get similar embeddings. No layers are added; the cosine is the
-# score. You write the loss and the training step yourself, look at what they do to the embeddings, and
-# then compare the encoder before and after, under the same conditions.
+# training with another aim: relatives get similar embeddings. No layers are added: the score of a
+# pair is still the cosine of its two embeddings. You write the loss and the training step yourself,
+# look at what they do to the embeddings, and then compare the encoder before and after, under the
+# same conditions.
 #
 # **What you will learn** (about 60 minutes; the code runs in about a minute and a half on a laptop)
 #
@@ -68,9 +69,10 @@ print(f"{len(others)} families to learn from; {len(photos)} photos in {len(label
 # ## 1. A batch of families
 #
 # *Why:* the article's loss looks at one pair at a time, and so learns little from a step. A batch of
-# families holds many comparisons. It has n pairs of kin, each of another family: photo i and photo n+i
-# are relatives. So every photo has one relative in the batch, and the other 2n − 2 photos are strangers
-# to it. Here is a batch of 16 pairs; the first six of them, one above the other:
+# families holds many comparisons. It has n pairs of kin, each from a different family: photo i and
+# photo n+i are relatives. So every photo has one relative in the batch, and the other 2n − 2 photos
+# are strangers to it. Here is a batch of 16 pairs. Shown are the first six, with the relatives one
+# above the other:
 
 # %%
 sampler = pairs.FamilyPairs(dataset, batch_size=16, families=others)
@@ -89,8 +91,9 @@ def faces_of(batch):
 
 
 # %% [markdown]
-# The network turns them into embeddings of length 1, so the product of the matrix with its transpose
-# holds the [cosine similarity](../docs/glossary.md#cosine-similarity) of each photo with each.
+# The network turns the 32 photos into 32 embeddings, and we scale each to length 1. The product of
+# their matrix with its transpose then holds the [cosine
+# similarity](../docs/glossary.md#cosine-similarity) of every photo with every other:
 
 # %%
 vectors = ops.normalize(network(faces_of(batch), training=False))  # (32, 128), length 1
@@ -101,8 +104,8 @@ plt.colorbar(label="cosine")
 plt.xlabel("photo"), plt.ylabel("photo");
 
 # %% [markdown]
-# The diagonal is each photo with itself: 1. Relatives stand on two shorter diagonals, 16 photos away
-# from it. They hardly stand out: that is what fine-tuning is to change.
+# On the diagonal each photo meets itself: cosine 1. Relatives are on two shorter diagonals, 16 photos
+# to the right of it and 16 below. They hardly stand out. Fine-tuning is to change that.
 #
 # ## 2. A choice among 31: softmax and temperature
 #
@@ -118,16 +121,17 @@ plots.photos(list(faces[np.concatenate([batch.a, batch.b])[[0, 16, 1 + stranger]
               f"most similar stranger: {of_zero[stranger]:.3f}"], size=2);
 
 # %% [markdown]
-# A [softmax](../docs/glossary.md#softmax) turns the 31 cosines $c_j$ into 31 shares $p_j$ that sum to
-# 1:
+# A [softmax](../docs/glossary.md#softmax) turns the 31 cosines into 31 shares that sum to 1. The
+# share of photo j, whose cosine is c_j:
 #
-# $$p_j = \frac{e^{c_j / T}}{\sum_k e^{c_k / T}}$$
+#     share of j  =  e^(c_j / T)  /  (e^(c_1 / T) + e^(c_2 / T) + … + e^(c_31 / T))
 #
 # T is the [temperature](../docs/glossary.md#temperature).
 #
 # **Exercise 1. The softmax.** Write `softmax(similarities, temperature)`: from an array `(n,)` to its
-# shares `(n,)`. $e^{1000}$ is too large for a float. Subtract the largest exponent from all of them
-# first: the shares stay the same, and nothing overflows.
+# shares `(n,)`. e to the power of 1000 is too large for a float. So divide by the temperature first,
+# then subtract the largest exponent from all of them: the shares stay the same, and nothing
+# overflows.
 
 # %%
 def softmax(similarities, temperature):
@@ -154,7 +158,7 @@ if exercises.check(softmax):
 # to the power of a few hundredths is nearly 1. Without a temperature the loss would hardly see who is
 # the relative.</details>
 #
-# All 31 shares, with the most similar photo first and the relative in orange:
+# All 31 shares at two temperatures, with the most similar photo first and the relative in orange:
 
 # %%
 def bars(axis, temperature):
@@ -173,9 +177,13 @@ bars(axes[1], 0.05)
 
 
 # %% [markdown]
-# At 0.5 all strangers count nearly alike. At 0.05 those count who are about as similar as the relative:
-# the *hard* strangers. Move the slider (where a kernel runs): what happens to the bars at 0.005, and
-# what would a single look-alike then do to a training step?
+# At 0.5 all strangers count nearly alike. At 0.05 the strangers who are nearly as similar as the
+# relative, or more so, count most: the *hard* strangers. Move the slider (where a kernel runs): what
+# happens to the bars at 0.005, and what would a single look-alike then do to a training step?
+#
+# <details><summary>Answer</summary> At 0.005 the most similar photo gets nearly everything. If that
+# is the relative, the photo has nothing left to learn. If it is a look-alike, the step pushes that
+# one stranger away and hardly notices the other 29.</details>
 
 # %%
 def draw(temperature):
@@ -193,6 +201,10 @@ plots.slider(draw, [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0], "temperature",
 # *Why:* the relative should get a share near 1, for every photo. So the [contrastive
 # loss](../docs/glossary.md#contrastive-loss) is minus the logarithm of the relative's share, averaged
 # over all photos of the batch: a cross-entropy whose classes are the other photos.
+#
+# Write s for a cosine divided by T. Minus the logarithm of the relative's share is the logarithm of
+# the sum of all e^s, less the relative's own s. `logsumexp` computes the first part, without
+# overflow.
 
 # %%
 def contrastive(vectors, temperature=0.05):
@@ -215,8 +227,9 @@ assert np.isclose(contrastive(vectors), theirs(vectors, np.tile(batch.labels, 2)
 print(f"the published encoder: {float(contrastive(vectors)):.2f}; all alike: {np.log(31):.2f}")
 
 # %% [markdown]
-# Every share is then 1/31, and the loss is log 31. The published encoder is better than that, though it
-# never heard of kinship: relatives do look alike. The loss has several names:
+# Every share is then 1/31, and the loss is log 31, about 3.43. The published encoder is better than
+# that, though kinship had no part in its training: relatives do look alike. The loss has several
+# names:
 #
 # | name | what it is | paper |
 # |---|---|---|
@@ -233,15 +246,16 @@ print(f"the published encoder: {float(contrastive(vectors)):.2f}; all alike: {np
 # [supcon]: https://arxiv.org/abs/2004.11362
 # [clip]: https://arxiv.org/abs/2103.00020
 #
-# With one relative each, SupCon is NT-Xent. A model that was trained with SupCon ranked first in the
-# kinship challenge RFIW of 2021 ([Zhang et al., FG
+# Where each photo has one relative, SupCon is the same as NT-Xent. A model that was trained with
+# SupCon ranked first in the kinship challenge RFIW of 2021 ([Zhang et al., FG
 # 2021](https://doi.org/10.1109/FG52635.2021.9666944)). Older papers call another loss "contrastive":
 # single pairs with a margin (Hadsell et al., CVPR 2006).
 #
 # **Exercise 2. Both directions.** CLIP's loss for our pairs: each first photo chooses among the n
 # *second* photos, and each second photo among the n first ones. Write `symmetric_loss(similarity)`.
-# `similarity[i, j]` is that of first photo i and second photo j, already divided by the temperature,
-# `(n, n)`; relatives are on the diagonal, and stay in. Return the mean of both directions' mean losses.
+# `similarity` is `(n, n)`: `similarity[i, j]` is the cosine of first photo i and second photo j,
+# already divided by the temperature. Relatives are on the diagonal, so nothing is masked here. Return
+# the mean of the two directions' mean losses.
 
 # %%
 def symmetric_loss(similarity):
@@ -267,9 +281,12 @@ if exercises.check(symmetric_loss):
 #
 # ## 4. A training step, by hand
 #
-# *Why:* `fit` hides the step that everything rests on. It is: forward pass, loss, gradients, one step
-# of [Adam](../docs/glossary.md#adam). `training=False` keeps the statistics of [batch
-# normalisation](../docs/glossary.md#batch-normalisation), which a few faces would only disturb.
+# *Why:* `fit` hides the step that everything rests on: forward pass, loss,
+# [gradients](../docs/glossary.md#gradient), one step of [Adam](../docs/glossary.md#adam). A
+# `GradientTape` records what is computed inside its `with` block, and can then tell how the loss
+# changes with each weight. `training=False` leaves the means and variances of [batch
+# normalisation](../docs/glossary.md#batch-normalisation) as they are: a few faces would only disturb
+# them.
 
 # %%
 optimizer = keras.optimizers.Adam(1e-5)
@@ -310,8 +327,8 @@ def averaged_weights(average, weights, decay):
 
 
 # %% [markdown]
-# To see it at work: minimise w², whose best w is 0, with gradients that carry noise, as those of small
-# batches do.
+# To see it at work, let us minimise w². The best w is 0, and the gradients are noisy, as those of
+# small batches are.
 
 # %%
 if exercises.check(averaged_weights):
@@ -369,9 +386,9 @@ plt.xticks([1, 2, 3])
 plt.legend();
 
 # %% [markdown]
-# A few dozen steps are enough to see a gain on families that training never saw. On the real data, all
-# 400 steps take about eleven minutes on one CPU core (lesson 06 shows the table). Their curve, from the
-# file that `kincourse train encoder --json` printed:
+# A few dozen steps are enough to see a gain on families that training never saw. On the real data,
+# all 400 steps take about eleven minutes without a GPU (lesson 06 shows the table). Their curve, from
+# the file that `kincourse train encoder --json` printed:
 
 # %%
 real = files.read_json(settings.RESULTS / "kaggle_finetune.json")
@@ -381,7 +398,8 @@ plots.history({"fold 0, real data": real["history"]["val_auc"]}, "AUC", "fifties
 # ## 5. What has moved?
 #
 # *Why:* an AUC says that something became better, not what. Look at the embeddings themselves. Six
-# pairs of relatives of fold 0, whose families no training saw, one pair after the other:
+# pairs of relatives from fold 0, whose families had no part in training: photos 0 and 1 are
+# relatives, 2 and 3, and so on.
 
 # %%
 family = watched["photo_a"].str.split("/").str[1]
@@ -399,9 +417,10 @@ for axis, (name, model) in zip(axes, {"before": frozen, "after": tuned}.items(),
 figure.tight_layout()
 
 # %% [markdown]
-# Relatives are the squares of four fields along the diagonal. Compare the two scales beside the
-# pictures: before, all cosines lie in a narrow range near 1; after, the range is wider. The same for
-# all pairs of the fold:
+# Relatives are the squares of 2 × 2 fields along the diagonal. Compare the two scales beside the
+# pictures: before, all cosines lie in a narrow range near 1; after, the range is several times as
+# wide. Twelve photos are too few to see whether relatives stand out more. So here are all pairs of
+# the fold:
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 2.8), sharex=True)
@@ -415,9 +434,10 @@ for axis, (name, vectors) in zip(axes, {"before": before, "after": after}.items(
 #
 # ## 6. A choice among all, or a yes or no for each pair?
 #
-# *Why:* the article asks of each pair "kin or not?" and uses the binary cross-entropy of lesson 03. Is
-# the contrastive loss worth the change? Here is the article's question for all pairs of the same batch:
-# a sigmoid of slope × cosine + shift, where kin and strangers weigh the same.
+# *Why:* the article asks of each pair "kin or not?" and uses the binary cross-entropy of lesson 03.
+# Is the contrastive loss worth the change? Here is the article's question for all pairs of the same
+# batch: a sigmoid of slope × cosine + shift, where kin and strangers weigh the same. (`softplus(-x)`
+# is minus the logarithm of the sigmoid of x.)
 
 # %%
 def pair_loss(vectors, slope=10.0, shift=-9.0):
@@ -450,10 +470,12 @@ pd.Series(aucs, name="AUC on fold 0").round(3).to_frame()
 
 # %% [markdown]
 # The pair loss asks each cosine to be above or below one threshold, the same for all photos. The
-# contrastive loss asks of each photo only that its relative comes before the strangers, and it looks at
-# the hard strangers most. This is one short run with one seed, and lesson 06 shows how far such numbers
-# scatter. On the real data each row was trained three times, with another fold and seed each; these are
-# the rows of `data/results/ablation.json` that change the loss, as far as the file has them:
+# contrastive loss asks of each photo only that its relative comes before the strangers, and it looks
+# at the hard strangers most. This is one short run with one seed, and lesson 06 shows how far such
+# numbers scatter. An *ablation* changes one choice at a time and trains again.
+# `data/results/ablation.json` is ours on the real data: each row was trained three times, each time
+# with another fold and seed. The table has `ours`, the contrastive loss at temperature 0.05, and
+# below it the rows with another loss or temperature. A row that is missing has not been trained yet:
 
 # %%
 measured = ablation.table(files.read_json(settings.RESULTS / "ablation.json"))
@@ -463,12 +485,13 @@ measured.loc[measured.index.isin(of_losses), ["AUC", "against ours", "runs"]]
 # %% [markdown]
 # ## 7. Faces that are similar to everybody
 #
-# *Why:* one thing the contrastive loss does not correct. Every photo has its own softmax, so it may be
-# similar to all strangers, as long as its relative is more similar still. A common kind of face *is*
-# similar to many strangers, and a cosine of 0.6 says less about it than about a rare one.
+# *Why:* there is one thing that the contrastive loss does not correct. Every photo has its own
+# softmax, so it may be similar to all strangers, as long as its relative is more similar still. A
+# common kind of face *is* similar to many strangers, so a cosine of 0.6 with such a face says less
+# than a cosine of 0.6 with a rare one.
 #
 # To measure that, compare each photo with a [cohort](../docs/glossary.md#cohort): the mean embeddings
-# of the families of training. A photo's *crowding* is its mean cosine with the ten nearest of them.
+# of the training families. A photo's *crowding* is its mean cosine with the ten nearest of them.
 
 # %%
 def crowding(vectors, cohort, nearest=10):
@@ -515,8 +538,9 @@ if exercises.check(cohort_score):
 # *Why:* a comparison must differ in one thing only. The mirror image and the cohort need no training,
 # so the frozen encoder may have them as well.
 #
-# **Guess first.** "The frozen cosine has this AUC, our fine-tuned encoder with mirror image and cohort
-# has that one." How much of the gain comes from fine-tuning: all of it, most, about half?
+# **Guess first.** "The frozen cosine has this AUC, our fine-tuned encoder with mirror image and
+# cohort has that one." How much of the gain comes from fine-tuning: all of it, most of it, or less
+# than half?
 
 # %%
 cohort = family_means(frozen, faces, dataset, others)
@@ -541,10 +565,10 @@ print(f"Key result: AUC on fold 0 {frozen_auc:.3f} frozen, {tuned_auc:.3f} after
 
 # %% [markdown]
 # Compare within a column, never from the first row's first column to the second row's last. On the
-# synthetic families less than half of that difference comes from the short fine-tuning; the rest is the
-# mirror image and the cohort, which anybody can have. On the real data, with all 400 steps, the file of
-# the ablation has such a pair of rows: both with the cohort, neither with the mirror image. Below them
-# a pair that is not like for like.
+# synthetic families less than half of that difference comes from the short fine-tuning; the rest is
+# the mirror image and the cohort, which anybody can have. On the real data, with all 400 steps, the
+# file of the ablation has a pair of rows that may be compared: both with the cohort, neither with the
+# mirror image. Below them a pair that is not like for like.
 
 # %%
 runs = files.read_json(settings.RESULTS / "ablation.json")["rows"]
@@ -571,8 +595,8 @@ real_aucs.assign(gain=real_aucs["fine-tuned"] - real_aucs["frozen"]).round(3)
 # - The temperature says how much the hardest strangers count. Without it the loss sees hardly anything.
 # - A training step is a forward pass, a loss, its gradients and a step of the optimizer: ten lines.
 # - An average of the weights over the steps is steadier than the last weights.
-# - Fine-tuning pushes strangers apart, more than it pulls relatives together.
-# - What the loss leaves to each photo, a cohort of other families corrects.
+# - Fine-tuning did not pull relatives together. It pushed strangers farther apart than relatives.
+# - A face that is similar to everybody misleads a cosine. A cohort of other families corrects that.
 # - Compare like for like: what helps one model may help the other as well.
 #
 # ## A larger exercise
@@ -581,9 +605,9 @@ real_aucs.assign(gain=real_aucs["fine-tuned"] - real_aucs["frozen"]).round(3)
 # SupCon loss from the start, with NumPy alone. `embeddings` is `(n, d)`, of *any* length: scale them
 # first. `families` is `(n,)`, in any order; a photo may have several relatives in the batch, or none.
 #
-# For each photo: the log-softmax of its similarities to the *other* photos, averaged over its
-# relatives, with a minus. The loss is the mean over the photos that have a relative; one without still
-# is a stranger to the others. Large exponents must not overflow.
+# For each photo: the log-softmax of its similarities (cosine divided by temperature) to the *other*
+# photos, averaged over its relatives, with a minus. The loss is the mean over the photos that have a
+# relative. A photo without one is still a stranger to the others. Large exponents must not overflow.
 
 # %%
 def supervised_contrastive(embeddings, families, temperature):

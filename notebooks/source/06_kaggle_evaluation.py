@@ -12,7 +12,8 @@
 # Families that no model was trained or tuned on, a list of pairs that does not change, and one number
 # on Kaggle's leaderboard. The number is easy to compute. What it is worth is the subject of this
 # lesson: how sure we are of it, what a threshold means for the people behind the photos, whether a
-# probability is one, and what an answer rests on. On the way you write the submission file.
+# probability can be taken at its word, and what an answer rests on. On the way you write the
+# submission file.
 #
 # **What you will learn** (about 60 minutes; the code runs in about a minute on a laptop)
 #
@@ -64,9 +65,10 @@ pd.DataFrame([head.facts, tuned.facts])[["kind", "data", "families", "val_auc"]]
 # %% [markdown]
 # ## 1. Families that nobody has used
 #
-# *Why:* whatever is chosen on a family becomes too good on that family. So nothing in lessons 02 to 05
-# was trained or chosen on the `F09` families: the [held-out
-# families](../docs/glossary.md#held-out-families). Their list of pairs, the *protocol*, is fixed.
+# *Why:* a model that was trained or chosen on a family looks better there than it is on new families.
+# So nothing in lessons 02 to 05 was trained or chosen on the `F09` families: the [held-out
+# families](../docs/glossary.md#held-out-families). Their list of pairs, the
+# [protocol](../docs/glossary.md#protocol), is fixed.
 
 # %%
 protocol = protocols.protocol_for(dataset)
@@ -98,8 +100,9 @@ plots.pair_gallery(dataset, six, [f"pair {number}" for number in range(1, 7)], c
 six.assign(pair=range(1, 7)).set_index("pair")[["is_related", "score"]].round(2)
 
 # %% [markdown]
-# In a study with photos of *Families in the Wild*, people were right on 57.5 % of the pairs (Robinson
-# et al., IEEE TPAMI 2018).
+# 1 is kin, 0 are strangers; the score is the probability that the fine-tuned encoder gives. In a
+# study with photos of *Families in the Wild*, people were right on 57.5 % of the pairs (Robinson et
+# al., IEEE TPAMI 2018).
 #
 # ## 2. The ROC curve, written out
 #
@@ -127,8 +130,8 @@ if exercises.check(roc_point):
         print(f"at {threshold}: {strangers_share:.2f} of strangers, {kin_share:.2f} of kin accepted")
 
 # %% [markdown]
-# Every threshold is a point, and the points make the [ROC curve](../docs/glossary.md#roc-curve). Sorted
-# by score, all of them come from two running sums:
+# Every threshold gives one point, and the points make the [ROC curve](../docs/glossary.md#roc-curve).
+# Sorted by score, all of them come from two running sums:
 
 # %%
 def roc_points(labels, scores):
@@ -164,6 +167,10 @@ plots.roc({"frozen cosine": (labels, frozen), "head": (labels, by_head),
 
 
 # %% [markdown]
+# Left the ROC curve. Right the curve of [precision and
+# recall](../docs/glossary.md#precision-and-recall): the share of accepted pairs that are kin, against
+# the share of kin that are accepted.
+#
 # Move the threshold (where a kernel runs): what you gain on one side, you lose on the other.
 
 # %%
@@ -185,10 +192,11 @@ plots.slider(draw, [round(step / 20, 2) for step in range(2, 19)], "threshold", 
 # %% [markdown]
 # ## 3. How sure are we?
 #
-# *Why:* a few other families, and the number would be another one. The
-# [bootstrap](../docs/glossary.md#bootstrap-over-families) asks how far it could have fallen: draw the
-# data again, with replacement, compute the number, do it a thousand times, and take the middle 95 %.
-# But draw *what*: pairs, or families? Both ways, for the share of kin pairs that are accepted:
+# *Why:* with other families the number would be a different one. The
+# [bootstrap](../docs/glossary.md#bootstrap-over-families) asks how far the number would vary: draw as
+# many data as there are from the data themselves, with replacement, and compute the number again. Do
+# it a thousand times, and take the middle 95 %. But draw *what*: pairs, or families? Both ways, for
+# the share of kin pairs that are accepted:
 
 # %%
 def over_pairs(accepted, families, resamples=1000):
@@ -220,7 +228,7 @@ for name, draws in {"pairs": over_pairs, "families": over_families}.items():
     plt.hist(shares, np.arange(0, 1.01, 0.01), alpha=0.6, label=f"{name} drawn: {high - low:.3f} wide")
 plt.xlabel("share of kin pairs accepted"), plt.ylabel("resamples")
 plt.xlim(accepted.mean() - 0.25, accepted.mean() + 0.25)
-plt.legend();
+plt.legend(loc="upper left", fontsize="small");
 
 # %% [markdown]
 # <details><summary>Answer</summary> The interval over families is far wider (the legend has both
@@ -228,9 +236,9 @@ plt.legend();
 # together or wrong together. A hundred pairs of one family say little more than a few. What varies from
 # one data set to the next is the families.</details>
 #
-# `metrics.rate_interval` is this bootstrap, `metrics.auc_interval` the one of the AUC. In that, a pair
-# of strangers has two families, and counts as often as the product of both (Owen, 2007). You will write
-# it at the end of the lesson.
+# `metrics.rate_interval` is this bootstrap, `metrics.auc_interval` the one of the AUC. There a pair
+# of strangers has two families. It counts as often as the one was drawn times the other (Owen, 2007).
+# You will write it at the end of the lesson.
 
 # %%
 families = protocols.pair_families(protocol)
@@ -242,7 +250,7 @@ pd.Series({name: str(metrics.auc_interval(labels, score, *families))
 # %% [markdown]
 # Where intervals overlap, the models may still be told apart. Two models are compared on the *same*
 # resampled families, so that what makes a family hard for both cancels. If the interval of the
-# difference holds 0, the pairs cannot tell which model is better.
+# difference holds 0, these pairs cannot tell which model is better.
 
 # %%
 for name, first, second in (("head minus frozen cosine", by_head, frozen),
@@ -253,11 +261,12 @@ for name, first, second in (("head minus frozen cosine", by_head, frozen),
 # %% [markdown]
 # ## 4. Without the shortcut
 #
-# *Why:* two faces cut from one photograph share its light and its film, and strangers never do (lesson
-# 01). A model may live on that [same-photo shortcut](../docs/glossary.md#same-photo-shortcut). In the
-# second row of the table, those pairs are left out. No threshold was chosen on these families: the
-# cosine's comes from all others, the other two from fold 0. *Average precision* is the area under the
-# precision–recall curve; the *calibration error* is explained in section 6.
+# *Why:* two faces cut from one photograph share its light and its colours, and no two strangers of
+# this list do (lesson 01). A model may rely on that [same-photo
+# shortcut](../docs/glossary.md#same-photo-shortcut). In the second row of the table, those pairs are
+# left out. No threshold was chosen on these families: that of the cosine was chosen on all other
+# families, the other two on fold 0. *Average precision* is the area under the precision–recall curve;
+# the *calibration error* is explained in section 6.
 
 # %%
 threshold = evaluation.cosine_threshold(dataset, embeddings)
@@ -277,9 +286,9 @@ evaluation.table(evaluation.read_reports(settings.RESULTS / "kaggle_f09.json")).
 
 # %% [markdown]
 # There the shortcut is worth little to either model, and the whole interval of the head's gain lies
-# above zero. (For this one head: other seeds and folds are no part of the interval.) The published
-# two-network model reports 0.887 on Kaggle's own test pairs. Those are other pairs, so the numbers
-# cannot be set side by side.
+# above zero. (That is this one head. The interval does not say what another seed or fold would
+# change.) The published two-network model reports 0.887 on the private part of Kaggle's own test.
+# Those are other pairs, so the numbers cannot be compared.
 #
 # ## 5. A threshold has consequences
 #
@@ -307,8 +316,9 @@ for share in (0.5, 0.1, 0.01, 0.001):
           f"{100 * precision_at(share, false_accept, false_reject):.1f} % of cases")
 
 # %% [markdown]
-# A model that is right on most pairs of a balanced test is wrong nearly always when it searches a crowd
-# for relatives. It must not be used for that. Where to put a threshold depends on what an error costs.
+# Less than 5 %. A model that is right on most pairs of a balanced test is wrong nearly always when it
+# searches a crowd for relatives. It must not be used for that. Where to put a threshold depends on
+# what an error costs.
 #
 # **Exercise 2. The price of an error.** In a game at a family reunion, accepting strangers costs 1 and
 # rejecting kin costs 3. Write `cheapest_threshold(labels, scores, accept_cost, reject_cost)`: the value
@@ -435,8 +445,9 @@ captions = [f"{'kin' if related else 'strangers'}, {100 * score:.0f} %"
 plots.pair_gallery(dataset, worst, captions, columns=3);
 
 # %% [markdown]
-# Is it the same for every family? A mean over all pairs can hide families for which the model does not
-# work at all.
+# Some faces come back several times: one face that misleads the model spoils many pairs. Is it the
+# same for every family? A mean over all pairs can hide families for which the model does not work at
+# all.
 
 # %%
 by_family = pd.Series(accepted).groupby(of_family).mean().sort_values()
@@ -444,14 +455,16 @@ axis = (100 * by_family).plot.bar(figsize=(8, 2.8), color=plots.KIN)
 axis.set(xlabel="held-out family", ylabel="kin pairs accepted (%)", ylim=(0, 100));
 
 # %% [markdown]
+# The families differ a lot, which is why section 3 draws families and not pairs.
+#
 # ## 8. The submission
 #
-# *Why:* on Kaggle's test pairs only Kaggle knows the answers. `sample_submission.csv` lists the pairs;
-# each gets a probability, in the same order, under the same header. The head scores them here, because
-# its embeddings come from the cache; `kincourse submit --model models/kinship.npz` does the same with
-# the model that ships. (Lesson 01 shows what the list gives away. It is not used here.) The synthetic
-# families keep their answers in a separate file that no model has seen. With the real data, upload the
-# file as a late submission to see its score.
+# *Why:* on Kaggle's test pairs only Kaggle knows the answers. `sample_submission.csv` lists the
+# pairs; each gets a probability, in the same order, under the same header. The head scores them here,
+# because its embeddings come from the cache; `kincourse submit --model models/kinship.npz` does the
+# same with the model that ships. (Lesson 01 shows what the list gives away. It is not used here.) The
+# synthetic families keep their answers in a separate file that no model has seen. With the real data,
+# upload the file as a late submission to see its score.
 
 # %%
 wanted = evaluation.submission_pairs(dataset)  # refuses a malformed pair or a missing photo by name
@@ -470,19 +483,20 @@ pd.read_csv(submission).head(3)
 # *Why:* the drawn families are for practice. What holds for people was measured on the real data, and
 # stands in `data/results`.
 #
-# First, the choices in the fine-tuning of lesson 05, tried on inner folds of the training families. A
-# row is trained three times, with one thing changed; seed and fold change together, so rows can be
-# compared run by run. `kincourse ablation` writes the file. The `F09` families had no part.
+# First, the choices in the fine-tuning of lesson 05, tried on folds of the training families. `ours`
+# is that recipe in full; each other row changes one thing. A row is trained three times, with another
+# fold and seed each, the same three in every row: so rows can be compared run by run. `kincourse
+# ablation` writes the file. The `F09` families had no part.
 
 # %%
 ablation.table(files.read_json(settings.RESULTS / "ablation.json"))
 
 # %% [markdown]
-# Moving the encoder is what counts: ten points over the frozen cosine (less, like for like: lesson 05),
-# four over the head. The mirror image and the cohort cost nothing in training and bring a little more.
-# A head on top of the moved encoder, or a mean with the frozen one, brings nothing any more: what they
-# knew is in the encoder now. Half the steps, or half the pairs a step, cost little and take half the
-# time. *Against ours* is the mean difference to `ours`, with its standard deviation over the runs: a
+# Training the encoder itself is what counts: about 0.1 over the frozen cosine (less, like for like:
+# lesson 05), 0.04 over the head. The mirror image and the cohort cost nothing in training and bring a
+# little more. A head on top of the fine-tuned encoder, or a mean with the head on the frozen one,
+# brings nothing more. Half the steps, or half the pairs a step, cost little and take half the time.
+# *Against ours* is the mean difference to `ours`, with its standard deviation over the runs: a
 # difference smaller than that is not known to be one.
 #
 # The model that ships has three kinds of encoder: the one of this course, the article's FaceNet and
@@ -510,9 +524,11 @@ out_of_fold.table(files.read_json(settings.RESULTS / "out_of_fold.json"))
 
 # %% [markdown]
 # *All encoders* over *all families* is the number to quote: it rests on 470 families instead of 50.
-# *Held out* are the `F09` families alone. There the soups answer, which are a little better than each
-# of their encoders alone; and some families are easier than others. The *frozen* rows are the cosines
-# of the encoders as they were published: fine-tuning is worth more than a second kind of encoder, and
+# *Held out* are the `F09` families alone. They are in no fold, so the soups score them. This table
+# has a list of pairs of its own, so its numbers differ from those of the table above. For the
+# fine-tuned encoders this column is higher than the first one: soups are a little better than each of
+# their encoders alone, and some families are easier than others. The *frozen* rows are the cosines of
+# the encoders as they were published: fine-tuning is worth more than a second kind of encoder, and
 # both together are worth most.
 #
 # - *All photos of a person*: each embedding is the mean over all photos of the person. Several photos
@@ -532,9 +548,10 @@ out_of_fold.table(files.read_json(settings.RESULTS / "out_of_fold.json"))
 # Nobody looks more like somebody than that person on another photo. A kinship model cannot tell the two
 # apart: it was never asked. So `kinship.Kinship` also asks the verification of lesson 08, and warns.
 #
-# And families in other photos: KinFaceW-I, 533 photos of parents and 533 of their children, in as many
-# pairs of kin as of strangers, none of them used in training. Its protocol chooses the threshold on
-# four folds and measures on the fifth; the mean accuracy of five is what papers report.
+# And other families, in other photos? KinFaceW-I has 533 photos of parents and 533 of their children,
+# in as many pairs of kin as of strangers. None of them was used in training. Its protocol chooses the
+# threshold on four folds and measures on the fifth; the mean accuracy of five is what papers report.
+# (In the last row, `pairs` is the sum.)
 
 # %%
 by_relation = pd.DataFrame(files.read_json(settings.RESULTS / "kinfacew.json")["by the folds"]).T
@@ -575,10 +592,14 @@ plots.regions(answer.comparison.crops, answer.regions);
 
 
 # %% [markdown]
-# A picture with colours always convinces, so an explanation needs a test whose answer is known (Adebayo
-# et al., NeurIPS 2018). Ours: take two strangers, and give one of them the other's nose. Now a nose
-# *is* shared, and must carry more than before. One pair proves nothing; we take twelve, and your
-# fine-tuned encoder, which is fast. The rule, written out:
+# The first line names a threshold: on the real families, of the pairs above it at most one in ten
+# were strangers. In the picture, orange regions speak for kinship and blue ones against it. The thin
+# lines are twice the standard error over the faces that were put in.
+#
+# A picture with colours always convinces, so an explanation needs a test whose answer is known
+# (Adebayo et al., NeurIPS 2018). Ours: take two strangers, and give one of them the other's nose. Now
+# a nose *is* shared, and must carry more than before. One pair proves nothing; we take twelve, and
+# your fine-tuned encoder, which is fast. The rule, written out:
 
 # %%
 def carried(encoder, pair, mask, donors):
@@ -634,10 +655,10 @@ for name, (encoder, region) in runs.items():
 pd.DataFrame(lines).T.round(2).astype({"carries more, of 12": int})
 
 # %% [markdown]
-# Read the last column by the rule. Where a region passes, its numbers follow what the encoder looks at.
-# Where it fails, the encoder makes little use of that region, or twelve pairs are too few to show it.
-# Random weights give next to nothing, as they must. Even a passed test does not say that a nose *was*
-# inherited: it says what this model's answer rests on.
+# Read the last column by the rule: 10 or more is a pass. Where a region passes, its numbers follow
+# what the encoder looks at. Where it fails, the encoder makes little use of that region, or twelve
+# pairs are too few to show it. Random weights give next to nothing, as they must. Even a passed test
+# does not say that a nose *was* inherited: it says what this model's answer rests on.
 
 # %%
 print(f"Key result: AUC {reports[-1].auc} on the held-out families, frozen cosine {reports[0].auc}; "
@@ -655,7 +676,7 @@ print(f"Key result: AUC {reports[-1].auc} on the held-out families, frozen cosin
 #   kin.
 # - A reliability diagram says in which bins a model claims too much or too little; log-odds add up,
 #   probabilities do not.
-# - Choices are made on inner folds, and the held-out families are asked once.
+# - Choices are made on folds of the training families, and the held-out families are asked once.
 # - An explanation is worth what it shows where the answer is known, and one example proves nothing.
 #
 # ## A larger exercise

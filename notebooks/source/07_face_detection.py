@@ -9,12 +9,12 @@
 # %% [markdown]
 # # Lesson 07: Finding faces with MTCNN
 #
-# Kinship and identity are read from faces, but people have photographs. Between the two stands [face
+# The networks of this course look at faces, but people have photographs. The step in between is [face
 # detection](../docs/glossary.md#face-detection): where are the faces, how sure is the detector, and
 # where are the eyes, the nose and the mouth? [MTCNN](../docs/glossary.md#mtcnn) ([Zhang et al.
 # 2016](https://arxiv.org/abs/1604.02878)) is small, comes with its weights inside a package, and
-# consists of three networks that can be opened one by one. In this lesson you open them, and write
-# what stands between them.
+# consists of three networks. In this lesson you open them one by one, and write the code that
+# connects them.
 #
 # **What you will learn** (about 60 minutes; the code runs in about a minute on a laptop)
 #
@@ -46,9 +46,9 @@ from utils.faces import alignment, backbones, detection
 # %% [markdown]
 # ## 1. What a detector gives
 #
-# Everything in this course starts from faces, so first we look at what comes out of a detector. Our
-# picture: portraits on a wall, of people who do not exist. The first call builds the three networks;
-# from then on the process keeps them. (The published app built them anew at every click.)
+# First we look at what comes out of a detector. Our picture: portraits on a wall, of people who do
+# not exist. The first call builds the three networks; from then on the process keeps them. (The
+# published app, which lesson 09 examines, builds them anew at every click.)
 
 # %%
 photo, places = scenes.family_wall(seed=7)  # uint8 RGB, (720, 1280, 3)
@@ -60,8 +60,9 @@ print(f"{len(faces)} faces; first call {first:.1f} s, second {time.perf_counter(
 faces[0].to_dict()
 
 # %% [markdown]
-# A face is three things. A [bounding box](../docs/glossary.md#bounding-box): (x, y, width, height),
-# in pixels; y grows downwards. A confidence between 0 and 1. And five
+# The largest face comes first; this is its description. A face is three things. A [bounding
+# box](../docs/glossary.md#bounding-box): (x, y, width, height), in pixels, where (x, y) is the upper
+# left corner and y grows downwards. A confidence between 0 and 1. And five
 # [landmarks](../docs/glossary.md#landmarks): the eye on the left of the picture, the eye on the
 # right, the nose, the left and the right corner of the mouth. We draw a `Rectangle` for the box and a
 # `Circle` for each landmark.
@@ -85,10 +86,11 @@ figure, axis = plt.subplots(figsize=(8, 4.6))
 draw(axis, photo, faces)
 
 # %% [markdown]
-# MTCNN was trained on photographs of people. Here is a face of some ellipses and lines.
+# MTCNN was trained on photographs of people. Now we show it a drawing: a face made of ellipses and
+# lines.
 #
-# **Guess first.** Does the detector find the drawing? And which part may be left out before it does
-# not find it any more: the hair, the brows, the eyes, the nose or the mouth?
+# **Guess first.** Does the detector find the drawing? And if we leave out one part, the hair, the
+# brows, the eyes, the nose or the mouth: without which of them is the face lost?
 
 # %%
 drawing = scenes.drawn_face()  # uint8 RGB, (400, 400, 3)
@@ -105,7 +107,7 @@ for axis, part in zip(axes, scenes.FACE_PARTS, strict=True):
 
 # %% [markdown]
 # The drawing is found, with landmarks that sit where they should. It is found even without eyes:
-# MTCNN takes the brows for them. Without a mouth it is not found. A detector does not know what a
+# MTCNN takes the brows for them. Only without a mouth is it lost. A detector does not know what a
 # person is: it reacts to an arrangement of light and dark that its training photos had in common. So
 # a high confidence says "this looks like my training faces", and not "this is a person".
 #
@@ -139,8 +141,9 @@ if exercises.check(box_iou):
         print(f"portrait of {place.side} pixels: IoU {best:.2f} with the nearest box")
 
 # %% [markdown]
-# With your function the boxes are compared with the photos inside the frames. All six are above one
-# half. None is near 1, for MTCNN's box is narrower than the photo and cuts off the ears.
+# Once `box_iou` is correct, the cell above compares MTCNN's boxes with the photos inside the frames.
+# All six IoUs are above 0.7, so all six faces count as found. None is near 1: MTCNN's box is narrower
+# than the photo, and cuts off the ears.
 #
 # ## 3. The image pyramid
 #
@@ -148,9 +151,10 @@ if exercises.check(box_iou):
 # pixels only, so it knows faces of about 12 pixels only. To find larger ones the *photo* is made
 # smaller, step by step: an [image pyramid](../docs/glossary.md#image-pyramid).
 #
-# At the first level, the smallest face that we look for must have 12 pixels: for faces of 20 pixels,
-# the photo is shrunk to 12/20 of its size. Each next level has 70.9 % of the size before (about 1/√2,
-# so half the pixels), as long as a window of 12 pixels fits in.
+# At the first level, the smallest face that we look for must be 12 pixels wide: for faces of 20
+# pixels, the photo is shrunk to 12/20 of its width and height. Each next level has 70.9 % of the
+# width and height of the one before. That is about 1/√2, so half the pixels. The pyramid ends where a
+# window of 12 pixels no longer fits in.
 #
 # **Exercise 2. Levels of a pyramid.** Write `pyramid_scales(width, height, smallest_face, factor)`:
 # the list of scales, the largest first. The first is 12 / smallest_face, each next one is the one
@@ -176,9 +180,9 @@ if exercises.check(pyramid_scales):
         print(f"faces from {smallest} pixels up: {len(scales)} levels, {pixels:,} pixels")
 
 # %% [markdown]
-# Who looks for faces of twice the size has a quarter of the pixels to search. The package computes
-# the same scales; here are the levels in their true proportions, each with half the pixels of the one
-# before:
+# A correct answer prints the price of small faces: if the smallest face that you look for is twice as
+# large, only a quarter of the pixels is left to search. The package computes the same scales. Here
+# are the levels in their true proportions, each with half the pixels of the one before:
 
 # %%
 levels = {}  # scale: photo
@@ -195,7 +199,8 @@ for axis, level in zip(axes, levels.values(), strict=True):
     axis.axis("off")
 
 # %% [markdown]
-# How many windows are that? P-Net's windows lie two pixels apart.
+# How many windows does P-Net have to look at? They lie two pixels apart, in both directions. (In the
+# code, `-(-n // 2)` is n/2 rounded up.)
 
 # %%
 def window_count(level):
@@ -213,8 +218,8 @@ print(f"{windows:,} windows, {len(faces)} faces")
 #
 # Nearly all of these windows show wall. P-Net has to look at every one of them and throw most away,
 # so it must be cheap. The trick: it has no dense layer, only convolutions. So it takes a picture of
-# any size and gives a map: for each window the probability of a face, and four numbers that say how
-# to move the window's corners.
+# any size and gives two maps, with one entry for each window: the probability of a face, and four
+# numbers (the *offsets*) that say how to move the window's corners.
 
 # %%
 pnet = detection.detector().stages[0].model
@@ -235,14 +240,15 @@ for axis, number in zip(axes[1:], (3, 5, 7), strict=True):
 figure.colorbar(heat, ax=axes, label="probability of a face");
 
 # %% [markdown]
-# The finest of these three levels shows specks only: there the portraits are much wider than 12
-# pixels. In the middle the small ones are brightest; at the coarsest all are, even those narrower
-# than 12 pixels, for P-Net is not exact about size. That is no harm: the next networks look again.
+# The finest of these three levels shows only specks: there the portraits are much wider than 12
+# pixels. In the middle level the small portraits are brightest. In the coarsest all are bright, even
+# those narrower than 12 pixels, because P-Net is not exact about size. That does no harm: the next
+# networks look again.
 #
-# A window of the map at (row, column) covers the level from pixel 2·row and 2·column on, because
-# P-Net halves the picture once. The package counts its pixels from 1 to 12, so that it is 11 wide,
-# and the four offsets are shares of that width. Of the two probabilities the second is that of a
-# face.
+# From the map back to the photo: the entry at (row, column) belongs to the window whose upper left
+# pixel is (2·row, 2·column) of the level, because P-Net halves the picture once. The four offsets are
+# shares of the window's width. (The package counts a window's pixels from 1 to 12 and takes 12 − 1 =
+# 11 as its width.) Of the two probabilities, the second is that of a face.
 
 # %%
 def boxes_from_map(probability, offsets, scale, threshold=0.6):
@@ -264,11 +270,11 @@ print(f"{windows:,} windows, {len(candidates):,} candidates")
 # %% [markdown]
 # ## 5. Non-maximum suppression
 #
-# A face gives many candidates, because neighbouring windows see it too. One of them is enough:
+# One face gives many candidates, because neighbouring windows see it too. One of them is enough:
 # [non-maximum suppression](../docs/glossary.md#non-maximum-suppression) takes the most probable box,
-# removes all that overlap it much, and goes on with the rest. For that we need the IoU of one box
-# with many. P-Net's boxes are two corners (x1, y1, x2, y2), not (x, y, width, height): mixing up the
-# two is the most common bug in code about boxes.
+# removes all that overlap it by much, and goes on with the rest. For that we need the IoU of one box
+# with many. Careful: P-Net's boxes are two corners (x1, y1, x2, y2), not (x, y, width, height). It is
+# easy to mix up the two.
 
 # %%
 def overlaps(box, boxes):
@@ -320,18 +326,20 @@ if exercises.check(nms):
         axis.axis("off")
 
 # %% [markdown]
-# Once `nms` is correct, the figure shows the boxes before (left) and after (right). What stays beside
-# the faces are boxes of another size or place that P-Net took for faces. (The package suppresses in
-# each level first, overlap above 0.5, then over all of them, above 0.7. And it lets a box that is
-# gone itself take others with it.)
+# Once `nms` is correct, the figure shows the boxes before (left) and after (right). More than one box
+# stays on a face: these are boxes of another size or place that P-Net took for a face, and that do
+# not overlap by more than 0.5. (The package does this twice: within each level, where an overlap
+# above 0.5 is too much, and then over all levels, above 0.7. And there a box that is already removed
+# still removes others.)
 #
 # ## 6. R-Net and O-Net: what does the cascade save?
 #
-# A network that is right about faces is larger and slower than P-Net. So the large ones only see what
-# the smaller ones let through: a [cascade](../docs/glossary.md#cascade). The package's three stages,
-# one after the other, as `detect_faces` runs them. Each takes the boxes of the stage before
-# (`bboxes_batch`; none for the first): cut out, resized, judged again, moved a little, suppressed
-# again. `images_oshapes` is the size of each photo.
+# A network that makes fewer mistakes is larger and slower than P-Net. So the large networks only see
+# what the smaller ones let through: a [cascade](../docs/glossary.md#cascade). We run the package's
+# three stages one after the other, as its own function `detect_faces` does. Each stage takes the
+# boxes of the stage before (`bboxes_batch`; the first has none). It cuts them out of the photo,
+# resizes them, judges them again, moves them a little and suppresses once more. `images_oshapes` is
+# the size of each photo.
 
 # %%
 mtcnn, batch = detection.detector(), (photo[None].astype(np.float32) - 127.5) / 128
@@ -356,11 +364,12 @@ for axis, (name, boxes) in zip(axes, survivors.items(), strict=True):
     axis.set(title=f"after {name}: {len(boxes)} boxes", xticks=[], yticks=[])
 
 # %% [markdown]
-# From more than a hundred thousand windows to one box a face. P-Net is generous on purpose: what it
-# throws away, no later network can bring back.
+# From more than a hundred thousand windows to one box per face. P-Net lets many wrong boxes through
+# on purpose: what it throws away, no later network can bring back.
 #
-# **Guess first.** Only O-Net is exact, and only it finds landmarks. Why not show it every window?
-# Guess how many times longer that would take than the whole cascade: 5, 50 or 500 times?
+# **Guess first.** O-Net is the most exact of the three, and only it finds landmarks. Why not show it
+# every window? How many times as long as the whole cascade would that take: 5, 20 or more than 100
+# times?
 #
 # We do not have to wait for it: we time O-Net on a sample of the windows and multiply.
 
@@ -378,19 +387,19 @@ print(f"O-Net on all {windows:,} windows: {each * windows:.0f} s ({1e6 * each:.0
 print(f"the cascade: {cascade:.2f} s, {each * windows / cascade:.0f} times faster")
 
 # %% [markdown]
-# More than a hundred times, on a CPU: one photo would take O-Net from tens of seconds to minutes, and
-# the cascade takes a fraction of a second. (The time of a network does not depend on what is in the
-# windows, so random pixels will do. Cutting the windows out would come on top.) The idea is older
-# than neural networks: Viola and Jones (2001) built a cascade of simple features that was fast enough
-# for cameras.
+# More than a hundred times, on a CPU: O-Net alone would need tens of seconds or even minutes for one
+# photo, and the cascade needs a fraction of a second or little more. (The time of a network does not
+# depend on what is in the windows, so random pixels will do. Cutting the windows out would come on
+# top.) The idea is older than neural networks: Viola and Jones (2001) built a cascade of simple
+# features that was fast enough for cameras.
 #
 # ## 7. How sure is sure enough?
 #
-# A confidence becomes a decision by a [threshold](../docs/glossary.md#threshold). Too low, and the
-# detector reports faces in gravel; too high, and it misses people. To see both, we lower MTCNN's own
-# thresholds and let it look at three strongly blurred walls, where we know the faces (it gives six
-# boxes on each, all on portraits), and at gravel, grass, stars, a cup and a motorcycle, where there
-# are none.
+# A confidence becomes a decision by a [threshold](../docs/glossary.md#threshold). If it is too low,
+# the detector reports faces in gravel; if it is too high, it misses people. To see both errors, we
+# lower MTCNN's own thresholds and show it two kinds of pictures: three strongly blurred walls with
+# six portraits each (it gives six boxes on each wall, one on every portrait), and gravel, grass,
+# stars, a cup and a motorcycle, where there is no face.
 
 # %%
 lax = {"threshold_pnet": 0.5, "threshold_rnet": 0.3, "threshold_onet": 0.1}
@@ -412,10 +421,10 @@ axis.legend(fontsize=8)
 print(f"{is_face.sum()} boxes on {3 * 6} faces, {(~is_face).sum()} boxes where no face is")
 
 # %% [markdown]
-# Where the two colours overlap, no threshold separates them without an error. Two numbers describe
-# what a threshold does: [precision and recall](../docs/glossary.md#precision-and-recall). Precision
-# is the share of the reported boxes that are faces. Recall is the share of the faces that are
-# reported. (A face that got no box at all counts for the recall, too.)
+# The two colours overlap, so no threshold separates them without an error. Two numbers describe what
+# a threshold does: [precision and recall](../docs/glossary.md#precision-and-recall). Precision: of
+# the boxes that are reported, what share are faces? Recall: of the faces in the pictures, what share
+# are reported? (A face that got no box at all is one of these faces, too, and lowers the recall.)
 #
 # **Exercise 4. Precision and recall.** Write `precision_recall(confidence, is_face, faces,
 # threshold)`. `confidence` and `is_face` are arrays with one entry a box; `faces` is the number of
@@ -444,26 +453,31 @@ if exercises.check(precision_recall):
     axis.legend(fontsize=8)
 
 # %% [markdown]
-# A higher threshold trades recall for precision. Where to stop depends on the use: who counts
-# visitors wants both, who blurs faces before publishing a photo wants recall, and a face that we
-# embed and compare should be one.
+# A higher threshold trades recall for precision. Where to stop depends on the use. To count visitors
+# you need both. To blur all faces before you publish a photo you need recall. To compare faces, as
+# this course does, you need precision: what is compared should be a face.
 #
 # ## 8. From landmarks to an aligned face
 #
-# The first layers of an encoder look at small patches of pixels, so eyes should lie where eyes lay in
-# its training. Published tutorials cut out the box with a margin and resize it: the face stays as
-# tilted as it was. [Alignment](../docs/glossary.md#alignment) uses the landmarks: find the rotation,
-# scale and shift that carry them to a *template*, the place where the encoder (the network that turns
-# faces into [embeddings](../docs/glossary.md#embedding), lesson 03) expects them.
+# What happens to a face once it is found? An [encoder](../docs/glossary.md#encoder) turns it into an
+# [embedding](../docs/glossary.md#embedding) (lesson 03). It does best when the eyes, the nose and the
+# mouth lie where they lay in the faces of its training. Published tutorials cut out the box with a
+# margin and resize it: the face stays as tilted as it was.
+# [Alignment](../docs/glossary.md#alignment) uses the landmarks instead: it finds the rotation, scale
+# and shift that carry them to a *template*, the five places where the encoder expects them.
 #
-# A rotation by an angle φ with scale s has two numbers, $a = s\cos φ$ and $b = s\sin φ$; the shift
-# has two more. Each landmark $(x, y)$ with its place $(u, v)$ in the template gives two equations:
+# A rotation by an angle φ with a scale s has two numbers, a = s·cos φ and b = s·sin φ. The shift has
+# two more, tx and ty. Each landmark (x, y) with its place (u, v) in the template gives two equations:
 #
-# $$a x - b y + t_x = u \qquad\qquad b x + a y + t_y = v$$
+# ```text
+# a·x − b·y + tx = u
+# b·x + a·y + ty = v
+# ```
 #
-# Four unknowns, ten equations: in general no solution fits all. *Least squares* takes the one with
-# the smallest sum of squared errors. With the equations as $A p = t$, where $p = (a, b, t_x, t_y)$,
-# it solves the *normal equations* $A^T A\, p = A^T t$.
+# Four unknowns, ten equations: in general nothing solves them all. *Least squares* takes the unknowns
+# with the smallest sum of squared errors. We write the equations as A·p = t, where p = (a, b, tx,
+# ty), A is a matrix of ten rows and four columns, and t holds the ten places. Then the best p solves
+# the *normal equations* AᵀA·p = Aᵀt.
 
 # %%
 def equations(source, target):
@@ -497,7 +511,8 @@ assert np.allclose(matrix, similarity(faces[0].landmarks, encoder.template))
 assert np.allclose(matrix, alignment.similarity_transform(faces[0].landmarks, encoder.template))
 
 # %% [markdown]
-# Above the plain crops, below the aligned ones. The lines are where the template has the eyes.
+# In the upper row are plain crops, in the lower row aligned ones. The white line is the height at
+# which the template has the eyes.
 
 # %%
 figure, axes = plt.subplots(2, len(faces), figsize=(10, 3.6))
@@ -509,14 +524,15 @@ for (top, below), face in zip(axes.T, faces, strict=True):
         axis.axis("off")
 
 # %% [markdown]
-# Tilted faces come out straight. The first one hung straight and is turned now, by three degrees: the
-# landmarks of so blurred a face are uncertain by some pixels, and the alignment believes them.
+# Tilted faces come out straight, with their eyes at one height. The first face hung straight, and now
+# it is turned by three degrees: in a blurred face the landmarks are a few pixels off, and the
+# alignment follows them.
 #
 # ## 9. What breaks it
 #
 # People take photos in the dark, out of focus, from far away, with the phone held sideways. How much
-# of that does the detector bear? A face on a grey ground, then turned, shrunk, blurred or darkened
-# more and more. Found means: a box covers the middle of the picture.
+# of that can the detector take? We make 24 portraits and turn, shrink, blur or darken them more and
+# more. A face counts as found when a box covers the middle of the picture.
 
 # %%
 rng, model = np.random.default_rng(5), eigenfaces.load()
@@ -546,8 +562,8 @@ ways = {  # what is changed: how, and by how much
 }
 
 # %% [markdown]
-# **Guess first.** At which angle does the detector lose half of the faces? And does it need more or
-# less light than you do?
+# **Guess first.** At which angle does the detector lose half of the faces? And in the dark, which
+# gives up first, your eyes or the detector?
 
 # %%
 def share_found(pictures):
@@ -576,14 +592,16 @@ for row in (1, 3):
 figure.tight_layout()
 
 # %% [markdown]
-# Tilted by 40 degrees a face is still found, by 60 fewer than half are, by 80 almost none, although a
-# person sees them at once. A sideways phone photo is such a case: that is why the reader of this
-# course applies the orientation that the phone wrote into the file (EXIF). Size and blur do the same
-# harm: too few pixels are left that say "eye". Darkness does none down to a quarter of the light; at
-# an eighth about a fifth of the faces are lost, at a twentieth all.
+# At 40 degrees all faces are found, at 60 fewer than half, at 80 almost none, although a person still
+# sees them at once. A phone photo that lies on its side is such a case. That is why `images.read`,
+# with which the course reads photos, turns a photo as the phone noted in the file (EXIF). Shrinking
+# and blurring do the same harm: too few details are left that look like an eye or a mouth. Darkness
+# does no harm down to a quarter of the light. At an eighth about a fifth of the faces are lost, at a
+# twentieth all. On most screens your eyes give up first: the picture "brightness 12" looks almost
+# black, and four fifths of such faces are found (not this one).
 #
-# The whole wall under a blur. Move the slider (where a kernel runs): does a falling confidence warn
-# before a face is lost?
+# Now the whole wall, blurred. Move the slider (where a kernel runs): does a falling confidence warn
+# you before a face is lost?
 
 # %%
 def blurred_wall(radius):
@@ -599,15 +617,16 @@ def blurred_wall(radius):
 plots.slider(blurred_wall, range(0, 21, 2), "blur (pixels)")
 
 # %% [markdown]
-# Hardly. Most of the faces that are still found are found with more than 0.9; the others are gone,
-# and no number says that they were there. So a detector that reports nothing has not proved that
-# there is nobody.
+# Hardly. Most of the faces that are still found have a confidence above 0.9. The others are gone, and
+# no number says that they were there. So a detector that reports nothing has not proved that there is
+# nobody.
 #
 # ## 10. Large photos, and a real one
 #
-# From some size on, time grows with the number of pixels, and a face that is 200 pixels wide is found
-# as well when it is half as wide. So the course shrinks a photo to a long side of 1,280 before the
-# search, and multiplies the coordinates back. Here is what that saves on a photo of 8 megapixels.
+# In large photos the time grows with the number of pixels. But a face that is 200 pixels wide is
+# found just as well when it is half as wide. So the course shrinks a larger photo to a long side of
+# 1,280 pixels before the search, and scales the coordinates back. Here is what that saves on a photo
+# of 8 megapixels.
 
 # %%
 large, rows = np.asarray(Image.fromarray(photo).resize((3840, 2160))), []
@@ -618,13 +637,14 @@ for long_side in (320, 640, 1280, 2560, 3840):
 pd.DataFrame(rows, columns=["long side", "faces", "seconds"]).round(2)
 
 # %% [markdown]
-# The price of the bound is not to be seen here, because all of these portraits are large: a face 40
-# pixels wide in a photo of 3,840 has 13 left at 1,280, and may be missed. Raise `long_side` where
-# such faces matter.
+# All six faces are found at every size, because these portraits are large. Small faces pay the price:
+# a face 40 pixels wide in a photo 3,840 wide has 13 pixels left at 1,280, and may be missed. Raise
+# `long_side` where such faces matter.
 #
-# Synthetic faces are blurred and frontal. The package scikit-image carries a public-domain photograph
-# of the astronaut Eileen Collins (NASA). Run the cell to see it: the course's repository keeps no
-# picture of a real person, so the stored notebook shows the numbers only.
+# Our synthetic faces are blurred, and all look into the camera. The package scikit-image contains a
+# public-domain photograph of the astronaut Eileen Collins (NASA). Run the cell to see it: the
+# course's repository keeps no picture of a real person, so the stored notebook shows only the
+# numbers.
 
 # %%
 # REAL PHOTO: its picture is not kept in the repository
@@ -643,14 +663,16 @@ print(f"Key result: {len(faces)} of {len(places)} portraits found; {windows:,} w
 #
 # - A face is a box, a confidence and five landmarks, in pixels of the photo. A drawing can be one,
 #   too.
-# - IoU says whether two boxes are the same place; non-maximum suppression uses it to keep one box a
-#   face.
+# - IoU measures how well two boxes agree; non-maximum suppression uses it to remove boxes that show
+#   the same face.
 # - P-Net is a convolution over the whole picture: a heat map, at each level of a pyramid.
 # - Cheap networks throw away what is surely not a face; expensive ones judge the rest: a cascade,
 #   more than a hundred times faster than the last network alone.
 # - A threshold trades precision for recall.
-# - Aligned by their landmarks, faces come to lie alike; cut out by their boxes, they stay tilted.
-# - Faces turned by 60 degrees and more are mostly lost, and so are tiny, blurred and very dark ones.
+# - Aligned by their landmarks, all faces are upright and of one size; cut out by their boxes, they
+#   stay tilted.
+# - Faces turned by 60 degrees and more are mostly lost, and so are tiny, very blurred and very dark
+#   ones.
 #
 # ## A larger exercise
 #
@@ -664,9 +686,10 @@ print(f"Key result: {len(faces)} of {len(places)} portraits found; {windows:,} w
 # 3. the nearest pixel of the photo there (round the coordinates); outside the photo, its nearest
 #    border pixel.
 #
-# `photo` is uint8 (height, width, 3), `landmarks` and `template` are (5, 2) with x first. Return
-# (size, size, 3). Going backwards from crop to photo is the point: forwards, some pixels of the crop
-# would be hit twice and others never.
+# `photo` is uint8 (height, width, 3). `landmarks` (in pixels of the photo) and `template` (in pixels
+# of the crop) are (5, 2) with x first. Return uint8 (size, size, 3). Step 2 goes backwards, from the
+# crop to the photo, for a reason: forwards, some pixels of the crop would be hit twice and others
+# never.
 
 # %%
 def aligned_crop(photo, landmarks, template, size):
@@ -700,8 +723,8 @@ exercises.report();
 assert exercises.report()
 
 # %% [markdown]
-# The course's version shrinks a large photo first and mixes four by four pixels instead of taking the
-# nearest one: that makes smoother edges.
+# The course's version first shrinks a photo in which the face is large, and then mixes four by four
+# pixels instead of taking the nearest one. That makes smoother edges.
 #
 # ## Where to go next
 #

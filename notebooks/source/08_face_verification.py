@@ -18,7 +18,7 @@
 #
 # - three kinds of pairs, and which of them are hard
 # - from two faces to a distance: cosine and Euclidean
-# - a threshold swept over all values: false accepts, false rejects, equal error rates
+# - all thresholds at once: false accepts, false rejects, equal error rates
 # - thresholds chosen on some families and measured on others
 # - from a distance to a probability, and what it depends on
 # - verification and identification, three encoders, and where none of this must be used
@@ -53,9 +53,9 @@ from utils.scoring.metrics import normalise
 # | strangers | two people of two families | reject |
 # | relatives | two people whom the data lists as kin | reject |
 #
-# Most tests know the first two only. The third is why a son is accepted as his father. We draw pairs
-# of each kind from forty of the training families. No pair was cut from one photograph: two faces
-# from one photo share its light and colours (lesson 01).
+# Most tests contain only the first two. Because of the third, a son is accepted as his father. We
+# draw up to 1,500 pairs of each kind from forty of the training families. The two faces of a pair
+# never come from one photograph, because they would share its light and colours (lesson 01).
 
 # %%
 everything = open_data()
@@ -76,9 +76,10 @@ plots.pair_gallery(dataset, six, [f"pair {number}" for number in range(1, 7)]);
 # %% [markdown]
 # ## 2. From two faces to a distance
 #
-# A network does what you have just done, with numbers. Each photo goes the way of a user's: find the
-# face, align it (lesson 07), and turn it into an [embedding](../docs/glossary.md#embedding), here of
-# 128 numbers. Two photos are alike when their embeddings are close.
+# A network does what you have just done, with numbers. We treat each photo as an app treats the photo
+# of a user: find the face, align it (lesson 07), and turn it into an
+# [embedding](../docs/glossary.md#embedding), here of 128 numbers. Two photos are alike when their
+# embeddings are close.
 
 # %%
 encoder, photos = backbones.get(), dataset.photos
@@ -89,13 +90,14 @@ print(f"{len(photos)} photos, a face found in {100 * found.mean():.1f} %")
 
 # %% [markdown]
 # How close? The *cosine distance* is 1 minus the [cosine
-# similarity](../docs/glossary.md#cosine-similarity): it looks at the angle between two embeddings
-# only, a·b / (‖a‖·‖b‖). The *Euclidean distance* ‖a − b‖ looks at their lengths as well, unless they
-# are scaled to length 1 first.
+# similarity](../docs/glossary.md#cosine-similarity) a·b / (‖a‖·‖b‖): it depends only on the angle
+# between two embeddings. The *Euclidean distance* ‖a − b‖ depends on their lengths as well, unless
+# they are scaled to length 1 first.
 #
-# **Exercise 1. Two distances.** Write `pair_distances(a, b)` for embeddings `a` and `b`, both
-# (pairs, d), of any length: row by row (1) the cosine distance and (2) the Euclidean distance of the
-# rows after scaling each to length 1. Return both, each (pairs,).
+# **Exercise 1. Two distances.** Write `pair_distances(a, b)`. The arrays `a` and `b` are both (pairs,
+# d); row i of each is an embedding of pair i, and may have any length ‖a‖. For each pair compute (1)
+# the cosine distance and (2) the Euclidean distance after scaling both rows to length 1. Return both,
+# each (pairs,).
 
 # %%
 def pair_distances(a, b):
@@ -115,10 +117,10 @@ if exercises.check(pair_distances):
     axis.set(xlabel="cosine distance", ylabel="Euclidean distance, length 1")
 
 # %% [markdown]
-# One curve, not a cloud: for embeddings of length 1, ‖a − b‖² = ‖a‖² + ‖b‖² − 2·a·b = 2 − 2·cos. So
-# both distances put all pairs in the same order, and a threshold of one can be converted into a
-# threshold of the other. The course takes the cosine distance, because it lies between 0 and 2
-# whatever the encoder.
+# A correct answer draws one curve and no cloud. The reason: for embeddings of length 1, ‖a − b‖² =
+# ‖a‖² + ‖b‖² − 2·a·b = 2 − 2·cos, twice the cosine distance. So both distances put all pairs in the
+# same order, and a threshold for one can be converted into a threshold for the other. The course
+# takes the cosine distance, because it lies between 0 and 2 for every encoder.
 
 # %%
 table = calibration.with_distances(table, lookup)  # drops photos without a face
@@ -128,9 +130,11 @@ calibration.with_distances(six, lookup)[["kind", "distance"]].round(3).rename(la
 
 # %% [markdown]
 # This is the answer to the six pairs above: pair number, kind, distance. Did you find both pairs of
-# one person? The encoder has an advantage: it was trained on millions of photos of people.
+# one person? It is not easy for the encoder either: pair 6, two relatives, is a little closer than
+# pair 1, one person.
 #
-# 128 dimensions cannot be drawn; their two main directions can. Six people with several photos each:
+# We cannot draw 128 dimensions, but we can draw their two main directions (the principal components).
+# Here are six people with several photos each:
 
 # %%
 counts = photos[found].groupby("person").size()
@@ -148,15 +152,16 @@ axis.set(xlabel="first main direction", ylabel="second main direction")
 axis.legend(fontsize=8);
 
 # %% [markdown]
-# Photos of a person lie together. Some people lie on top of each other as well: two directions show a
-# part of 128 only, and who resembles whom is measured in all of them.
+# Photos of a person lie together. Some people overlap here, such as the first two of the legend. That
+# need not be so in all 128 dimensions: two directions show only a part of the distance.
 #
 # ## 3. Which pairs are hard?
 #
-# Everything that follows is a matter of how the distances of the three kinds overlap.
+# Everything that follows depends on how much the distances of the three kinds overlap. So we draw a
+# histogram of each kind.
 #
 # **Guess first.** Published apps accept a pair when its cosine distance is below 0.5. Where will 0.5
-# lie: between the curves, left of all, or right of all?
+# lie: between the histograms, left of all, or right of all?
 
 # %%
 COLOURS = {"same": "black", "relatives": plots.KIN, "strangers": plots.STRANGER}
@@ -179,12 +184,12 @@ histogram(table, axis)
 axis.set_xlim(0, 0.75);
 
 # %% [markdown]
-# Right of all. The relatives lie between the others, and 0.5 is far to the right of *everything*:
-# here it accepts every pair there is. It may suit the network for which somebody once chose it
-# (section 10).
+# Right of all. The relatives lie between the other two kinds, and 0.5 is far to the right of
+# *everything*: here it accepts every pair there is. It may suit the network for which somebody once
+# chose it (section 10).
 #
-# Which faces does the network take for each other? The three pairs of one person that are furthest
-# apart, and the three pairs of strangers that are nearest:
+# Which pairs are the hardest? In the upper row the three pairs of one person that are furthest apart,
+# in the lower row the three pairs of strangers that are nearest:
 
 # %%
 furthest = table[table["kind"] == "same"].nlargest(3, "distance")
@@ -194,11 +199,11 @@ titles = hard["kind"] + ": " + hard["distance"].map("{:.3f}".format)
 plots.pair_gallery(dataset, hard, titles.tolist());
 
 # %% [markdown]
-# Look at the light, the sharpness, the pose and the age in the upper row, and at what the two faces
-# share in the lower one. Where the largest distance above exceeds the smallest below, no threshold
-# can be right about both: every one of them makes errors.
+# Look at the light, the sharpness and the pose in the upper row, and at what the two faces share in
+# the lower one. The largest distance above is greater than the smallest below, so no threshold is
+# right about all of these pairs. Every threshold makes errors.
 #
-# ## 4. The threshold swept
+# ## 4. All thresholds at once
 #
 # A pair is accepted when its distance is at or below the [threshold](../docs/glossary.md#threshold).
 # Three things can go wrong: a pair of one person is rejected (the [false reject
@@ -229,8 +234,9 @@ if exercises.check(verification_errors):
     print("by threshold, in %\n", (100 * pd.DataFrame(tried)).round(1))
 
 # %% [markdown]
-# In the table that a correct answer prints, a column is a threshold with its three errors. No column
-# is best in all three rows. The same for four hundred thresholds at once, with sorted distances:
+# In the table that a correct answer prints, each column is a threshold with its three errors. No
+# column is best in all three rows. Now the same for 401 thresholds. Sorted distances make it fast:
+# `searchsorted` says how many of them lie at or below each threshold.
 
 # %%
 def error_curves(table, thresholds):
@@ -253,11 +259,11 @@ axis.set(xlabel="threshold (cosine distance)", ylabel="pairs (%)")
 axis.legend(fontsize=8);
 
 # %% [markdown]
-# Where the black line crosses another, both errors are equal: the
+# Where the black line crosses another, the two errors are equal. Their height there is the
 # [equal error rate](../docs/glossary.md#equal-error-rate) (EER).
 #
-# **Guess first.** The two crossings look close. How many times more relatives are accepted at the one
-# for strangers than at the one for relatives?
+# **Guess first.** The black line crosses the orange one and then the blue one, and the two crossings
+# look close. How many times as many relatives are accepted at the second crossing as at the first?
 
 # %%
 for other in ("strangers", "relatives"):
@@ -269,7 +275,7 @@ for other in ("strangers", "relatives"):
           f"{100 * errors['relatives accepted'][crossing]:.1f} % of relatives are accepted")
 
 # %% [markdown]
-# On the synthetic families about four times as many; on the real ones twice as many (section 6). **A
+# About four times as many here, and about twice as many on the real families (section 6). **A
 # threshold that was chosen with strangers accepts many relatives**: that is one reason why an app
 # takes a son for his father. Move the threshold yourself (where a kernel runs):
 
@@ -288,10 +294,12 @@ def at_threshold(threshold):
 plots.slider(at_threshold, np.round(np.arange(0.02, 0.131, 0.005), 3).tolist(), "threshold", start=0.06)
 
 # %% [markdown]
-# Plot one error against the other, and the threshold drops out. The [ROC
-# curve](../docs/glossary.md#roc-curve) shows little where it matters, at small error rates; the DET
-# curve (detection error trade-off) stretches both axes like a normal distribution's quantiles. Two
-# normal distributions give a straight line on it.
+# We can also plot one error against the other, without the threshold. The [ROC
+# curve](../docs/glossary.md#roc-curve) shows little where it matters: at small error rates it sticks
+# to the corner. The [DET curve](../docs/glossary.md#det-curve) (detection error trade-off) plots two
+# errors and stretches both axes, so that 0.1 % and 0.5 % are about as far apart as 10 % and 20 %.
+# Lower and further left is better. (The axes are quantiles of a normal distribution: if the distances
+# of both kinds were normally distributed, the curve would be a straight line.)
 
 # %%
 figure, (roc, det) = plt.subplots(1, 2, figsize=(9, 3.8))
@@ -305,17 +313,18 @@ roc.set(xlabel="others accepted (%)", ylabel="same person accepted (%)", title="
 roc.legend(fontsize=8)
 det.set(xlabel="others accepted (%)", ylabel="same person rejected (%)", title="DET",
         xticks=norm.ppf(ticks / 100), xticklabels=ticks, yticks=norm.ppf(ticks / 100),
-        yticklabels=ticks, xlim=norm.ppf([7e-4, 0.7]), ylim=norm.ppf([7e-4, 0.7]));
+        yticklabels=ticks, xlim=norm.ppf([7e-4, 0.7]), ylim=norm.ppf([7e-4, 0.7]))
+figure.tight_layout()
 
 # %% [markdown]
 # ## 5. A threshold for a purpose
 #
-# Equal errors are a way to compare encoders. A product has a purpose: a door lock may let in one
-# stranger in a thousand, say, and whoever is rejected tries again.
+# Equal errors are a way to compare encoders. A product has a purpose. A door lock, for example, may
+# let in at most one stranger in a thousand. It may reject its owner more often, who then tries again.
 #
-# **Exercise 3. A door lock.** Write `door_lock(distance, kind, most)`: the largest threshold among
-# the values in `distance` at which the share of strangers accepted (distance at or below it) is at
-# most `most`.
+# **Exercise 3. A door lock.** Write `door_lock(distance, kind, most)`: the largest threshold at which
+# the share of strangers accepted is at most `most`. The candidates are all values in `distance`,
+# whatever the kind of their pair. Accepted means: at or below the threshold.
 
 # %%
 def door_lock(distance, kind, most):
@@ -333,14 +342,16 @@ if exercises.check(door_lock):
     print(f"threshold {lock:.4f}; accepted:", (100 * accepted).round(1).to_dict(), "%")
 
 # %% [markdown]
-# The lock looks at strangers only, so it knows nothing of the owner's children. Those relatives that
-# it accepts are people whom nobody had in mind when the threshold was chosen.
+# This threshold was chosen with strangers, and nobody thought of the owner's children. A correct
+# answer prints what that means: one stranger in a thousand comes in, but about one relative in
+# twenty.
 #
 # ## 6. Chosen here, measured there
 #
-# A threshold that is measured on the pairs it was chosen on tends to flatter itself. `calibrate`
-# chooses on the training families and measures on the [held-out
-# families](../docs/glossary.md#held-out-families), with intervals over families (lesson 06).
+# A threshold looks better than it is when it is measured on the pairs it was chosen on. So
+# `calibrate` chooses thresholds on the training families and measures them on the [held-out
+# families](../docs/glossary.md#held-out-families), with intervals over families (lesson 06). Each row
+# below is a *policy*, a rule that gives a threshold. The rules follow the table.
 
 # %%
 measured = calibration.calibrate(dataset, encoder, pairs_each=1500, resamples=200, progress=False)
@@ -349,18 +360,18 @@ measured.table()
 # %% [markdown]
 # | policy | chosen so that, on training families |
 # |---|---|
-# | relatives | as many relatives are accepted as photos of one person are rejected |
+# | relatives | the share of relatives accepted equals the share of one person's pairs rejected |
 # | strangers | the same with strangers |
 # | strict | one stranger in a thousand is accepted |
 # | article | 0.5, whatever it does |
 #
-# The names say how a threshold was chosen, and no order: strangers are so easy to tell in synthetic
-# families that `strict` may be laxer than `relatives`. Only twelve of the synthetic families are held
-# out, so the intervals are wide.
+# `strict` is not the strictest here: its threshold is above that of `relatives`, because in synthetic
+# families strangers are easy to tell apart. Only twelve of the synthetic families are held out, so
+# the intervals are wide.
 #
 # **On the real data** (420 families to choose, the 50 `F09` families to measure) the same code gave
-# the figures that `verify` and the app use. They stand in a committed file. Photos in which no face
-# was found are left out.
+# the numbers that `verify` and the app use. The course keeps them in `data/calibration/`. Photos in
+# which no face was found are left out. (For the [AUC](../docs/glossary.md#auc) see lesson 06.)
 
 # %%
 real = calibration.load(encoder)
@@ -371,17 +382,19 @@ for other in calibration.OTHERS:
 real.table()
 
 # %% [markdown]
-# Against strangers the encoder errs in one pair of twenty, against relatives in one of ten. Families
-# keep photos for decades: a childhood photo and an old one count as the same person here. And errors
-# that were equal on the training families (policy `relatives`) are not equal on others: that is why
-# they are measured there.
+# Against strangers the encoder errs in one pair of twenty, against relatives in one of ten: more
+# often than on synthetic faces. One reason is age: families keep photos for decades, so a photo of a
+# child and one of the same person at sixty are a pair of one person here. And look at the row
+# `relatives`: the two errors that were equal on the training families are 7.6 % and 14.9 % on the
+# others. That is why they are measured there.
 #
 # ## 7. How sure, in percent?
 #
-# Nobody can read a distance of 0.08. Of all pairs at that distance, how many show one person?
-# [Platt scaling](../docs/glossary.md#platt-scaling) fits a logistic curve to the training pairs:
-# p = 1 / (1 + exp(−(a + b·log d))). It looks for the a and b under which the pairs are most probable,
-# with Newton's method: the slope of the log-likelihood divided by its curvature is the next step.
+# A distance of 0.08 means nothing to a user. Of all pairs at that distance, what share shows one
+# person? [Platt scaling](../docs/glossary.md#platt-scaling) fits a logistic curve to the training
+# pairs: p = 1 / (1 + exp(−(a + b·log d))), where d is the distance. It is logistic regression with
+# one feature, log d. It looks for the a and b under which the labels of the pairs are most probable,
+# with Newton's method: each step is the slope of the log-likelihood divided by its curvature.
 
 # %%
 def platt(labels, scores, steps=25):
@@ -406,8 +419,8 @@ print(f"p(one person, not relatives) = 1 / (1 + exp(-({fit[0]:.2f} {fit[1]:+.2f}
 print(f"calibrate found {measured.slopes['relatives']}")
 
 # %% [markdown]
-# The fitted curve against what it was fitted to: the pairs in order of their distance, in twenty
-# groups, and the share of each that shows one person.
+# Does the curve fit? We sort the pairs by distance, cut them into twenty groups, and compare the
+# share of each group that shows one person with the curve.
 
 # %%
 groups = pd.DataFrame({"d": np.exp(logs), "same": labels}).sort_values("d").reset_index(drop=True)
@@ -420,8 +433,9 @@ axis.set(xlabel="cosine distance", ylabel="one person, not relatives (%)")
 axis.legend(fontsize=8);
 
 # %% [markdown]
-# (The curve weighs both kinds alike, whatever their numbers.) What else the pair might be matters:
-# against strangers the curve is another one, and so it is on real photos.
+# It fits. (Both kinds count for one half in the fit, however many pairs each has.) But the curve
+# depends on what the pair could be otherwise: two strangers or two relatives. And it depends on the
+# data:
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3))
@@ -434,12 +448,14 @@ for axis, (name, which) in zip(axes, {"this data": measured, "real data": real}.
     axis.legend(fontsize=8)
 
 # %% [markdown]
-# These percentages hold when one person is as likely beforehand as two. At a door, who rings is a
-# stranger in one case of ten, say; in a search through a million faces the right one is one in a
-# million. Bayes' rule again (lesson 06), now for a single distance.
+# These percentages assume that, before you look, one person is as likely as two. Often it is not. At
+# a door perhaps nine of ten who ring are who they say they are. In a search through a million faces,
+# one in a million is the right one. Bayes' rule (lesson 06) takes this prior into account, here for a
+# single distance.
 #
-# **Guess first.** On the real data, two photos at a distance of 0.06 show one person with about 98 %,
-# if otherwise it would be strangers. What is left of that for a hit in a list of a million faces?
+# **Guess first.** On the real data, two photos at a distance of 0.06 show one person with a
+# probability of about 98 %, if the alternative is two strangers. What is left of these 98 % when one
+# of the photos was found in a list of a million faces?
 
 # %%
 def with_prior(probability, prior):
@@ -454,7 +470,8 @@ for prior in (0.9, 0.5, 0.01, 1e-6):
     print(f"beforehand {prior:<8g} at a distance of 0.06: {100 * with_prior(claimed, prior):.4f} %")
 
 # %% [markdown]
-# Next to nothing. Each photo of the list is a chance to be wrong, and there are a million of them.
+# Next to nothing: 0.005 %, one in twenty thousand. Each photo of the list is a chance to be wrong,
+# and there are a million of them.
 #
 # ## 8. The answer as an object
 #
@@ -476,18 +493,19 @@ for policy in calibration.POLICIES:
     print(f"{policy:10} {decision.verdict}")
 
 # %% [markdown]
-# The verdict is wrong: these are two people, and three of the four policies accept them. Here is the
-# third question of the beginning in one example. (The thresholds come from real photos, and these two
-# are synthetic: an illustration. The synthetic families' own threshold, in section 6, is smaller.)
+# The verdict is wrong: these are two people, and three of the four policies accept them. This is the
+# third question from the beginning, "why is my son accepted as me?", in one example. (It is only an
+# illustration: the thresholds come from real photos, and these two are synthetic. The synthetic
+# families' own threshold for `relatives`, 0.056 in section 6, would have rejected them.)
 #
 # The command line gives the same: `kincourse verify A B`, and with `--json` all of it.
 #
 # ## 9. One to one, one to many
 #
-# Verification compares one face with one. [Identification](../docs/glossary.md#identification)
-# compares it with a *gallery* of known people: sorting an album, recognising a guest. The nearest one
-# is the answer, but only if it is near enough: somebody who is not in the gallery is nearest to
-# someone, too.
+# Verification compares one face with one other. [Identification](../docs/glossary.md#identification)
+# compares one face, the *probe*, with a [gallery](../docs/glossary.md#gallery) of known people, for
+# example to sort an album. The nearest one is the answer, but only if it is near enough: a person who
+# is not in the gallery also has a nearest one in it.
 #
 # **Exercise 4. Who is it?** Write `identify(probe, gallery, names, threshold)`: `probe` is one
 # embedding (d,), `gallery` holds (n, d) of the people in the list `names`. Return the name with the
@@ -528,16 +546,18 @@ if exercises.check(identify):
               f"{(~inside & ~unknown).sum()} given a name")
 
 # %% [markdown]
-# Without a threshold (2, the largest distance there is) everybody gets a name, those as well who are
-# not in the gallery. And a gallery makes more errors than a pair does: somebody unknown is compared
-# with each of its people. At a false accept rate of 1 %, a gallery of 100 gives one false hit for
-# each of them, on average.
+# A threshold of 2 is the largest possible distance, so it is no threshold at all: a correct answer
+# shows that everybody gets a name, also those who are not in the gallery. And a gallery makes more
+# errors than a single pair, because an unknown person is compared with everybody in it. At 0.06 only
+# 0.2 % of the pairs of strangers were accepted in section 4, but here 7 of 28 unknown people get a
+# name. With a false accept rate of 1 % and a gallery of 100, each unknown person has one false hit on
+# average.
 #
 # ## 10. Three encoders, one threshold?
 #
-# Does 0.5 suit another network? The course commits the same measurements on the real data for three
-# encoders, FaceNet among them (the published kinship code uses it). Their weights are not needed to
-# read the files.
+# Does 0.5 suit another network? The course keeps the same measurements on the real data for three
+# encoders. One is dlib's, which you have used so far; another is FaceNet, which the published kinship
+# code uses. To read these files you do not need the networks' weights.
 
 # %%
 names = ("dlib-resnet", "facenet", "sface")
@@ -561,13 +581,13 @@ for axis, (name, one) in zip(axes, encoders.items(), strict=True):
     axis.axvline(one.threshold("relatives"), color="grey", linestyle=":", label="calibrated")
     axis.set(xlabel="threshold (cosine distance)", title=name, xlim=(0, 1.2))
 axes[0].set_ylabel("pairs accepted (%)")
-axes[2].legend(fontsize=7);
+axes[0].legend(fontsize=7, loc="lower right");
 
 # %% [markdown]
-# The three are about as good as each other, but dlib's distances are on another scale. On FaceNet and
-# SFace, 0.5 is a strict threshold that rejects 13 % and 16 % of the pairs of one person; on dlib's
-# network it is none. So a threshold belongs to an encoder, as its weights do, and cannot be carried
-# to another one.
+# The three encoders are about equally good, but dlib's distances are on another scale. With FaceNet
+# and SFace, 0.5 is a strict threshold that rejects 13 % and 16 % of the pairs of one person. With
+# dlib's network it rejects nobody. So a threshold belongs to one encoder, as its weights do, and
+# cannot be used with another one.
 
 # %%
 rates = real.rates()
@@ -577,8 +597,8 @@ print(f"Key result: on F09 at {rates.threshold}: same person rejected {rates.fal
 # %% [markdown]
 # ## 11. Where it must not be used
 #
-# - **On people who have not agreed.** A face is biometric data; in many countries processing it
-#   without consent is against the law.
+# - **On people who have not agreed.** A face is biometric data. In many countries it is against the
+#   law to process it without consent.
 # - **To search a crowd.** With one stranger in forty accepted (2.6 %, section 6), a list of a
 #   thousand faces gives some twenty-five false hits for each passer-by.
 # - **As the only key to anything that matters.** It cannot tell a living face from a printed photo.
@@ -592,9 +612,10 @@ print(f"Key result: on F09 at {rates.threshold}: same person rejected {rates.fal
 #
 # - Photos of one person are close, those of relatives closer than those of strangers.
 # - On embeddings of length 1, cosine and Euclidean distance say the same.
-# - A fixed 0.5 is no threshold: on one encoder it accepts everybody, on others it rejects many.
+# - No threshold suits every encoder: 0.5 accepts everybody with one, and rejects many with others.
 # - A threshold is chosen on training families and comes with three error rates, not with one.
-# - A percentage needs to say: against whom, and how likely beforehand.
+# - A percentage is incomplete without two things: what else the pair could be, and how likely that
+#   was beforehand.
 # - A gallery makes more errors than a pair, and needs an "unknown".
 #
 # ## A larger exercise
@@ -605,8 +626,8 @@ print(f"Key result: on F09 at {rates.threshold}: same person rejected {rates.fal
 #
 # 1. For each kind of others, "strangers" and "relatives": on `chosen_on` find the threshold with
 #    equal errors. Of the values in its `distance` column take the one at which the share of "same"
-#    rejected and the share of these others accepted differ least; of several the smallest. (Accepted:
-#    at or below.)
+#    rejected and the share of these others accepted differ least. If several do, take the smallest.
+#    (Accepted means: at or below.)
 # 2. On `measured_on`, measure three error rates at that threshold.
 #
 # Return a dictionary `{"strangers": row, "relatives": row}`, where a row is a dictionary with

@@ -9,12 +9,12 @@
 # %% [markdown]
 # # Lesson 09: An app with Streamlit
 #
-# A colleague wants to try your detector and your verification, and does not write Python. With
-# Streamlit a page is a script of a few lines. This lesson builds the app of the second published
-# article (a select box with three pages: detection, faces cut out, [face
-# verification](../docs/glossary.md#face-verification)) step by step, tests every step without a
-# browser, and shows what goes wrong in the published one. Most of it is invisible to an author who
-# tries the app alone, with good photos.
+# A colleague wants to try your detector and your verification, but does not write Python. Give them a
+# page in the browser: with Streamlit, that is a script of a few lines. The course follows two published
+# articles, and the second one ends in such an app. It has a select box with three pages: face
+# detection, the faces cut out, and [face verification](../docs/glossary.md#face-verification). This
+# lesson builds that app step by step and tests every step without a browser. It also shows what goes
+# wrong in the published app. An author who tries it alone, with good photos, sees almost none of this.
 #
 # **What you will learn** (about 55 minutes; the code runs in about a minute on a laptop)
 #
@@ -53,15 +53,18 @@ from utils.faces import alignment, backbones, detection
 
 remarks = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
 remarks.disabled = True  # that no server runs, as in every test
-gc.freeze()  # Streamlit searches for garbage after every run: not in TensorFlow, which stays
+gc.freeze()  # Streamlit looks for unused objects after every run; this spares it TensorFlow's
 
 # %% [markdown]
 # ## 1. A page is a script
 #
-# Why Streamlit? Because a page is written like a notebook: from the top to the bottom, with no HTML.
-# Every widget is a function that returns what the visitor has chosen *now*. `AppTest` is a visitor
-# without a browser: it runs the page, types and clicks. (The page of a test is a function with its own
-# imports; on a server it is a file, started by `streamlit run app.py`.)
+# Why Streamlit? Because a page is written like a notebook: from the top to the bottom, with no HTML. A
+# *widget* is something a visitor can use: a text field, a button, a slider. In the script each widget
+# is a function call, which returns what the visitor has chosen *now*.
+#
+# On a server a page is a file, started by `streamlit run app.py`. In this lesson each page is a
+# function that does its own imports, and `AppTest` plays the visitor: it runs the page, types and
+# clicks, without a browser.
 
 # %%
 def hello():
@@ -108,13 +111,15 @@ print(visitor.markdown[0].value)
 assert visitor.markdown[0].value.endswith("session: 4")
 
 # %% [markdown]
-# At every click the **whole script runs again**, from the top. A variable is new in every run. What has
-# to survive a click goes into `st.session_state`: the [session
-# state](../docs/glossary.md#session-state), which every visitor has for themselves.
+# At every click the **whole script runs again**, from the top: once when the page was opened, and three
+# times for the clicks. A variable is new in every run. What has to survive a click goes into
+# `st.session_state`, the [session state](../docs/glossary.md#session-state). Every visitor has their
+# own.
 #
 # **Exercise 1. What survives a click.** Write `album_page()`: a page with one button, `Next`, and the
 # text `photo 1 of 3` (by `st.write`). Each click shows the next number at once, and after `photo 3 of
-# 3` comes `photo 1 of 3` again. The page needs its own `import streamlit as st`.
+# 3` comes `photo 1 of 3` again. Count the clicks, not the runs: `st.button` returns `True` only in the
+# run that its click started. The page needs its own `import streamlit as st`.
 
 # %%
 def album_page():
@@ -139,8 +144,8 @@ if exercises.check(album_page):
 # %% [markdown]
 # ## 2. A photo comes in
 #
-# Why a function of its own for this? Because everything that follows depends on what `st.file_uploader`
-# gives: `None` until the visitor has chosen a file, then its name and its bytes.
+# The visitor sends a photo with `st.file_uploader`. It returns `None` until a file has been chosen, and
+# then an object with the file's name and its bytes. So every page with a photo has to handle both.
 
 # %%
 def photo_page():
@@ -165,8 +170,8 @@ plots.page(visitor, [mother]);
 # %% [markdown]
 # ## 3. What visitors send
 #
-# The published app opens the file with Pillow and hands the array to
-# [MTCNN](../docs/glossary.md#mtcnn). Three files that visitors really have, all of the same picture:
+# The published app opens the file with Pillow and hands the array to the face detector
+# [MTCNN](../docs/glossary.md#mtcnn). Visitors also have files like these three, all of one picture:
 
 # %%
 def file_of(picture, kind, **options):
@@ -189,7 +194,7 @@ sent = {
 
 # %% [markdown]
 # **Guess first.** Which shapes do the three arrays have when Pillow opens them? For which of the three
-# does the published app fail without any error?
+# does the published app give a wrong result, but no error?
 
 # %%
 rows = {}
@@ -201,10 +206,11 @@ for name, content in sent.items():
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# Four channels or none at all: the detector stops with an error. The photo on its side is worse. It has
-# three channels, so nothing fails, and of its faces few are found, if any. `images.read` gives RGB,
-# upright, from all three. What it cannot use it refuses in one sentence, which a page can show; so does
-# the detector where there is no face:
+# With four channels, or with no channel axis at all, the detector stops with an error. The phone photo
+# is worse. It lies on its side but has three channels, so nothing fails, but hardly any of its six
+# faces is found. `images.read` gives all three files as RGB, upright. What it cannot use, it refuses
+# in one sentence that a page can show. `detection.largest`, which picks the largest face, does the
+# same where there is no face:
 
 # %%
 nobody = np.full((300, 400, 3), 200, np.uint8)
@@ -218,8 +224,8 @@ for name, content in files.items():
         print(error)
 
 # %% [markdown]
-# The published app takes the first face without looking whether there is one: `results[0]` of an empty
-# list is a traceback on the visitor's screen.
+# The published app takes the first face without checking that there is one. If the list is empty,
+# `results[0]` raises an error, and the visitor sees a traceback.
 #
 # **Exercise 2. An upload check.** The name of a file says nothing about what is in it; its first bytes
 # do. Write `kind_of_file(content, most)` for the bytes of an upload: `"too large"` if there are more
@@ -244,14 +250,15 @@ if exercises.check(kind_of_file):
         print(f"{name:25} {len(content):7} bytes  {kind_of_file(content, 500_000)}")
 
 # %% [markdown]
-# `half.jpg` begins like a photo and is none to its end. Such a check is cheap and refuses most of what
-# is no photo; only decoding finds the rest.
+# `half.jpg` begins like a photo, but its second part is missing: your check calls it a JPEG. Such a
+# check is cheap, and it refuses most files that are not photos. The rest show up only when they are
+# decoded.
 #
 # ## 4. What is built at every click
 #
-# The published app builds MTCNN and its network anew whenever anybody clicks. `st.cache_resource` calls
-# a function once and gives its result to all later runs, of all visitors: one kind of
-# [caching](../docs/glossary.md#caching).
+# The whole script runs at every click, so the published app builds MTCNN and its network anew each
+# time. Streamlit's remedy is `st.cache_resource`. It calls a function once, keeps the result, and gives
+# it to all later runs of all visitors. This is one kind of [caching](../docs/glossary.md#caching).
 
 # %%
 def built_anew():
@@ -300,20 +307,23 @@ for name, page in (("built anew", built_anew), ("shared", kept)):
     times[name] = [visitor.markdown[0].value]
     for _ in range(2):
         times[name].append(visitor.button[0].click().run().markdown[0].value)
-gc.freeze()  # what is built stays, too
+gc.freeze()  # the shared networks are not garbage either
 pd.DataFrame(times, index=["opened", "one click", "another click"])
 
 # %% [markdown]
-# Only the first visitor waits until shared networks are built. Built anew, they are paid for at every
-# click of every visitor, and here the network is a small one: VGGFace has far more weights.
-# `st.cache_resource` is for what everybody may share: networks. It is the wrong place for anything that
-# comes from a visitor.
+# Shared networks are built once, and only the first visitor waits for that. What a click still costs is
+# the work itself: finding the face and asking the network. On the other page every click of every
+# visitor also pays for the building, and this network is a small one; VGGFace has far more weights.
+# `st.cache_resource` is for what everybody may share, such as networks. Nothing that comes from a
+# visitor belongs there.
 #
-# **Exercise 3. One network for all.** `build()` makes a network, which takes long; `network(photo)` is
-# its answer. Write `network_page(build)`: a page with a text field `photo` (it stands for an uploader)
-# that writes the network's answer once something is typed. `build` is called once for all visitors. The
-# network is asked for each visitor anew: what came from a visitor is not cached. (Streamlit tells the
-# calls of a cached function apart by its arguments, except for those whose name begins with `_`.)
+# **Exercise 3. One network for all.** `build()` takes long and returns a network, a function:
+# `network(photo)` is its answer. Write `network_page(build)`, a page with a text field labelled `photo`
+# (it stands for an uploader). Once something is typed, the page writes the network's answer by
+# `st.write`. Call `build` once for all visitors, but ask the network again for each visitor: do not
+# cache what came from a visitor. (Streamlit keeps one result for each set of arguments of a cached
+# function. It ignores arguments whose name begins with `_`; functions can only be handed over like
+# that.)
 
 # %%
 def network_page(build):
@@ -341,8 +351,9 @@ if exercises.check(network_page):
 # %% [markdown]
 # ## 5. Two visitors
 #
-# The published app saves each face as `thumb.png` and reads it back. Tried alone, it works. Here are
-# two visitors at once:
+# The published app saves each face as `thumb.png` and reads it back. With one visitor this works. Now
+# Ada and Ben come at the same time. (The page below saves a photo once, when it arrives, and not in
+# every run: it remembers the file's id in the session.)
 
 # %%
 def shared_file(folder):
@@ -371,19 +382,21 @@ for visitor, photo in ((ada, mother), (ben, child)):
 
 # %%
 ada.button[0].click().run()
-print("Ada sent", len(images.to_jpeg(mother)), "bytes, and is shown", ada.markdown[0].value)
+print("Ada sent", len(images.to_jpeg(mother)), "bytes, Ben", len(images.to_jpeg(child)))
+print("Ada is shown", ada.markdown[0].value)
 
 # %% [markdown]
-# She is shown Ben's photo. Nobody who tries the app alone ever sees this. Photos belong into memory,
-# and into the session of whoever sent them. `st.cache_data` would not help: its results are shared by
-# all visitors as well, and stay when they are gone.
+# The size gives it away: Ada clicked, and is shown Ben's photo. Nobody who tries the app alone ever
+# sees this. Keep a photo in memory, in the session of the visitor who sent it. `st.cache_data`,
+# Streamlit's cache for results, would not help: it also shares its results among all visitors, and
+# keeps them when the visitors have gone.
 #
 # ## 6. The whole app
 #
-# Now the app itself: three pages and a frame around them. Each page is a function of a few lines.
-# Networks are shared (`detection.detect` and `backbones.get` keep theirs), photos stay in the run, and
-# what is wrong with a photo becomes one sentence. First, [face
-# detection](../docs/glossary.md#face-detection) with boxes and
+# Now the app itself: three pages, each a function of a few lines, and a frame around them. It keeps to
+# what we have seen. Networks are shared: `detection.detect` and `backbones.get` each keep theirs for
+# the whole process. Photos stay in the run. What is wrong with a photo becomes one sentence. The first
+# page shows [face detection](../docs/glossary.md#face-detection) with boxes and
 # [landmarks](../docs/glossary.md#landmarks):
 
 # %%
@@ -397,7 +410,8 @@ def detection_page(photo):
 
 
 # %% [markdown]
-# Second, each face after [alignment](../docs/glossary.md#alignment), and third, two photos compared:
+# The second page shows each face after [alignment](../docs/glossary.md#alignment), and the third
+# compares two photos:
 
 # %%
 def faces_page(photo):
@@ -423,7 +437,7 @@ def verification_page(first, second):
 
 # %%
 def photo_of(label):
-    """What a visitor has sent here, RGB uint8; None as long as it is nothing."""
+    """The photo that a visitor has sent, RGB uint8; None until there is one."""
     file = st.file_uploader(label, key=label)
     return None if file is None else images.read(file.getvalue(), file.name)
 
@@ -444,7 +458,7 @@ def main():
 
 
 # %% [markdown]
-# On a server that is one file. We put it together from the functions above:
+# On a server all of this is one file. We put it together from the functions above:
 
 # %%
 imports = """
@@ -461,6 +475,9 @@ print(size, "lines")
 
 # %% [markdown]
 # ## 7. Tested like a visitor
+#
+# No browser is needed to test the whole app. `send` does what a visitor does: it uploads a photo, and
+# the page runs again. The visitor then opens the three pages, one after the other.
 
 # %%
 def send(visitor, label, photo):
@@ -486,10 +503,12 @@ for label, photo in (("first photo", mother), ("second photo", child)):
 plots.page(visitor, verification.verify(mother, child).comparison.crops);
 
 # %% [markdown]
-# A mother and her child are two people, and the app says so. The published app has a
-# [threshold](../docs/glossary.md#threshold) of 0.5, which was made for another encoder. With this one
-# it would call these two, and nearly everybody, the same person ([lesson
-# 08](08_face_verification.ipynb)). And where a file is no photo, or shows no face:
+# A mother and her child are two people, and the app says so, though it is a close case: the distance is
+# only a little beyond the [threshold](../docs/glossary.md#threshold). The sentences below the faces say
+# how sure one can be. The published app has a threshold of 0.5, which was made for another encoder.
+# With ours it would call these two, and nearly everybody, the same person ([lesson
+# 08](08_face_verification.ipynb)). What does the app say to a file that is no photo, and to a photo
+# without a face?
 
 # %%
 send(visitor, "second photo", b"Dear Sir")
@@ -498,11 +517,12 @@ send(visitor, "second photo", nobody)
 print(visitor.error[0].value)
 
 # %% [markdown]
-# **Exercise 4. A test for a page.** The page `hello` of section 1 asks for a name; before one is typed
-# it shows no text, and then `Hello` and that name. Write `greets(page)`: `True` for such a page,
-# `False` for one that does anything else. (Use `AppTest.from_function(page)`; an error in a page lands
-# in `visitor.exception`. Try two names.) The check hands your test pages that are right, and pages
-# that are broken in several ways.
+# **Exercise 4. A test for a page.** The page `hello` of section 1 has one text field for a name. Before
+# a name is typed, the page writes nothing (`visitor.markdown` is empty); afterwards it writes `Hello`
+# and that name, and nothing more. Write `greets(page)`: it returns `True` for such a page, and `False`
+# for one that does anything else. (A title is allowed. Use `AppTest.from_function(page)`; an error in a
+# page lands in `visitor.exception`. Try two names.) The check hands your test pages that are right, and
+# pages that are broken in several ways.
 
 # %%
 def greets(page):
@@ -524,10 +544,10 @@ if exercises.check(greets):
 # %% [markdown]
 # ## 8. The app of the course, and where to host one
 #
-# `apps/streamlit_app.py` is this app with more in it: examples for those who have no photo at hand,
-# a slider for the confidence, error rates beside the verdict, and a fourth page that asks the kinship
-# model. What was computed for a photo is kept in the session of whoever sent it, and only the last
-# results, so that a session's memory stays bounded.
+# `apps/streamlit_app.py` is this app with more in it: examples for those who have no photo at hand, a
+# slider for the detector's confidence, error rates beside the verdict, and a fourth page that asks the
+# kinship model. Results are kept in the session of the visitor who sent the photo. Only the last few
+# are kept, so that the memory of a session stays bounded.
 
 # %%
 course_app = Path(apps.__file__).with_name("streamlit_app.py")
@@ -539,12 +559,17 @@ print(verdicts[0])
 plt.ion();  # a page with a figure has switched off those of the notebook
 
 # %% [markdown]
-# `make streamlit` starts it on your machine. To show it to others: Streamlit's own Community Cloud or
-# a Space on Hugging Face take a repository with `requirements.txt`; on a machine of your own it
-# stands behind a proxy with TLS. [docs/hosting.md](../docs/hosting.md) has the lines to type, and
-# says what was tried. One process serves all visitors, with one session in memory for each: it is
-# made for colleagues and demonstrations. For a page in public, with limits and an API, there is
-# Flask, and lesson 10.
+# `make streamlit` starts it on your machine. There are two ways to show it to others:
+#
+# - Streamlit's own Community Cloud, or a Space on Hugging Face. Both take a repository with a
+#   `requirements.txt`.
+# - A machine of your own. Put a *proxy* in front: a server that takes the visitors' requests, encrypts
+#   the connection (TLS, the `s` in `https`), and passes them on to the app.
+#
+# [docs/hosting.md](../docs/hosting.md) has the lines to type, and says what was tried. One process
+# serves all visitors, and holds a session in memory for each. That is enough for colleagues and
+# demonstrations. For a public page, with limits and an API (answers for programs instead of people),
+# use Flask: lesson 10.
 
 # %%
 print(f"Key result: an app of {size} lines; a run takes {times['shared'][2]} with shared networks, "
@@ -554,16 +579,17 @@ print(f"Key result: an app of {size} lines; a run takes {times['shared'][2]} wit
 # ## What we saw
 #
 # - The whole script runs again at every click; what must survive goes into `st.session_state`.
-# - Visitors send files with four channels, on their side, without faces and without photos in them.
-# - Networks are shared by `st.cache_resource`; nothing of a visitor is.
-# - A file with a fixed name shows one visitor another one's photo.
+# - Visitors send files with four channels, photos that lie on their side or show no face, and files
+#   that are no photos at all.
+# - `st.cache_resource` shares networks among all visitors; nothing that a visitor sent may go into it.
+# - A file with a fixed name shows one visitor the photo of another.
 # - `AppTest` tests a page like a visitor, without a browser.
 #
 # ## A larger exercise
 #
-# Your colleague has a portrait, and a group photo. Who of the group is it? (This is
-# [identification](../docs/glossary.md#identification): one face against many.) The distances are
-# computed already:
+# Your colleague has a portrait and a group photo. Which of the people in the group is it? (This is
+# [identification](../docs/glossary.md#identification): one face against many.) The next two cells make
+# both photos and compute the distances:
 
 # %%
 portrait, other = scenes.two_photos("same", 0)  # two photos of one person
@@ -581,8 +607,9 @@ distances, threshold = [answer.distance for answer in answers], answers[0].thres
 print("distances:", np.round(distances, 4), "| threshold:", threshold)
 
 # %% [markdown]
-# **Exercise 5. A page that finds a person.** Write `search_page(crops, distances, threshold)`, where
-# `crops` are the faces of the group and `distances` their distances to the portrait, one each:
+# **Exercise 5. A page that finds a person.** Write `search_page(crops, distances, threshold)`. `crops`
+# is the list of the faces in the group, and `distances` the list of their distances to the portrait.
+# The page has:
 #
 # - a slider `Largest distance` from 0.0 to 0.2 in steps of 0.001 that starts at `threshold`;
 # - a face matches if its distance is *at most* what the slider says;
@@ -590,7 +617,7 @@ print("distances:", np.round(distances, 4), "| threshold:", threshold)
 # - below it the faces that match, **nearest first**, each by `st.image` with a caption such as
 #   `face 3: 0.0412`: its number, counted from 1 in the order of `crops`, and its distance with four
 #   decimals;
-# - without any faces only `st.info("There is no face in the group photo.")`, and no slider.
+# - if `crops` is empty, only `st.info("There is no face in the group photo.")`, and no slider.
 
 # %%
 def search_page(crops, distances, threshold):

@@ -11,10 +11,11 @@
 #
 # A model in a notebook answers one person. On the web it answers strangers: many at once, some of them
 # hostile. This lesson starts with "Hello world" and ends with a page and an API that can stand on the
-# internet. On the way you build the small app that many tutorials end with, break it in five ways, and
-# write the functions that close the holes.
+# internet. (A page answers people. An API, an *application programming interface*, answers programs.)
+# On the way you build the small app that many tutorials end with, break it in five ways, and write
+# functions that close the holes.
 #
-# **What you will learn** (about 75 minutes; the code runs in about a minute on a laptop)
+# **What you will learn** (about 75 minutes; the code runs in about two minutes on a laptop)
 #
 # - Flask, one step at a time, with a test after each: a route, a file in a request, a template, a
 #   factory with settings, a blueprint, errors, a JSON API, a production server
@@ -57,8 +58,9 @@ from utils.scoring import metrics
 # %% [markdown]
 # ## 1. A route
 #
-# Why a framework? A web server gets text over the network and sends text back. Flask turns this into
-# a table of addresses with a function for each. An address with its function is a *route*.
+# Why a framework? A web server gets text over the network and sends text back. With Flask you write a
+# function for each address, and Flask does the rest. The function is called a *view*; an address with
+# its view is a *route*.
 
 # %%
 hello = Flask("hello")
@@ -71,7 +73,7 @@ def greet():
 
 # %% [markdown]
 # The *test client* asks an app without any network, and gets what a browser would get. After each step
-# of this lesson it asks, and we look at what came back.
+# of this lesson we let it ask, and look at what comes back.
 
 # %%
 client = hello.test_client()
@@ -80,13 +82,15 @@ for address in ("/", "/nowhere"):
     print(address, "->", answer.status, "|", answer.mimetype, "|", answer.text[:11])
 
 # %% [markdown]
-# A status of 200 means that all is well, of 4xx that the one who asked did something wrong, of 5xx that
-# the server did. A good app never blames the wrong side. (In a file `hello.py`, the same app would be
-# started by `flask --app hello run`, and stand at http://127.0.0.1:5000.)
+# The status says how it went. 200 means that all is well. 400 to 499 means that the one who asked (the
+# *client*) did something wrong, and 500 to 599 that the server did. A good app never blames the wrong
+# side. (In a file `hello.py`, the same app would be started by `flask --app hello run`, and its address
+# would be http://127.0.0.1:5000.)
 #
 # **Exercise 1. A health check.** A hosting platform asks your app every few seconds whether it is
 # alive. Write `add_health(app)`: it gives the Flask app a route `GET /health` that answers the JSON
-# `{"status": "ok"}` (a view that returns a dict answers JSON), and returns the app.
+# `{"status": "ok"}`, and returns the app. (JSON is text that looks much like Python's dicts and lists.
+# If a view returns a dict, Flask sends it as JSON.)
 
 # %%
 def add_health(app):
@@ -107,7 +111,8 @@ if exercises.check(add_health):
     print("POST", watched.post("/health").status)
 
 # %% [markdown]
-# Flask answers `POST /health` with 405 by itself: there is a route, but not for this method.
+# `GET` asks for something, and `POST` sends something: these are two *methods* of a request. Flask
+# answers `POST /health` with 405 by itself: there is a route, but not for this method.
 #
 # ## 2. Files in a request
 #
@@ -139,13 +144,15 @@ sent = form_of(b"MZ a program", b"pixels", names=("../../etc/passwd.jpg", "b.png
 pd.DataFrame(seen.test_client().post("/upload", data=sent).json)
 
 # %% [markdown]
-# Name, type and content: the client wrote all of it. A program may be sent as `image/jpeg`, and its
-# name may lead to another folder. **Nothing in a request can be believed.**
+# Name, type and content: the client wrote all of it. Here a program came as `image/jpeg`, under a name
+# that leads to another folder. **Believe nothing in a request.**
 #
 # ## 3. Templates
 #
 # An answer for people is a page: HTML with gaps for names and numbers. An f-string fills a gap with
-# whatever the visitor sent; a template *escapes* it first.
+# whatever the visitor sent. A template *escapes* it first: characters that mean something in HTML are
+# replaced by codes that a browser only shows. Flask's templates are written in the language Jinja,
+# where a gap is `{{ name }}`.
 
 # %%
 pages = Flask("pages")
@@ -211,9 +218,11 @@ kin_files, stranger_files = ([images.to_jpeg(photo) for photo in pair] for pair 
 plots.photos([*kin, *strangers], ["a parent", "the child", "a stranger", "another"]);
 
 # %% [markdown]
-# The published app saves both files in a folder, feeds the first two that it finds there to the
-# network, and prints what comes out. Its pixels come from OpenCV, with blue where red should be, and
-# the whole photo is squeezed to the network's size. The same in a few lines:
+# [The published article](https://mc.ai/end-to-end-solution-of-detecting-kin-relationship-from-faces/)
+# that the course follows ends in a Flask app, too. That app saves both files in a folder, feeds the
+# first two that it finds there to the network, and prints what comes out. Its pixels come from OpenCV,
+# with blue where red should be, and the whole photo is squeezed to the network's size. Here is the
+# same in a few lines:
 
 # %%
 root, size = Path(tempfile.mkdtemp()), model.encoder.input_size
@@ -248,8 +257,8 @@ visitor = naive.test_client()
 print(visitor.post("/upload", data=form_of(*stranger_files, names=("anna1.jpg", "anna2.jpg"))).text)
 
 # %% [markdown]
-# It runs, and in a demonstration nobody notices anything. The answer is an array in brackets, with no
-# word of what it means.
+# It runs, and in a demonstration nobody notices anything wrong. But the answer is only a number in two
+# pairs of brackets, and nothing says what it means.
 #
 # ## 5. Five ways to break it
 #
@@ -266,8 +275,8 @@ answer = visitor.post("/upload", data=form_of(evil, kin_files[0], names=("../set
 print(answer.status, "| the server's file now says:", config.read_text())
 
 # %% [markdown]
-# The app even answered 200: it scored Anna's photos, the first two in the folder. Whoever can write a
-# file that the server will run owns the server.
+# The app even answered 200: it compared Anna's photos, which are still the first two in the folder. And
+# `settings.py` is a file that the server runs. Whoever can write such a file controls the server.
 #
 # ### 5.2 Somebody else's photos
 #
@@ -280,17 +289,19 @@ print("Ben's answer:", ben, "| Anna's answer:", anna)
 print("anna1.jpg, for anybody who asks:", visitor.get("/uploads/anna1.jpg").status)
 
 # %% [markdown]
-# Ben got Anna's answer, because her files come first in the folder, and always will, as long as
-# nobody's name sorts before hers. And everybody can look at everybody's photos.
+# Ben got Anna's answer, because her files come first in the folder. They stay there, so everybody gets
+# her answer until somebody sends a name that sorts before hers. And anybody can look at everybody's
+# photos.
 #
-# **Exercise 3. A safe name.** Where a photo must be stored (this app need not), the server makes up
-# its name. Write `safe_name(name)` for the client's file name `name`: 32 random hexadecimal digits
-# (`uuid.uuid4().hex`; import `uuid` inside) and an ending. The ending is that of `name` in lower case
-# if it is `.jpg`, `.jpeg`, `.png` or `.webp`, else `.bin`. The same `name` twice gives two names.
+# **Exercise 3. A safe name.** This app does not store any photo. Where one must be stored, the server
+# should make up its name. Write `safe_name(name)` for the client's file name `name`. It returns 32
+# random hexadecimal digits (`uuid.uuid4().hex`; import `uuid` inside) and an ending. The ending is
+# that of `name`, in lower case, if that is `.jpg`, `.jpeg`, `.png` or `.webp`, and else `.bin`. Two
+# calls with the same `name` give two different names.
 
 # %%
 def safe_name(name):
-    """A file name that nothing but the ending of the client's name went into."""
+    """A random file name; only its ending comes from the client."""
     # BEGIN SOLUTION
     import uuid
 
@@ -305,14 +316,15 @@ if exercises.check(safe_name):
         print(f"{name:15} -> {safe_name(name)}")
 
 # %% [markdown]
-# Three problems at once are gone: no name leads anywhere, no visitor overwrites another one's photo,
-# and nobody can guess the address of a photo. (`secure_filename` of Werkzeug solves the first only.)
+# This solves three problems at once: no name leads to another folder, no visitor overwrites another
+# one's photo, and nobody can guess the address of a photo. (Flask is built on the library Werkzeug,
+# whose `secure_filename` solves only the first.)
 #
 # ### 5.3 The wrong pixels
 #
 # No attacker is needed for this one. In training the network saw aligned faces, with red first. The
-# naive app gives it whole photos, with blue first. Portraits on a wall, 6 pairs of relatives and 6 of
-# strangers, are asked both ways.
+# naive app gives it whole photos, with blue first. We take twelve pairs of portraits that hang on a
+# wall, 6 of relatives and 6 of strangers, and ask both the naive app and the course's model.
 
 # %%
 def on_a_wall(photo):
@@ -346,9 +358,11 @@ plots.photos([walls[0][0], squeezed(io.BytesIO(images.to_jpeg(walls[0][0]))), cr
              ["the photo", "the naive app's pixels", "the course's"], size=2);
 
 # %% [markdown]
-# The naive app calls every pair related, and is quite sure of it: both photos show the same wall. No
-# error is raised, and no test fails. That is why the course has one way for a photo, from
-# `images.read` to `embed`, which training and serving share.
+# The naive app gives all twelve pairs a probability above 0.99, strangers as well: both photos show
+# the same wall, and the wall fills most of the pixels. Its [AUC](../docs/glossary.md#auc) looks better
+# than that, because AUC looks only at the order of the scores; but a visitor sees the number, and it
+# is always about 1. No error is raised, and no test fails. That is why a photo takes one way in the
+# course, from `images.read` to `embed`, in training as well as in the app.
 #
 # ### 5.4 A decompression bomb
 #
@@ -370,18 +384,19 @@ for name in ("0.png", "1.png"):
     (folder / name).unlink()
 
 # %% [markdown]
-# Send a hundred of those at once from one laptop, and the server is out of memory: a [decompression
-# bomb](../docs/glossary.md#decompression-bomb). Pillow warns above 89 million pixels, and refuses only
-# above twice that, 179 million.
+# Send a hundred of those at once from one laptop, and the server is out of memory. Such a file is a
+# [decompression bomb](../docs/glossary.md#decompression-bomb). Pillow does not stop it: it only warns
+# above 89 million pixels, and refuses only above twice that, 179 million. Ours has 100 million.
 #
 # ### 5.5 The debugger
 #
 # The published app runs with `debug=True`. Then an error page shows the source code, and at each level
-# of the traceback a console: Python, on the server, for whoever knows the PIN. The PIN is a weak
-# secret: it is computed from the user's name, the path of Flask, the network card's address and the
-# machine's id. They lie in files, so a hole through which files can be read gives it away. (Ours has
-# none: we compute the PIN in the server's place.) `debug=True` wraps the app in `DebuggedApplication`;
-# the test client does not, so we wrap it by hand.
+# of the traceback it offers a console: whoever knows the PIN can run Python on the server. The PIN is
+# a weak secret. It is computed from the user's name, the path of Flask, the address of the network
+# card and the machine's id. All of these can be found in files, so an attacker who can read files can
+# compute it. (The naive app has no hole for reading files; to save time, we compute the PIN on the
+# server's side.) With `debug=True`, Flask's own server wraps the app in `DebuggedApplication`. The
+# test client does not, so we wrap it by hand.
 
 # %%
 naive.debug = True
@@ -400,14 +415,14 @@ for line in ("pinauth", "_ = (folder / 'note.txt').write_text('somebody else was
 print("on the server's disk:", (folder / "note.txt").read_text())
 
 # %% [markdown]
-# The console ran a line of Python that came in a request, and it could have been any line.
+# The console ran a line of Python that came in a request. It could have been any line.
 #
 # ## 6. The factory, step by step
 #
 # The five holes have four causes: **state that visitors share** (the folder), **belief in what clients
 # say** (names, sizes), **a second way for a photo**, and **the debugger**. An [app
 # factory](../docs/glossary.md#app-factory) is a function that makes the app from its settings. So
-# nothing is shared by accident, and a test can make an app with settings of its own.
+# two apps share nothing by accident, and a test can make an app with settings of its own.
 #
 # **Step 1: a factory with settings.** Defaults first, then those of the caller over them.
 
@@ -424,7 +439,8 @@ assert bare_app({"MAX_PIXELS": 1000}).config["MAX_PIXELS"] == 1000
 
 # %% [markdown]
 # **Exercise 4. Two apps of one factory.** Write `create_greeter(config=None)`: a factory whose app has
-# the setting `GREETING`, by default `"Hello"`, and answers `GET /` with it. Two apps made by it do not
+# the setting `GREETING`, by default `"Hello"`, and answers `GET /` with it. `config` is a dict or
+# `None`; it may lack `GREETING`, and may hold other settings. Two apps made by the factory do not
 # disturb each other.
 
 # %%
@@ -474,12 +490,16 @@ print(app.test_client().post("/upload", data=form_of(*kin_files)).json["verdict"
 print(app.test_client().post("/upload", data=form_of(b"Dear Sir", kin_files[0])).status)
 
 # %% [markdown]
-# A letter instead of a photo is the visitor's mistake, and the app says 500: its own.
+# A letter instead of a photo is the visitor's mistake, but the status 500 says that it was the
+# server's.
 #
-# **Step 3: errors that say something.** The errors of `utils` are sentences. Those about photos and
-# faces a visitor may read, and act on. Any other error is ours: Flask answers 500, and shows nothing
-# of its inside. **Step 4: headers** tell the browser what it must not do: load or run anything (a
-# [Content Security Policy](../docs/glossary.md#content-security-policy)), guess types, keep an answer.
+# **Step 3: errors that say something.** The errors of `utils` are sentences. A visitor may read those
+# about photos and faces, and can do something about them. Any other error is ours: Flask answers 500,
+# and shows nothing of its inside.
+#
+# **Step 4: headers.** They tell the browser what it must not do: load or run anything (a [Content
+# Security Policy](../docs/glossary.md#content-security-policy)), guess the type of an answer, or keep a
+# copy of it.
 
 # %%
 def unusable(error):
@@ -525,25 +545,29 @@ for answer in (climbing, exploded, empty):
     print(answer.status_code, answer.json["detail"])
 
 # %% [markdown]
+# No `assert` failed, so all five are stopped: the server's file is untouched, Ben gets his own answer
+# from aligned faces, Anna's photo has no address, the bomb is refused before it is decoded, and the
+# debugger is off.
+#
 # ## 7. The app of the course
 #
-# `apps/flask_app/` is such a factory with all that a public page needs. Each file has one concern:
+# `apps/flask_app/` is such a factory, with everything that a public page needs. Each file has one task:
 #
 # | file | what it does |
 # |---|---|
 # | `__init__.py`, `settings.py` | `create_app`; the settings with their defaults, checked |
 # | `pages.py`, `api.py` | two blueprints: routes of a few lines each |
 # | `uploads.py` | what a request brings: two photos, and which face of each is meant |
-# | `service.py` | the model, loaded once; turns at it; photos decoded in processes of their own |
+# | `service.py` | the model, loaded once; who is next; photos decoded in separate processes |
 # | `protection.py` | headers, other sites kept out, a [rate limit](../docs/glossary.md#rate-limit) |
-# | `errors.py` | one sentence, as a page or as *problem details* (RFC 9457) |
+# | `errors.py` | one sentence for each error, as a page or as JSON in a standard form (RFC 9457) |
 # | `presentation.py`, `templates/`, `static/` | what it looks like |
-# | `connections.py`, `__main__.py` | the server: its patience with slow clients, and how it ends |
+# | `connections.py`, `__main__.py` | the server: how long it waits for slow clients, how it stops |
 #
-# Two things there are easily missed. Werkzeug writes an upload above 500 kB to a temporary file, and
-# the server, waitress, does the same with a large request: "photos stay in memory" is true only
-# because both are told otherwise. And photos are decoded in separate processes, with limits on time
-# and (on Linux) memory: a decoder that hangs or crashes takes nobody with it.
+# Two things in there are easily missed. First, Werkzeug writes an upload above 500 kB to a temporary
+# file, and the server, waitress, does the same with a large request. Photos stay in memory only because
+# the app switches both off. Second, photos are decoded in separate processes, with limits on time and
+# (on Linux) memory. If a decoder hangs or crashes, the app goes on.
 
 # %%
 app = apps.flask_app.create_app({"RATE_LIMIT": "10000 per minute", "AT_ONCE": 2, "WAITING": 6})
@@ -553,19 +577,22 @@ app.extensions["service"].ready.wait(120)
 print("before the model is loaded:", before, "| after:", course.get("/readyz").json)
 
 page = course.post("/upload", data=form_of(*kin_files)).text
-style = course.get("/static/style.css").text
+style, icon = (course.get(f"/static/{name}").text for name in ("style.css", "icon.svg"))
 frame = '<div><iframe srcdoc="{{ page }}" width="98%" height="800"></iframe></div>'
 with app.app_context():
     page = page.replace("</head>", f"<style>{style}</style></head>")
+    page = page.replace("/static/icon.svg", f"data:image/svg+xml,{requests.utils.quote(icon)}")
     display(HTML(render_template_string(frame, page=page)))
 
 # %% [markdown]
-# The page as a visitor sees it (GitHub does not show it; a notebook does). The answer is in words, with
-# a gauge, and says how often it is wrong. `make app` starts it: try photos of your own.
+# This is the page as a visitor sees it (GitHub does not show it; a notebook does). The answer is in
+# words, with a gauge. Scroll down in it: it shows which regions of the face speak for the answer, and
+# how often such an answer is wrong. `make app` starts the app: try photos of your own.
 #
-# With the test client, an attack is one more row of a table. The last row is a form on another site
-# that posts here with the visitor's browser: [CSRF](../docs/glossary.md#csrf), cross-site request
-# forgery. Browsers say where a form stands, and the app refuses others.
+# With the test client, testing one more attack takes one more row in a table. In the last row, another
+# site has a form that makes the visitor's browser post to our app. This is
+# [CSRF](../docs/glossary.md#csrf), cross-site request forgery. A browser sends along which site a form
+# came from (in headers such as `Origin`), and the app refuses forms from other sites.
 
 # %%
 jpeg = kin_files[0]
@@ -585,14 +612,15 @@ for name, data in mishaps.items():
 pd.DataFrame(rows, columns=["sent", "status", "detail"]).style.set_properties(**{"text-align": "left"})
 
 # %% [markdown]
-# Every status is a 4xx with a sentence that says what to do. The course's own tests send more than 400
-# such requests, which a script makes.
+# Every status is a 4xx, with a sentence that says what is wrong. The course's own tests send 445
+# hostile requests like these.
 #
 # ## 8. The API, on a production server
 #
-# A program wants no page. It gets JSON, and errors that it can tell apart. Now with a network: a [WSGI
-# server](../docs/glossary.md#wsgi-server) takes the place of the test client. `flask run` is for
-# development only; `make app` and this cell use waitress, here in a thread of the notebook.
+# A program needs no page. It gets JSON, and errors that it can tell apart. This time we ask over a
+# network: a [WSGI server](../docs/glossary.md#wsgi-server) takes the requests, and the test client is
+# not needed. `flask run` is for development only. `make app` and the next cell use waitress; here it
+# runs in a thread of the notebook.
 
 # %%
 def named(pair):
@@ -612,14 +640,15 @@ answer = requests.post(f"{url}/api/v1/kinship", files=named(kin_files), timeout=
 # curl -F file1=@mother.jpg -F file2=@child.jpg http://127.0.0.1:5000/api/v1/kinship
 # ```
 #
-# `/api/v1/openapi.json` describes the API in a form from which clients can be generated, and a test
-# holds it to the answers.
+# `/api/v1/openapi.json` describes the API in a standard form (OpenAPI), from which tools can write
+# client programs. A test checks that the answers agree with this description.
 #
 # ## 9. Many at once
 #
-# On the laptop of its author an app has one visitor. First an app with a shared folder, but with the
-# course's way for photos, so that the folder alone is to blame. Eight visitors at once; their phones
-# call all photos the same, so there are never more than two files. That is the kindest case.
+# On the laptop of its author an app has one visitor. What happens with eight at once? First we build an
+# app with a shared folder that otherwise treats photos as the course does. If it answers wrong, the
+# folder alone is to blame. All visitors use the same two file names, as phones often do. So the folder
+# never holds more than two files, and old photos cannot be picked: this is the best case for the app.
 
 # %%
 shared, both = Flask("shared"), root / "shared"
@@ -653,15 +682,15 @@ shared.logger.disabled = True  # errors: a file may be half written when it is r
 for name, address in addresses.items():
     answers = ask_all(address, pairs, visitors=8)
     found = [answer.json()["probability"] if answer.ok else np.nan for answer in answers]
-    wrong = np.abs(np.subtract(found, expected)) > 2e-4  # nan is not
+    wrong = np.abs(np.subtract(found, expected)) > 2e-4  # nan, an error, does not count
     print(f"{name}: {wrong.sum()} of {len(pairs)} visitors got an answer to other photos, "
           f"{np.isnan(found).sum()} an error")
 assert np.allclose(found, expected, atol=2e-4)  # the course's app
 
 # %% [markdown]
-# The course's app answered everybody right. How long does one wait for it? It computes two answers at
-# once (`AT_ONCE`), lets six requests wait (`WAITING`), and refuses the next with 503 and the header
-# `Retry-After`.
+# The course's app gave everybody the right answer. How long does one wait for it? As we set it up in
+# section 7, it computes two answers at once (`AT_ONCE`) and lets six requests wait (`WAITING`). It
+# refuses further ones with status 503 and the header `Retry-After`, which says when to come back.
 #
 # **Guess first.** One visitor at a time, then two, four, eight and sixteen at once: how does the mean
 # wait grow? How many answers a second are there? And what happens to the sixteen?
@@ -675,31 +704,32 @@ for visitors in (1, 2, 4, 8, 16):
     waits = [answer.elapsed.total_seconds() for answer in answers if answer.ok]
     rows[visitors] = {"answered": len(waits), "refused": len(answers) - len(waits),
                       "mean wait, s": np.mean(waits), "answers a second": len(waits) / seconds}
-load = pd.DataFrame(rows).T.rename_axis("visitors at once")
+load = pd.DataFrame.from_dict(rows, orient="index").rename_axis("visitors at once")
 load["answers a second × mean wait"] = load["answers a second"] * load["mean wait, s"]
 load.round(2)
 
 # %%
-axis = load[["mean wait, s", "answers a second"]].plot(marker="o", figsize=(6, 2.8), ylim=0)
-axis.set_ylabel("seconds, answers a second")
+load[["mean wait, s", "answers a second"]].plot(
+    marker="o", ylim=0, subplots=True, layout=(1, 2), figsize=(7, 2.4))
 for answer in [answer for answer in answers if answer.status_code == 503][:1]:
     print(answer.json()["detail"], "| Retry-After:", answer.headers["Retry-After"], "seconds")
 print(f"this process: {psutil.Process().memory_info().rss / 1e9:.1f} GB")
 
 # %% [markdown]
 # Once the cores are busy, a further visitor adds few answers a second or none: everybody only waits
-# longer. The last column says why: requests in the server = answers a second × mean wait (Little,
-# 1961). It is near the number of visitors, and somewhat less, because at the end of a test fewer and
-# fewer are left. Of sixteen, about half find a place and the others are refused at once, so the wait
-# of those with a place stays what it was. Without a limit it would grow with every visitor: at some
-# length of the queue a server has to say "later".
+# longer. The last column of the table says why. Requests in the server = answers a second × mean wait
+# (Little, 1961), so if the answers a second cannot grow, the wait must. Up to eight visitors the
+# column is near the number of visitors. It is somewhat lower, because at the end of a test fewer and
+# fewer are left. Of the sixteen, about half find a place, and the others are refused at once. So those
+# with a place wait no longer than with eight visitors. Without a limit the wait would grow with every
+# visitor. At some length of the queue a server has to say "later".
 #
-# The memory is that of this notebook, which holds the model twice. A process that serves it holds it
-# once, and takes about 1.4 GB ([docs/hosting.md](../docs/hosting.md)).
+# The memory is that of this notebook, which holds the model twice. A server process holds it once, and
+# takes about 1.4 GB ([docs/hosting.md](../docs/hosting.md)).
 #
-# `benchmarks/serving.py` sends 640 requests to the published app, too:
-# [its table](../benchmarks/README.md) has 551 answers to somebody else's photos and 88 errors (with a
-# smaller model), and none of either for the course's app.
+# `benchmarks/serving.py` repeats the comparison with 640 requests from 32 clients at once, and with the
+# published app (on a smaller model of ours). [Its table](../benchmarks/README.md) counts 551 answers to
+# somebody else's photos and 88 errors. The course's app had no answer to somebody else's photos.
 #
 # ## 10. Hosting
 #
@@ -709,28 +739,35 @@ print(f"this process: {psutil.Process().memory_info().rss / 1e9:.1f} GB")
 # | a platform that reads a `Procfile` | an account, 2 GB of memory | `git push` |
 # | a Linux machine of your own | a domain; Caddy or nginx in front, for TLS | a systemd service |
 #
-# [docs/hosting.md](../docs/hosting.md) has the lines to type, and says what was tried (the server, and
-# the `Procfile` behind Caddy) and what was not: building the image, a platform, the systemd unit.
-# Whichever you take: TLS in front; `KIN_APP_PROXIES=1` behind a proxy (or the rate limit counts all
-# visitors as one) and never without one (or anybody can pretend to be somebody else);
-# `KIN_APP_TRUSTED_HOSTS` set to your domain and to 127.0.0.1 for the health check; and one process
-# with threads, because each process holds the model in its memory.
+# A `Procfile` is a file with the line that starts the app. Caddy and nginx are *proxies*: servers that
+# take the visitors' requests, encrypt the connection (TLS, the `s` in `https`), and pass the requests
+# on to the app. systemd starts and restarts programs on Linux. [docs/hosting.md](../docs/hosting.md)
+# has the lines to type. It also says what was tried (the server, and the `Procfile` behind Caddy) and
+# what was not (building the image, a platform, the systemd service).
 #
-# And before you do: whose faces may be sent there, who answers if it is used on people who never
-# agreed, and is "are they related?" a question that your page should answer at all? In many
-# countries, faces that are measured to say who somebody is are data with special protection.
+# Whichever way you take:
+#
+# - Put TLS in front, or everybody on the way can see the photos.
+# - Set `KIN_APP_PROXIES=1` if the app stands behind a proxy, or the rate limit counts all visitors as
+#   one. Never set it without a proxy, or anybody can pretend to have another address.
+# - Set `KIN_APP_TRUSTED_HOSTS` to your domain, and to 127.0.0.1 for the health check.
+# - Run one process with several threads, because each process holds the model in its memory.
+#
+# Before you put it on the web, ask yourself: whose faces may be sent there? Who is responsible if it
+# is used on people who never agreed? Is "are they related?" a question that your page should answer at
+# all? In many countries, data that identify a person by the face have special protection by law.
 #
 # ## What we saw
 #
 # - Everything in a request was written by the client: names, types, sizes.
 # - The usual upload app let us overwrite a file of the server, see other people's photos, fill its
-#   memory and run code on it; and its verdicts were worthless (everybody was related), because it
-#   prepared photos its own way.
-# - Photos that never leave the request, one way for pixels, limits before work, and no debugger: that
-#   stops all five.
-# - The cores serve a certain number of answers a second and no more. Beyond that a good server says
-#   when to come back.
-# - A page, an API and the app of lesson 09 stand on the same small module.
+#   memory and run code on it. Its verdicts were worthless, too: everybody was related, because it
+#   prepared photos in a way of its own.
+# - Four rules stop all five: photos never leave the request, pixels take one way, limits come before
+#   work, and the debugger is off.
+# - The cores can compute a certain number of answers a second and no more. Beyond that a good server
+#   says when to come back.
+# - The page, the API and the app of lesson 09 all use the same package, `utils.answers`.
 
 # %%
 print(f"Key result: five ways to break the usual app, none left in the factory; "
@@ -753,9 +790,10 @@ print(f"Key result: five ways to break the usual app, none left in the factory; 
 # | a photo in which `compare` finds no face (`FaceError`) | 422 | `{"error": "face", "detail": ...}` |
 # | more than `MAX_CONTENT_LENGTH` bytes | 413 | `{"error": "size", "detail": ...}` |
 #
-# `detail` is a sentence of your own, or that of the error (`str(error)`). The defaults are those of
-# `bare_app`, and `config` goes over them. Nothing is written to disk, and an error that is none of
-# these stays a 500 that tells nothing of the inside. The check sends hostile input.
+# `detail` is a sentence of your own, or that of the error (`str(error)`). The default settings are
+# those of `bare_app`, and `config` goes over them; `max_pixels` is the app's own `MAX_PIXELS`. Nothing
+# is written to disk. Any other error stays a 500 that tells nothing of the inside. The check sends
+# hostile input.
 
 # %%
 def create_api(compare, config=None):

@@ -91,6 +91,22 @@ def with_oneself(people, rows):
     return [pair for pair in every if frozenset(pair) not in kin]
 
 
+def with_families(people, rows):
+    pairs = []
+    for a in people:
+        for b in people:
+            same_family = a.split("/")[0] == b.split("/")[0]
+            if same_family and a < b and (a, b) not in rows and (b, a) not in rows:
+                pairs.append((a, b))
+    return pairs
+
+
+def rows_as_lists(people, rows):
+    names = sorted(people)
+    every = [[a, b] for i, a in enumerate(names) for b in names[i + 1 :]]
+    return [pair for pair in every if pair not in rows and pair[::-1] not in rows]
+
+
 def the_listed(people, rows):
     return [tuple(row) for row in rows]
 
@@ -228,6 +244,14 @@ def in_no_other_pair(pairs):
     return [first[a] == 1 or times[b] == 1 for a, b in split]
 
 
+def pairs_of_kin(pairs):
+    return [pair for pair, kin in zip(pairs, kin_with_counter(pairs), strict=True) if kin]
+
+
+def how_many_are_kin(pairs):
+    return sum(kin_with_counter(pairs))
+
+
 def may_be_strangers(pairs):
     return [not answer for answer in kin_with_counter(pairs)]
 
@@ -272,6 +296,22 @@ def share_of_families(families, share, rng):
     return set(order[held:]), set(order[:held])
 
 
+def one_too_few(families, share, rng):
+    names = list(rng.permutation(sorted(set(families))))
+    test = set()
+    while sum(family in test | {names[-1]} for family in families) <= share * len(families):
+        test.add(names.pop())
+    return set(names), test
+
+
+def order_of_photos(families, share, rng):
+    test = set()
+    for family in rng.permutation(families):
+        if sum(name in test for name in families) < share * len(families):
+            test.add(family)
+    return set(families) - test, test
+
+
 def one_too_many(families, share, rng):
     names = list(rng.permutation(sorted(set(families))))
     test = set()
@@ -299,7 +339,7 @@ def another_random_state(families, share, rng):
 
 RIGHT = {
     "absent_people": [with_comprehension, with_loop, with_pandas],
-    "not_listed": [with_frozensets, with_both_orders, as_set_of_sets],
+    "not_listed": [with_frozensets, with_both_orders, as_set_of_sets, with_families],
     "same_photo_chance": [chance_with_loops, chance_with_counters, chance_with_arrays],
     "leaks": [leaks_with_sets, leaks_with_loop, leaks_with_merge],
     "must_be_kin": [kin_with_counter, kin_with_pandas, kin_with_loops],
@@ -317,7 +357,8 @@ WRONG = {
         (one_order, "a row counts in either order"),
         (each_pair_twice, "each pair once"),
         (with_oneself, "nobody makes a pair with themselves"),
-        (the_listed, "either order"),
+        (rows_as_lists, "rows are tuples"),
+        (the_listed, "a pair of `rows` is in the answer"),
         (people_without_kin, "all pairs that no row names"),
     ],
     "same_photo_chance": [
@@ -337,11 +378,15 @@ WRONG = {
         (needs_both, "one such photo is enough"),
         (second_needs_two, "once is enough"),
         (in_no_other_pair, "stands first in neither"),
+        (pairs_of_kin, "True or False for each pair"),
+        (how_many_are_kin, "True or False for each pair"),
         (may_be_strangers, "not another one"),
     ],
     "family_split": [
         (splits_photos, "on both sides"),
         (share_of_families, "count photos, not families"),
+        (one_too_few, "take one more family"),
+        (order_of_photos, "not the photos"),
         (one_too_many, "at least the share is enough"),
         (sides_exchanged, "training families first"),
         (in_order_of_names, "must be random"),

@@ -345,6 +345,25 @@ def draws_for_ever(photos, kin, size, rng):
     return shuffled(pairs + strangers_of(photos, size // 2, rng), rng)
 
 
+def shuffles_for_ever(photos, kin, size, rng):
+    person, source = photos["person"].to_numpy(), photos["photo_id"].to_numpy()
+    pairs = []
+    for p, q in rng.permutation(kin)[: size // 2]:
+        i = j = 0
+        while source[i] == source[j]:
+            i, j = (rng.permutation(np.flatnonzero(person == name))[0] for name in (p, q))
+        pairs.append((i, j, 1))
+    return shuffled(pairs + strangers_of(photos, size // 2, rng), rng)
+
+
+def batch_as_array(photos, kin, size, rng):
+    return np.stack(batch_drawn_again(photos, kin, size, rng))
+
+
+def rows_not_columns(photos, kin, size, rng):
+    return batch_as_array(photos, kin, size, rng).T
+
+
 def all_kin(photos, kin, size, rng):
     return shuffled(kin_of(photos, kin, size, rng), rng)
 
@@ -365,7 +384,7 @@ RIGHT = {
     "mirror_where": [mirror_copy, mirror_with_loop, mirror_with_where],
     "family_weights": [weights_with_transform, weights_with_counts, weights_with_loop],
     "photo_strangers": [strangers_drawn_again, strangers_one_by_one, strangers_from_all_pairs],
-    "draw_batch": [batch_drawn_again, batch_as_lists, batch_with_tables],
+    "draw_batch": [batch_drawn_again, batch_as_lists, batch_with_tables, batch_as_array],
 }
 WRONG = {
     "same_family_share": [
@@ -416,6 +435,8 @@ WRONG = {
         (strangers_not_listed, "label 0 is of one family"),
         (index_not_position, "its index is something else"),
         (draws_for_ever, "draws for ever"),
+        (shuffles_for_ever, "draws for ever"),
+        (rows_not_columns, "return (a, b, labels), each of length 8"),
         (all_kin, "half of the labels"),
         (names_not_positions, "not made of numbers"),
         (own_random_state, "draw from `rng` alone"),

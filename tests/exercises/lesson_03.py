@@ -46,6 +46,18 @@ def all_against_all(a, b):
     return a @ b.T
 
 
+def divided_by_squares(a, b):
+    return (a * b).sum(1) / (a**2).sum(1) / (b**2).sum(1)
+
+
+def cosines_without_sign(a, b):
+    return np.abs(cosines_of_units(a, b))
+
+
+def cosines_of_columns(a, b):
+    return (a * b).sum(0) / np.linalg.norm(a, axis=0) / np.linalg.norm(b, axis=0)
+
+
 def one_minus_cosine(a, b):
     return 1 - cosines_of_units(a, b)
 
@@ -127,6 +139,20 @@ def loss_summed(labels, probabilities):
 
 def loss_of_kin_alone(labels, probabilities):
     return -np.mean(labels * np.log(np.clip(probabilities, 1e-7, 1)))
+
+
+def loss_of_each_pair(labels, probabilities):
+    p = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    return -np.where(labels == 1, np.log(p), np.log(1 - p))
+
+
+def loss_the_other_way_round(labels, probabilities):
+    return loss_of_numpy(1 - labels, probabilities)
+
+
+def loss_clipped_too_late(labels, probabilities):
+    p = np.clip(probabilities, 1e-15, 1 - 1e-15)
+    return -np.mean(np.where(labels == 1, np.log(p), np.log(1 - p)))
 
 
 def loss_to_base_two(labels, probabilities):
@@ -279,6 +305,18 @@ def without_sigmoid(features, labels, steps, rate):
     return weights[:-1], weights[-1]
 
 
+def steps_from_zero(features, labels, steps, rate):
+    x = np.column_stack([features, np.ones(len(features))])
+    weights, mean, square = np.zeros(x.shape[1]), 0, 0
+    with np.errstate(all="ignore"):
+        for step in range(steps):
+            gradient = x.T @ (1 / (1 + np.exp(-x @ weights)) - labels) / len(labels)
+            mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+            root = np.sqrt(square / np.float64(1 - 0.999**step)) + 1e-7
+            weights = weights - rate * mean / np.float64(1 - 0.9**step) / root
+    return weights[:-1], weights[-1]
+
+
 def weights_alone(features, labels, steps, rate):
     return trained_with_a_column_of_ones(features, labels, steps, rate)[0].tolist() + [0.0]
 
@@ -302,13 +340,16 @@ WRONG = {
         (divided_by_one_length, "not of one"),
         (divided_by_the_batch, "each row has a length of its own"),
         (all_against_all, "one cosine for each row"),
+        (divided_by_squares, "the *root*"),
+        (cosines_without_sign, "a cosine of −1"),
+        (cosines_of_columns, "along the last axis"),
         (one_minus_cosine, "the cosine itself is asked"),
     ],
     "pair_features": [
         (features_with_a_sign, "change when the photos change places"),
         (features_below_each_other, "side by side"),
         (features_with_square_of_sum, "sum of squares"),
-        (features_in_another_order, "absolute difference"),
+        (features_in_another_order, "number 2 is the absolute difference"),
     ],
     "log_loss": [
         (loss_without_minus, "never negative"),
@@ -317,6 +358,9 @@ WRONG = {
         (loss_summed, "not the sum"),
         (loss_of_kin_alone, "strangers"),
         (loss_to_base_two, "natural logarithm"),
+        (loss_of_each_pair, "one number for all pairs"),
+        (loss_the_other_way_round, "not the other way round"),
+        (loss_clipped_too_late, "clip at 1e-7"),
     ],
     "middle_threshold": [
         (first_of_the_best, "the middle one"),
@@ -332,6 +376,7 @@ WRONG = {
         (without_bias, "the bias is trained too"),
         (forgets_its_means, "30 steps"),
         (without_sigmoid, "sigmoid(0) = 0.5"),
+        (steps_from_zero, "number 1, and not 0"),
         (weights_alone, "return weights, bias"),
     ],
 }

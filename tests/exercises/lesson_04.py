@@ -50,6 +50,18 @@ def input_mirrored(faces):
     return (faces[:, :, ::-1] - MEAN[::-1])[..., ::-1]
 
 
+def input_of_uint8(faces):
+    return faces[..., ::-1] - MEAN.astype(np.uint8)
+
+
+def input_minus_its_own_mean(faces):
+    return (faces - faces.mean((1, 2), keepdims=True))[..., ::-1]
+
+
+def input_with_photos_reversed(faces):
+    return faces[::-1] - MEAN
+
+
 def input_in_place(faces):
     faces[:] = faces[..., ::-1].copy()
     return faces - MEAN
@@ -85,6 +97,15 @@ def wired_with_two_inputs(towers):
     inputs = [keras.Input(tower.input_shape[1:]) for tower in towers]
     vectors = [tower(photo) for tower, photo in zip(towers, inputs, strict=True) for _ in "ab"]
     return keras.Model(inputs, vectors)
+
+
+def wired_to_the_towers_own_inputs(towers):
+    inputs = [tower.input for tower in towers for _ in "ab"]
+    return keras.Model(inputs, [tower.output for tower in towers for _ in "ab"])
+
+
+def wired_for_two_towers(towers):
+    return wired_in_a_loop([towers[0], towers[1]])
 
 
 def wired_photo_by_photo(towers):
@@ -231,6 +252,10 @@ def mean_of_photos(score, a, b):
     return score((a + b) / 2, (a + b) / 2)
 
 
+def photos_with_themselves(score, a, b):
+    return (score(a, a) + score(b, b)) / 2
+
+
 def mean_of_everything(score, a, b):
     return np.mean([score(a, b), score(b, a)])
 
@@ -321,6 +346,18 @@ def model_without_dropout(towers):
     return model_of(towers, top=lambda features: dense_layers(features, dropout=0))
 
 
+def model_with_much_dropout(towers):
+    return model_of(towers, top=lambda features: dense_layers(features, dropout=0.5))
+
+
+def model_in_the_articles_order(towers):
+    def features(a, b):
+        total, absolute, squared, product, *others = features_of(a, b)
+        return [total, absolute, product, squared, *others]
+
+    return model_of(towers, features)
+
+
 def model_of_five_features(towers):
     return model_of(towers, lambda a, b: features_of(a, b)[:5])
 
@@ -348,6 +385,9 @@ WRONG = {
         (input_without_mean, "subtract the mean colour"),
         (input_mirrored, "not the pixels"),
         (input_in_place, "work on a copy"),
+        (input_of_uint8, "no negative numbers"),
+        (input_minus_its_own_mean, "not of the photo itself"),
+        (input_with_photos_reversed, "the channels are the last axis"),
     ],
     "four_inputs": [
         (wired_with_two_inputs, "four inputs; this model has 2"),
@@ -357,13 +397,15 @@ WRONG = {
         (wired_to_photo_a_alone, "output 2 is the embedding of tower 1 photo b"),
         (wired_to_a_list, "return a Keras model"),
         (wired_together, "four embeddings"),
+        (wired_to_the_towers_own_inputs, "an input of its own"),
+        (wired_for_two_towers, "work for one tower too"),
     ],
     "stopping_epoch": [
         (best_epoch, "epoch 3 is the best"),
         (stop_one_later, "not one later"),
         (stop_counted_from_zero, "counted from 1"),
         (stop_without_resetting, "sets the count back to 0"),
-        (stop_by_the_epoch_before, "three epochs in a row"),
+        (stop_by_the_epoch_before, "three in a row"),
         (stop_where_equal_is_a_gain, "an equal loss is no gain"),
         (stop_or_nothing, "returns nothing"),
     ],
@@ -372,6 +414,7 @@ WRONG = {
         (sum_of_orders, "not their sum"),
         (larger_of_orders, "biased"),
         (mean_of_photos, "average the answers, not the photos"),
+        (photos_with_themselves, "a photo with itself"),
         (mean_of_everything, "one answer for each pair"),
     ],
     "symmetric_pair_model": [
@@ -382,6 +425,8 @@ WRONG = {
         (model_that_projects_all, "only features of more than 128 numbers"),
         (model_without_sigmoid, "from 0 to 1"),
         (model_without_dropout, "a dropout of 0.1"),
+        (model_with_much_dropout, "this model's rates are 0.5"),
+        (model_in_the_articles_order, "in its order"),
         (model_of_five_features, "six features a tower"),
         (model_with_another_root, "with the same weights"),
     ],

@@ -99,6 +99,14 @@ def symmetric_without_diagonal(similarity):
     return (rows.mean() + columns.mean()) / 2
 
 
+def symmetric_masked(similarity):
+    return symmetric_by_logsumexp(similarity - 1e9 * np.eye(len(similarity)))
+
+
+def symmetric_without_softmax(similarity):
+    return -np.mean(np.diag(similarity))
+
+
 def symmetric_overflows(similarity):
     powers = np.exp(similarity)
     rows = np.diag(powers) / powers.sum(1)
@@ -200,6 +208,10 @@ def cohort_of_the_farthest(a, b, cohort, nearest=10):
 
 def cohort_of_all(a, b, cohort, nearest=10):
     return (a * b).sum(1) - ((a @ cohort.T).mean(1) + (b @ cohort.T).mean(1)) / 2
+
+
+def cohort_of_the_paper(a, b, cohort, nearest=10):
+    return 2 * cohort_by_partition(a, b, cohort, nearest)
 
 
 def cohort_of_ten(a, b, cohort, nearest=10):
@@ -326,7 +338,7 @@ RIGHT = {
 }
 WRONG = {
     "softmax": [
-        (softmax_overflows, "subtract the largest exponent first"),
+        (softmax_overflows, "then subtract the largest exponent"),
         (softmax_times_temperature, "divide the similarities by the temperature"),
         (softmax_without_sum, "must sum to 1"),
         (softmax_spoils_its_input, "do not change the array"),
@@ -338,6 +350,8 @@ WRONG = {
         (symmetric_sum, "not sums"),
         (symmetric_without_minus, "minus the logarithm"),
         (symmetric_without_diagonal, "stay in"),
+        (symmetric_masked, "stay in"),
+        (symmetric_without_softmax, "comes first"),
         (symmetric_overflows, "overflow"),
         (symmetric_of_each, "return one number"),
     ],
@@ -354,6 +368,7 @@ WRONG = {
         (cohort_added, "subtracted, not added"),
         (cohort_of_the_farthest, "not the farthest"),
         (cohort_of_all, "not all"),
+        (cohort_of_the_paper, "twice the score"),
         (cohort_of_ten, "`nearest` says how many"),
         (cohort_of_all_pairs, "one number for each pair"),
     ],

@@ -220,6 +220,18 @@ def calibration_nan(labels, probabilities, bins=10):
     return total
 
 
+def calibration_of_ten_bins(labels, probabilities, bins=10):
+    return calibration_by_bincount(labels, probabilities)
+
+
+def calibration_squared(labels, probabilities, bins=10):
+    place = _numbers(probabilities, bins)
+    return sum(
+        (place == k).mean() * (probabilities[place == k].mean() - labels[place == k].mean()) ** 2
+        for k in np.unique(place)
+    )
+
+
 def calibration_largest(labels, probabilities, bins=10):
     place = _numbers(probabilities, bins)
     return max(
@@ -408,6 +420,8 @@ WRONG = {
         (calibration_with_a_bin_of_ones, "not to one of its own"),
         (calibration_nan, "an empty bin has no mean"),
         (calibration_largest, "not the largest"),
+        (calibration_of_ten_bins, "not always ten"),
+        (calibration_squared, "not squared"),
     ],
     "moved_probability": [
         (moved_by_adding, "not to the probability"),

@@ -129,6 +129,10 @@ def one_too_many(width, height, smallest_face, factor):
     return scales
 
 
+def own_factor(width, height, smallest_face, factor):
+    return loop(width, height, smallest_face, 0.709)
+
+
 def height_only(width, height, smallest_face, factor):
     return loop(height, height, smallest_face, factor)
 
@@ -179,6 +183,10 @@ def takes_others_with_it(boxes, threshold):
         for place, row in enumerate(order)
         if not (_overlaps(boxes[row], boxes[order[:place]]) > threshold).any()
     ]
+
+
+def half_always(boxes, threshold):
+    return against_kept(boxes, 0.5)
 
 
 def not_sorted(boxes, threshold):
@@ -332,6 +340,10 @@ def negative_rows(photo, landmarks, template, size):
     return photo[np.minimum(places[..., 1], height - 1), np.minimum(places[..., 0], width - 1)]
 
 
+def of_floats(photo, landmarks, template, size):
+    return vectorised(photo, landmarks, template, size) / 1.0
+
+
 def no_rotation(photo, landmarks, template, size):
     scale = np.std(template - template.mean(0)) / np.std(landmarks - landmarks.mean(0))
     shift = template.mean(0) - scale * landmarks.mean(0)
@@ -358,10 +370,13 @@ WRONG = {
         (upside_down, "24×30 with 12/20"),
         (too_strict, "exactly 12 pixels"),
         (longer_side, "exactly 12 pixels, which is enough"),
+        (own_factor, "with a factor of 0.5"),
         (one_too_many, "at 0.125 it has 6"),
         (height_only, "also the width"),
     ],
     "nms": [
+        (takes_others_with_it, "takes none with it"),
+        (half_always, "with a threshold of 0.4"),
         (not_sorted, "the most probable first"),
         (numbers_after_sorting, "as they were given"),
         (equal_goes, "exactly the threshold"),
@@ -384,5 +399,6 @@ WRONG = {
         (no_border, "border"),
         (negative_rows, "count from the other end"),
         (no_rotation, "signs of the rotation"),
+        (of_floats, "not float"),
     ],
 }

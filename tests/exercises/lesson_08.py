@@ -147,7 +147,12 @@ def all_others(distance, kind, most):
 
 def below_most(distance, kind, most):
     strangers = distance[kind == "strangers"]
-    return max((t for t in distance if np.mean(strangers <= t) < most), default=0.07)
+    return max(t for t in distance if np.mean(strangers <= t) < most)
+
+
+def strangers_values(distance, kind, most):
+    strangers = distance[kind == "strangers"]
+    return max(t for t in strangers if np.mean(strangers <= t) <= most)
 
 
 def quantile(distance, kind, most):
@@ -201,6 +206,13 @@ def euclidean(probe, gallery, names, threshold):
 def dot_only(probe, gallery, names, threshold):
     best = int(np.argmax(gallery @ probe))
     return names[best] if by_argmin(probe, gallery, names, threshold) != "unknown" else "unknown"
+
+
+def furthest(probe, gallery, names, threshold):
+    unit = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    distances = 1 - unit @ (probe / np.linalg.norm(probe))
+    worst = distances.argmax()
+    return names[worst] if distances[worst] <= threshold else "unknown"
 
 
 def no_unknown(probe, gallery, names, threshold):
@@ -376,10 +388,11 @@ WRONG = {
     ],
     "door_lock": [
         (all_others, "Only strangers count"),
+        (strangers_values, "each value in `distance` may be the threshold"),
         (below_most, "exactly one third"),
-        (quantile, "0.07 is the largest distance below"),
-        (smallest, "the largest distance below"),
-        (strictly_below, "0.08 is a stranger already"),
+        (quantile, "is the largest below 0.12"),
+        (smallest, "is the largest below 0.12"),
+        (strictly_below, "is the largest below 0.12"),
     ],
     "identify": [
         (euclidean, "the angle decides"),
@@ -387,7 +400,8 @@ WRONG = {
         (no_unknown, 'return "unknown"'),
         (at_is_unknown, "exactly the threshold is accepted"),
         (first_near_enough, "the nearest one is the answer"),
-        (a_number, "in the direction of Cy"),
+        (a_number, "Return the name"),
+        (furthest, "smallest cosine distance"),
     ],
     "choose_and_measure": [
         (chosen_on_both, "Only pairs of `chosen_on` count"),

@@ -51,6 +51,14 @@ def album_in_variable():
     st.write(f"photo {number + 1} of 3")
 
 
+def album_of_runs():
+    import streamlit as st
+
+    number = st.session_state["number"] = st.session_state.get("number", -1) + 1
+    st.button("Next")
+    st.write(f"photo {number % 3 + 1} of 3")
+
+
 def album_late():
     import streamlit as st
 
@@ -486,13 +494,14 @@ RIGHT = {
     "kind_of_file": [kind_by_startswith, kind_by_slices, kind_by_table],
     "network_page": [network_by_function, network_by_call, network_by_closure],
     "greets": [greets_by_loop, greets_by_steps, greets_by_assert],
-    "search_page": [search_by_sorted, search_by_numpy, search_by_loop],
+    "search_page": [search_by_sorted, search_by_numpy, search_by_loop, search_by_truth],
 }
 
 WRONG = {
     "album_page": [
-        (album_in_variable, "the second click shows the third photo"),
+        (album_in_variable, "what must survive a click goes into `st.session_state`"),
         (album_late, "seen one click later"),
+        (album_of_runs, "count clicks, not runs"),
         (album_without_end, "after photo 3 of 3 comes photo 1"),
         (album_from_zero, "the text before any click"),
         (album_for_all, "another visitor begins at photo 1"),
@@ -528,6 +537,5 @@ WRONG = {
         (search_fixed, "how many faces match"),
         (search_always_glad, "no `st.success`"),
         (search_of_empty_groups, "the info alone"),
-        (search_by_truth, "the page ended in an error"),
     ],
 }

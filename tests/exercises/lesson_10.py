@@ -62,6 +62,14 @@ def health_unreturned(app):
     health_by_dict(app)
 
 
+def health_with_slash(app):
+    @app.get("/health/")
+    def health():
+        return {"status": "ok"}
+
+    return app
+
+
 def health_for_posts(app):
     @app.route("/health", methods=["GET", "POST"])
     def health():
@@ -413,6 +421,7 @@ WRONG = {
         (health_unreturned, "returns nothing"),
         (health_for_posts, "only GET"),
         (health_elsewhere, "no route /health"),
+        (health_with_slash, "without a slash at its end"),
         (health_that_fails, "GET /health raised NameError"),
     ],
     "gallery_page": [
@@ -440,7 +449,7 @@ WRONG = {
         (greeter_without_default, "without `config` the setting GREETING"),
     ],
     "create_api": [
-        (api_without_settings, "more pixels than MAX_PIXELS: the status"),
+        (api_without_settings, "more pixels than MAX_PIXELS"),
         (api_without_limits, "those of `bare_app`"),
         (api_with_numpy, "float32 is not JSON serializable"),
         (api_the_wrong_way_round, "file1 and then file2"),
@@ -451,6 +460,6 @@ WRONG = {
         (api_with_one_status_for_all_else, "only POST is answered"),
         (api_that_blames_the_visitor, "is the server's"),
         (api_that_writes, "nothing is written to disk"),
-        (api_that_ignores_pixels, "more pixels than MAX_PIXELS"),
+        (api_that_ignores_pixels, "`images.read` must get from `app.config`: the status"),
     ],
 }

@@ -19,7 +19,9 @@ def row_cosines(answer):
     a = np.array([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
     b = np.array([[4.0, 3.0], [0.0, -7.0], [0.0, 5.0]])
     cosines = numbers(
-        answer(a, b), (3,), "one cosine for each row, not one for each row of a with each of b"
+        answer(a, b),
+        (3,),
+        "one cosine for each row of a with the same row of b: sum along the last axis",
     )
     dots = [24.0, -14.0, 0.0]
     require(
@@ -40,6 +42,11 @@ def row_cosines(answer):
         not close(cosines, [0.04, 2.0, 1.0]),
         "this is the distance 1 − cosine; the cosine itself is asked",
     )
+    require(
+        not close(cosines, np.array(dots) / [625, 196, 25]),
+        "a length is the *root* of the sum of squares",
+    )
+    require(not close(cosines, [0.96, 1.0, 0.0]), "opposite directions have a cosine of −1")
     expect(cosines, [0.96, -1.0, 0.0], "(3, 4) and (4, 3) have 24 / (5 · 5)")
 
 
@@ -65,7 +72,8 @@ def pair_features(answer):
     }
     for number, (kind, block) in enumerate(expected.items()):
         columns = features[:, 2 * number : 2 * number + 2]
-        expect(columns, block, f"columns {number} d to {number + 1} d hold the {kind}")
+        hint = f"of the five blocks of d columns, number {number + 1} is the {kind}"
+        expect(columns, block, hint)
 
 
 @exercise
@@ -73,8 +81,13 @@ def log_loss(answer):
     """Mean binary cross-entropy, finite for every probability."""
     # one pair
     one = answer(np.array([1.0]), np.array([0.9]))
+    require(np.ndim(one) == 0, "one number for all pairs: their mean")
     require(not close(one, -0.10536), "the loss is minus the logarithm, so it is never negative")
     require(not close(one, 0.15200), "the natural logarithm, `np.log`")
+    require(
+        not close(one, 2.302585),
+        "kin pay −log p and strangers −log(1 − p), not the other way round",
+    )
     expect(one, 0.1053605, "a kin pair that is claimed with 0.9 pays −log 0.9")
     expect(
         answer(np.array([0.0]), np.array([0.9])),
@@ -86,7 +99,6 @@ def log_loss(answer):
     labels, claimed = np.array([1, 0, 1, 0]), np.array([0.9, 0.4, 0.2, 0.5])
     several = answer(labels, claimed)
     require(not close(several, 2.918771), "the mean over the pairs, not the sum")
-    require(np.ndim(several) == 0, "one number for all pairs: their mean")
     expect(several, 0.7296928, "the mean of 0.105, 0.511, 1.609 and 0.693")
 
     # probabilities of exactly 0 and 1
@@ -98,7 +110,7 @@ def log_loss(answer):
         "log 0 is not a number: clip the probabilities to 1e-7 and 1 − 1e-7 first",
     )
     expect(free, 0.0, "two right answers claimed with certainty pay next to nothing", 1e-5)
-    expect(worst, [16.1181, 16.1181], "a wrong answer with certainty pays −log 1e-7", 1e-3)
+    expect(worst, [16.1181, 16.1181], "clip at 1e-7: nobody pays more than −log 1e-7", 1e-3)
 
 
 @exercise
@@ -173,6 +185,10 @@ def _explain_first_step(weights, bias):
     """Adam's first step is one rate long, whatever the gradient; most mistakes show here."""
     # against the gradient, which is −0.75 and 0.08
     expected = np.array([0.01, -0.01])
+    require(
+        np.isfinite([*weights, bias]).all(),
+        "after one step a weight is not a number; is the first step number 1, and not 0?",
+    )
     require(
         not close(weights, -expected, 1e-5),
         "the loss rises: step against the gradient, whose weights are p − y",

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .verdicts import exercise, expect, numbers, require
+from .verdicts import MistakeError, exercise, expect, numbers, require
 
 
 def close(answer: Any, other: Any, tolerance: float = 1e-4) -> bool:
@@ -27,7 +27,7 @@ def vggface_input(answer):
 
     # the first pixel shows most mistakes
     pixel = fed[0, 0, 0]
-    require(np.abs(pixel).max() > 2, "the range is 0 to 255, so nothing is divided")
+    require(np.abs(fed).max() > 2, "the range is 0 to 255, so nothing is divided")
     require(
         not close(pixel, [108.5047, -3.8827, -81.0912]),
         "the photos are red, green, blue, and the network takes blue first: reverse the last axis",
@@ -36,6 +36,18 @@ def vggface_input(answer):
         not close(pixel, [-81.0912, -3.8827, 108.5047]),
         "the means are listed as blue, green, red: subtract them after the channels changed "
         "places",
+    )
+    require(
+        not close(pixel, [215, 253, 68], 1.1),
+        "uint8 has no negative numbers: below 0 it goes on at 255; subtract in floating point",
+    )
+    require(
+        not close(pixel, [0, 0, 0]),
+        "subtract the mean colour of the network's training photos, not of the photo itself",
+    )
+    require(
+        not close(pixel, [-81.4953, -83.8827, -101.0912]),
+        "`faces[::-1]` reverses the list of photos; the channels are the last axis",
     )
     require(
         not close(pixel, [50, 100, 200]),
@@ -108,6 +120,10 @@ def four_inputs(answer):
     model = answer(towers)
     require_inputs(model)
     require_shared(model, towers)
+    require(
+        len({id(tensor) for tensor in model.inputs}) == 4,
+        "each photo needs an input of its own: a new `keras.Input` for each",
+    )
     own = sum(tower.count_params() for tower in towers)
     require(
         model.count_params() == own,
@@ -125,8 +141,12 @@ def four_inputs(answer):
         right = np.asarray(towers[number // 2](photos[number]))
         got = numbers(outputs[number], right.shape, f"output {number + 1} is {name}")
         expect(got, right, f"output {number + 1} is the embedding of {name}", 1e-4)
-    alone = answer(towers[:1])
-    require(len(alone.inputs) == 2, "one tower needs two inputs: go through the towers in a loop")
+    for_any = "it should work for one tower too, with two inputs: go through the towers in a loop"
+    try:
+        alone = answer(towers[:1])
+    except MistakeError as mistake:
+        raise MistakeError(f"{for_any} ({mistake})") from mistake
+    require(len(alone.inputs) == 2, for_any)
 
 
 # --- section 5 ----------------------------------------------------------------------------------
@@ -137,29 +157,30 @@ def stopping_epoch(answer):
     """After which epoch early stopping ends a training."""
     # patience is used up, exactly, before the best epoch of all
     losses = [5.0, 4.0, 3.0, 3.5, 3.2, 3.1, 2.0]
-    stop = answer(losses, 3)
+    stop = answer(np.array(losses), 3)
     require(not close(stop, 3), "epoch 3 is the best; training stops only `patience` epochs later")
     require(not close(stop, 5), "epochs are counted from 1")
     require(
         not close(stop, 7),
-        "of 5, 4, 3, 3.5, 3.2, 3.1, 2 three epochs in a row are no better than 3: with a patience "
-        "of 3 training ends after the third of them, not one later",
+        "of 5, 4, 3, 3.5, 3.2, 3.1, 2 the epochs 4, 5 and 6 are three in a row without a loss "
+        "below the 3 of epoch 3: with a patience of 3 training ends after epoch 6, not one later",
     )
     expect(stop, 6, "of 5, 4, 3, 3.5, 3.2, 3.1, 2 epochs 4, 5 and 6 are no better than 3")
-    expect(answer(losses, 4), 7, "where patience is never used up, all epochs are run")
+    expect(answer(np.array(losses), 4), 7, "where patience is never used up, all epochs are run")
     expect(
-        answer([5.0, 6.0, 4.0, 5.0, 3.0, 4.0, 5.0, 2.0], 2),
+        answer(np.array([5.0, 6.0, 4.0, 5.0, 3.0, 4.0, 5.0, 2.0]), 2),
         7,
         "a better epoch sets the count back to 0: 5, 6, 4, 5, 3, 4, 5, 2 with a patience of 2",
     )
     expect(
-        answer([5.0, 3.0, 4.0, 3.5, 3.2, 1.0], 3),
+        answer(np.array([5.0, 3.0, 4.0, 3.5, 3.2, 1.0]), 3),
         5,
         "compare with the best epoch so far, not with the one before: 5, 3, 4, 3.5, 3.2, 1",
     )
-    expect(answer([3.0, 2.0, 2.0, 2.0, 1.0], 2), 4, "an equal loss is no gain: 3, 2, 2, 2, 1")
-    expect(answer([2.0, 1.0, 3.0, 3.0], 2), 4, "patience may end with the last epoch: 2, 1, 3, 3")
-    expect(answer([-0.7, -0.8, -0.75, -0.6], 1), 3, "losses may be negative")
+    equal, ends_late = np.array([3.0, 2.0, 2.0, 2.0, 1.0]), np.array([2.0, 1.0, 3.0, 3.0])
+    expect(answer(equal, 2), 4, "an equal loss is no gain: 3, 2, 2, 2, 1")
+    expect(answer(ends_late, 2), 4, "patience may end with the last epoch: 2, 1, 3, 3")
+    expect(answer(np.array([-0.7, -0.8, -0.75, -0.6]), 1), 3, "losses may be negative")
 
 
 # --- section 6 ----------------------------------------------------------------------------------
@@ -170,18 +191,18 @@ def both_orders(answer):
     """The mean of a model's answers in both orders."""
 
     def score(first, second):
-        return first[:, 0] ** 2 + 0.25 * second[:, 1]
+        return first[:, 0] * second[:, 1] + 0.25 * first[:, 1]
 
     a, b = np.array([[0.2, 0.8], [0.6, 0.0]]), np.array([[0.4, 0.4], [0.1, 1.0]])
     answers = numbers(answer(score, a, b), (2,), "one answer for each pair, not one for all")
     # score(a, b) and score(b, a)
-    one, other = [0.14, 0.61], [0.36, 0.01]
+    one, other = [0.28, 0.60], [0.42, 0.25]
     require(
         not close(answers, one) and not close(answers, other),
         "this is the answer in one order; ask the model in the other order too",
     )
     require(
-        not close(answers, [0.50, 0.62]), "the mean of both answers, not their sum: divide by 2"
+        not close(answers, [0.70, 0.85]), "the mean of both answers, not their sum: divide by 2"
     )
     largest, least = np.maximum(one, other), np.minimum(one, other)
     require(
@@ -190,9 +211,13 @@ def both_orders(answer):
     )
     middle = score((a + b) / 2, (a + b) / 2)
     require(not close(answers, middle), "average the answers, not the photos: ask the model twice")
-    expect(answers, [0.25, 0.31], "the mean of score(a, b) and score(b, a)")
+    require(
+        not close(answers, (score(a, a) + score(b, b)) / 2),
+        "`score(a, a)` compares a photo with itself; the two orders are (a, b) and (b, a)",
+    )
+    expect(answers, [0.35, 0.425], "the mean of score(a, b) and score(b, a)")
     swapped = answer(score, b, a)
-    expect(swapped, [0.25, 0.31], "the answer must be the same when the photos change places")
+    expect(swapped, [0.35, 0.425], "the answer must be the same when the photos change places")
 
 
 # --- the larger exercise ------------------------------------------------------------------------
@@ -265,6 +290,23 @@ def _require_answers(model: Any) -> None:
         not close(first, second, 1e-7),
         "a dropout of 0.1 follows each of the layers of 500, 100 and 25",
     )
+    rates = _dropouts(model)
+    require(
+        set(rates) <= {0.1} and len(rates) in (0, 1, 3),  # one may be called three times
+        "a dropout of 0.1 follows each of the layers of 500, 100 and 25; this model's rates are "
+        f"{', '.join(map(str, rates))}",
+    )
+
+
+def _dropouts(model: Any) -> list[float]:
+    """The rates of the dropout layers of a model, and of the models in it."""
+    import keras
+
+    rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            rates += _dropouts(layer)
+    return rates
 
 
 def _require_ours(model: Any, towers: list[Any]) -> None:
@@ -282,9 +324,10 @@ def _require_ours(model: Any, towers: list[Any]) -> None:
     photos = toy_photos(5)
     vectors = [towers[number // 2](photo) for number, photo in enumerate(photos)]
     expect(
-        model(photos),
-        head(vectors),
-        "with the same weights `networks.pair_network` answers otherwise; are the six features "
-        "the right ones, in the order of `article_features`, and is every activation a relu",
+        np.asarray(model(photos)),
+        np.asarray(head(vectors)),
+        "with the same weights `networks.pair_network` answers otherwise; are these the six "
+        "features of the exercise, in its order, is the projection without activation, and have "
+        "the layers of 500, 100 and 25 a relu",
         1e-3,
     )

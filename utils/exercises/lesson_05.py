@@ -48,7 +48,10 @@ def softmax(answer: Student) -> None:
 
         # e to the power of 1000 is infinite, and to the power of -1000 it is 0
         for large in ([50.0, 50.0 + 0.05 * np.log(3)], [-50.0, -50.0 + 0.05 * np.log(3)]):
-            hint = "subtract the largest exponent first, or large ones (1000, -1000) overflow"
+            hint = (
+                "divide by the temperature, then subtract the largest exponent: "
+                "large ones (1000, -1000) overflow"
+            )
             expect(answer(np.array(large), 0.05), [0.25, 0.75], hint)
 
 
@@ -66,9 +69,13 @@ def symmetric_loss(answer: Student) -> None:
             "take means, over the photos and over the directions, not sums": rows + columns,
             "a loss is minus the logarithm of a share": -(rows + columns) / 2,
             "the relatives are on the diagonal, and stay in": np.log(1 / 2) / 2,
+            "a softmax over the row, and over the column, comes first": -np.log(6) / 2,
         }
         hint = "minus the log of the relative's share: its row, and its column"
-        _loss(answer(similarity), (rows + columns) / 2, hint, mistakes)
+        loss = numbers(answer(similarity), (), f"{hint}; return one number")
+        # where 1e9 is subtracted from the diagonal, as in the loss of section 3
+        require(not loss > 1e6, "the relatives are on the diagonal, and stay in")
+        _loss(loss, (rows + columns) / 2, hint, mistakes)
         # three pairs, all alike
         hint = "the relatives are on the diagonal, and stay in"
         _loss(answer(np.zeros((3, 3))), np.log(3), hint)
@@ -112,7 +119,8 @@ def cohort_score(answer: Student) -> None:
         "crowding is that of both sides, not of the second alone": [-0.9, 0.1],
         "the cohort is subtracted, not added": [0.8, 1.9],
         "the nearest of the cohort count, not the farthest": [0.1, 0.7],
-        "of the cohort the nearest alone count, not all": [-0.35, 0.4],
+        "of the cohort the `nearest` most similar count, not all of it": [-0.35, 0.4],
+        "this is the CSLS of the paper, twice the score that is asked for": [-1.6, 0.2],
     }
     for reason, wrong in known.items():
         require(np.abs(scores - wrong).max() > 1e-4, reason)

@@ -100,6 +100,8 @@ def expected_calibration_error(answer: Student) -> None:
             "a bin claims the mean of its probabilities, not its middle": 0.2916667,
             "a probability of 1 belongs to the last bin, and is lost here": 0.2666667,
             "a probability of 1 belongs to the last bin, not to one of its own": 0.4333333,
+            "`bins` says how many bins there are; not always ten": 0.4833333,
+            "the gap is an absolute difference, not squared": 0.1686806,
             "the mean gap, not the largest": 0.9,
             "divide by the number of pairs": 1.9,
         }
@@ -126,7 +128,7 @@ def moved_probability(answer: Student) -> None:
             "this is the odds; a probability is odds / (1 + odds)": 3.0,
         }
         _refuse(moved, mistakes)
-        expect(moved, 0.75, "odds 1, times 3: three in four")
+        expect(moved, 0.75, "odds of 1, times e to the power of log 3: three in four")
         # no change, a negative one, rare kin, and an array
         hint = "with no change the probability stays"
         expect(answer(0.8, 0.0), 0.8, hint)

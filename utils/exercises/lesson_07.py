@@ -50,11 +50,16 @@ def pyramid_scales(answer: Answer) -> None:
     expect(
         three,
         [1, 0.5, 0.25],
-        "100×48 pixels, halved: at 0.25 the shorter side has exactly 12 pixels, which is enough, "
-        "at 0.125 it has 6",
+        "100×48 pixels with a factor of 0.5: at 0.25 the shorter side has exactly 12 pixels, "
+        "which is enough, at 0.125 it has 6",
     )
     expect(answer(48, 100, 12, 0.5), [1, 0.5, 0.25], "the shorter side decides, also the width")
-    expect(answer(24, 30, 20, 0.709), [0.6], "24×30 with 12/20: 14.4 pixels, then 10.2")
+    expect(
+        answer(24, 30, 20, 0.709),
+        [0.6],
+        "24×30 with 12/20 as the first scale: its shorter side has 14.4 pixels, and at the next "
+        "scale 10.2, which is too few",
+    )
     expect(answer(100, 48, 24, 0.5), [0.5, 0.25], "for faces of 24 pixels start at 12 / 24")
     expect(answer(15, 200, 20, 0.709), [], "15 pixels at a scale of 0.6 are 9: no level is left")
     expect(
@@ -79,7 +84,8 @@ def nms(answer: Answer) -> None:
     expect(
         answer(chain.copy(), 0.4),
         [1, 0, 2],
-        "row 3 overlaps row 1 and goes; a box that is gone takes none with it, so row 0 stays",
+        "with a threshold of 0.4 row 3 goes, as its overlap with row 1 is 0.43; a box that is "
+        "gone takes none with it, so row 0 stays",
     )
     # boxes that lie on each other, an overlap of the threshold, one box alone
     twins = np.array([(0, 0, 10, 10, 0.5), (0, 0, 10, 10, 0.9), (0, 0, 10, 10, 0.7)])
@@ -124,9 +130,13 @@ def aligned_crop(answer: Answer) -> None:
     whole, pixels = f"return an array ({TOY_SIZE}, {TOY_SIZE}, 3)", np.arange(TOY_SIZE)
 
     def crop(landmarks: np.ndarray) -> np.ndarray:
-        return numbers(
-            answer(photo.copy(), landmarks, TOY_TEMPLATE, TOY_SIZE), (TOY_SIZE, TOY_SIZE, 3), whole
+        result = answer(photo.copy(), landmarks, TOY_TEMPLATE, TOY_SIZE)
+        pixels_of_it = numbers(result, (TOY_SIZE, TOY_SIZE, 3), whole)
+        require(
+            np.asarray(result).dtype.kind != "f",
+            "each pixel of the crop is one of the photo, so it is uint8, not float",
         )
+        return pixels_of_it
 
     def pick(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return photo[np.ix_(rows, columns)]

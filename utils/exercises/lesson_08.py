@@ -96,21 +96,18 @@ def door_lock(answer: Answer) -> None:
         return answer(TOY_DISTANCE.copy(), TOY_KIND.copy(), most)
 
     expect(
+        lock(0.4),
+        0.1,
+        "one of three strangers may come in, the one at 0.08, and the second, at 0.12, not. Only "
+        "strangers count for the share, but each value in `distance` may be the threshold: 0.10 "
+        "(relatives) is the largest below 0.12",
+    )
+    expect(lock(1 / 3), 0.1, "one of three strangers is exactly one third, and so at most that")
+    expect(
         lock(0),
         0.07,
         "no stranger may come in: 0.08 is a stranger already, and 0.07 is the largest distance "
-        "below. Only strangers count, relatives do not",
-    )
-    expect(
-        lock(0.4),
-        0.1,
-        "one of three strangers may come in, so 0.08 may; 0.10 (relatives) is the largest value "
-        "before the second stranger at 0.12",
-    )
-    expect(
-        lock(1 / 3),
-        0.1,
-        "exactly one third is at most one third",
+        "below",
     )
     expect(lock(1), 0.3, "everybody may come in: the largest of all distances")
     # several pairs at one distance
@@ -139,7 +136,8 @@ def identify(answer: Answer) -> None:
     expect(
         name((0.0, 0.3, 0.4), 0.1),
         "Cy",
-        "a probe in the direction of Cy: the angle decides, not the length",
+        "a probe in the direction of Cy has its smallest cosine distance, 0, to Cy: the angle "
+        "decides, not the length. Return the name",
     )
     expect(
         name((0.5, 1.0, 0.0), 0.2),

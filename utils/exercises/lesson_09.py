@@ -44,7 +44,7 @@ def _texts(visitor: Any) -> list[str]:
 
 @exercise
 def album_page(answer: Callable[..., Any]) -> None:
-    """Five clicks of one visitor, then the first look of another."""
+    """Four clicks of one visitor and a run without one, then the first look of another."""
     visitor = _visit(answer)
     require(len(visitor.button) == 1, "the page has one button")
     expect(visitor.button[0].label, "Next", "the label of the button")
@@ -55,10 +55,13 @@ def album_page(answer: Callable[..., Any]) -> None:
         hints = {
             2: "a click shows the next number at once: a variable is new in every run, and what "
             "changes after `st.write` is seen one click later",
-            3: "the second click shows the third photo",
+            3: "the second click shows the third photo: what must survive a click goes into "
+            "`st.session_state`",
             1: "after photo 3 of 3 comes photo 1 of 3",
         }
         expect(_texts(visitor), [f"photo {number} of 3"], hints[number])
+    hint = "a run without a click shows the same photo again: count clicks, not runs"
+    expect(_texts(_after(visitor.run())), ["photo 2 of 3"], hint)
     expect(_texts(_visit(answer)), ["photo 1 of 3"], "another visitor begins at photo 1")
 
 
@@ -187,7 +190,7 @@ def search_page(answer: Callable[..., Any]) -> None:
     expect([box.value for box in visitor.warning], ["0 of 4 faces match"], "the warning")
     expect(_captions(visitor), [], "a face beyond the slider is not shown")
 
-    visitor = _visit(answer, np.array(crops), np.array(distances[::-1]), 0.08)
+    visitor = _visit(answer, crops, distances[::-1], 0.08)
     _expect_matches(visitor, 2, ["face 3: 0.0500", "face 1: 0.0800"])
     visitor = _visit(answer, [], [], 0.08)
     said = [box.value for box in visitor.info]

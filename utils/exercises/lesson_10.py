@@ -71,6 +71,7 @@ def add_health(answer: Callable[..., Any]) -> None:
     reply = _ask(app, "/health")
     require(reply.status_code != 404, "there is no route /health; `@app.get('/health')`")
     require(reply.status_code != 405, "/health must answer GET")
+    require(reply.status_code != 308, "the address is /health, without a slash at its end")
     expect(reply.status_code, 200, "GET /health has the status 200")
     require(reply.is_json, f"answer JSON: return a dict, not text (it came as {reply.mimetype})")
     expect(reply.json, {"status": "ok"}, "the JSON of /health")
@@ -248,7 +249,11 @@ def _check_refusals(answer: Callable[..., Any], jpeg: bytes) -> None:
         "a letter called a.jpg": (_form(b"Dear Sir", jpeg), 400, "image"),
         "half a photo as file2": (_form(jpeg, jpeg[:300]), 400, "image"),
         "an empty file": (_form(jpeg, b""), 400, "image"),
-        "more pixels than MAX_PIXELS": (_form(jpeg, large), 400, "image"),
+        "more pixels than MAX_PIXELS, which `images.read` must get from `app.config`": (
+            _form(jpeg, large),
+            400,
+            "image",
+        ),
         "a photo without a face": (_form(jpeg, fits), 422, "face"),
         "more bytes than MAX_CONTENT_LENGTH": (_form(bytes(30_000), jpeg), 413, "size"),
     }
