@@ -181,9 +181,9 @@ bars(axes[1], 0.05)
 # relative, or more so, count most: the *hard* strangers. Move the slider (where a kernel runs): what
 # happens to the bars at 0.005, and what would a single look-alike then do to a training step?
 #
-# <details><summary>Answer</summary> At 0.005 the most similar photo gets nearly everything. If that
-# is the relative, the photo has nothing left to learn. If it is a look-alike, the step pushes that
-# one stranger away and hardly notices the other 29.</details>
+# <details><summary>Answer</summary> At 0.005 the most similar photo gets by far the largest share. If
+# that is the relative, this photo has little left to teach. If it is a look-alike, the step pushes
+# that one stranger away and hardly notices the other 29.</details>
 
 # %%
 def draw(temperature):
@@ -474,8 +474,8 @@ pd.Series(aucs, name="AUC on fold 0").round(3).to_frame()
 # at the hard strangers most. This is one short run with one seed, and lesson 06 shows how far such
 # numbers scatter. An *ablation* changes one choice at a time and trains again.
 # `data/results/ablation.json` is ours on the real data: each row was trained three times, each time
-# with another fold and seed. The table has `ours`, the contrastive loss at temperature 0.05, and
-# below it the rows with another loss or temperature. A row that is missing has not been trained yet:
+# with another fold and seed. The table has `ours`, the contrastive loss at temperature 0.05, and the
+# rows with another loss or temperature. A row that is missing has not been trained yet:
 
 # %%
 measured = ablation.table(files.read_json(settings.RESULTS / "ablation.json"))
