@@ -6,6 +6,7 @@ TensorFlow, and starts them some seconds sooner.
 
 import gc
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,15 @@ LONG = (
     "training/test_pair_network.py",
     "training/test_distribution.py",
     "faces/backbones/test_originals.py",
+    "notebooks/test_book.py",
     "test_surroundings.py",
     "test_quiet.py",
     "commands/test_unreadable.py",
     "commands/test_scoring.py",
 )
 TESTS = Path(__file__).parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def pytest_configure(config):
@@ -150,3 +154,16 @@ def shipped(tmp_path_factory, backbone):
     path = tmp_path_factory.mktemp("shipped") / "kinship.npz"
     ensemble.save(ensemble.Ensemble((FaceEmbedder(network, backbone),), (1.0,), facts), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium; tests that need it are skipped where there is none."""
+    if BROWSER is None:
+        pytest.skip(f"needs one of {', '.join(BROWSERS)}; .ci/run installs it")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()

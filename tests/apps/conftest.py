@@ -1,7 +1,6 @@
 """An app in a process of its own, with a home of its own, and a browser to look at it."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,8 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +86,3 @@ def left_behind(home):
         }
 
     return left_behind
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Chromium; tests that need it are skipped where there is none."""
-    if BROWSER is None:
-        pytest.skip(f"needs one of {', '.join(BROWSERS)}; .ci/run installs it")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()

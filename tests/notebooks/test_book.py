@@ -134,6 +134,16 @@ def test_every_exercise_is_in_the_teachers_table(site):
             assert name in text
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", ["index", "notebooks/03_first_model", "docs/teachers"])
+def test_page_fits_on_a_phone_and_on_a_screen(site, browser, name, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto((site[0] / f"{name}.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+    page.close()
+
+
 # --- links --------------------------------------------------------------------------------------
 
 

@@ -1,25 +1,7 @@
 """The page of an album in a real browser: large and small, light and dark, with axe-core."""
 
-import shutil
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium; tests that need it are skipped where there is none."""
-    if BROWSER is None:
-        pytest.skip(f"needs one of {', '.join(BROWSERS)}; .ci/run installs it")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
