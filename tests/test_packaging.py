@@ -93,8 +93,8 @@ def test_the_packages_the_course_promises_are_in_its_lock():
     assert set(direct("build")) >= NEEDED
 
 
-def test_the_test_extra_brings_what_builds_the_notebooks():
-    assert "kinship-course[build]" in PROJECT["optional-dependencies"]["test"]
+def test_the_test_extra_brings_all_other_extras():
+    assert "kinship-course[build,scale,search]" in PROJECT["optional-dependencies"]["test"]
 
 
 def imported_packages(folder):

@@ -35,6 +35,7 @@ def not_listed(answer: Answer) -> None:
     people = {three, one, four, two}
     rows = [(four, one), (one, three), (three, two)]
     pairs = _pairs_of(answer(people, rows))
+    # what must not be in the answer, then what must
     require(all(len(set(pair)) == 2 for pair in pairs), "nobody makes a pair with themselves")
     times = Counter(map(frozenset, pairs))
     found = [frozenset(row) in times for row in rows]
