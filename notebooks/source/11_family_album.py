@@ -504,8 +504,9 @@ axis.legend(fontsize=8);
 # ## 8. The graph of likely relatives
 #
 # Now the kinship of our album. The album compares all pairs of people, from all their photos, and
-# says *likely*, *cannot say* or *unlikely*. The likely pairs make a graph. Orange lines are right,
-# blue ones join people who are no relatives by blood.
+# says *likely*, *cannot say* or *unlikely*. The likely pairs make a [kinship
+# graph](../docs/glossary.md#kinship-graph). Orange lines are right, blue ones join people who are no
+# relatives by blood.
 
 # %%
 kin = {frozenset(pair) for family in families for pair in synthetic.kin_pairs(family)}
