@@ -391,7 +391,7 @@ pd.DataFrame({name: own["held_out"] for name, own in facts["identity"].items()})
 # %% [markdown]
 # These are 25 albums of ten [held-out families](../docs/glossary.md#held-out-families) each, with two
 # encoders of identity; `kin_merged` is the share of pairs of relatives that became one person. No
-# grouping is perfect, so a user must be able to correct it. The album writes a table, `people.csv`;
+# grouping is perfect, so a user must be able to correct it. The album writes a table, people.csv;
 # the user edits it and runs the same command again. We split the group with most names:
 
 # %%

@@ -10,6 +10,7 @@ from .verdicts import exercise, expect, numbers, require
 Answer = Callable[..., Any]
 
 THREE = "return three numbers: precision, recall, F1"
+LABELS = "return a label for each face: the smallest number of a face of its group"
 # Four groups of six faces; faces 0 and 2 are in one photo.
 GROUPS = [[3, 0], [2], [1, 5], [4]]
 PHOTOS = np.array([7, 3, 7, 5, 2, 9])
@@ -89,6 +90,7 @@ def best_merge(answer: Answer) -> None:
 @exercise
 def person_similarity(answer: Answer) -> None:
     """The cosine of two people, each the mean of photos."""
+    # two photos of one person, the first embedding ten times as long, and one photo of another
     a, b = np.array([(10.0, 0.0), (0.0, 1.0)]), np.array([(0.0, 3.0)])
     one = numbers(answer(b.copy(), 2 * b), (), "return one number, the cosine")
     expect(one, 1, "one photo each, in the same direction: the cosine is 1, whatever the lengths")
@@ -125,56 +127,67 @@ def average_precision(answer: Answer) -> None:
     )
 
 
+def labels_given(
+    answer: Answer,
+    scores: dict[tuple[int, int], float],
+    photos: list[int],
+    threshold: float,
+    same: tuple[tuple[int, int], ...] = (),
+) -> np.ndarray:
+    """What the student's grouping gives, a label for each face."""
+    given = answer(matrix(scores, len(photos)), np.array(photos), threshold, list(same))
+    return numbers(given, (len(photos),), LABELS)
+
+
 @exercise
 def group_faces(answer: Answer) -> None:
     """Constrained average linkage, with what the user said."""
-    hint = "return a label for each face: the smallest number of a face of its group"
+    expect(labels_given(answer, {}, [1, 2], 0.5), [0, 1], LABELS)
+    _by_scores(answer)
+    expect(
+        labels_given(answer, {(0, 1): 0.95, (1, 2): 0.9, (0, 2): 0.8}, [4, 6, 4], 0.5),
+        [0, 0, 2],
+        "0 and 2 are in one photo: after 0 and 1 are joined, 2 may not join them",
+    )
+    _by_the_user(answer)
 
-    def groups(
-        scores: dict[tuple[int, int], float],
-        photos: list[int],
-        threshold: float,
-        same: tuple[tuple[int, int], ...] = (),
-    ) -> np.ndarray:
-        faces = len(photos)
-        given = answer(matrix(scores, faces), np.array(photos), threshold, list(same))
-        return numbers(given, (faces,), hint)
 
-    expect(groups({}, [1, 2], 0.5), [0, 1], hint)
-    # a chain: 1 is near 2, 2 is near 0, and 1 and 0 are far apart
+def _by_scores(answer: Answer) -> None:
+    """Average linkage alone."""
+    # 1 is near 2, 2 is near 0, and 1 and 0 are far apart
     chain = {(1, 2): 0.9, (0, 2): 0.8, (0, 1): 0.2}
     expect(
-        groups(chain, [1, 2, 3], 0.6),
+        labels_given(answer, chain, [1, 2, 3], 0.6),
         [0, 1, 1],
         "1 and 2 are joined at 0.9; then the mean of {1, 2} with 0 is (0.2 + 0.8) / 2 = 0.5, "
         "below 0.6. One near face is not enough",
     )
-    expect(groups(chain, [1, 2, 3], 0.5), [0, 0, 0], "a mean of exactly the threshold is joined")
+    at = labels_given(answer, chain, [1, 2, 3], 0.5)
+    expect(at, [0, 0, 0], "a mean of exactly the threshold is joined")
+    # groups of different sizes
     uneven = {(0, 1): 0.95, (0, 2): 0.8, (1, 2): 0.8, (0, 3): 0.9, (1, 3): 0.3, (2, 3): 0.3}
     expect(
-        groups(uneven, [1, 2, 3, 4], 0.48),
+        labels_given(answer, uneven, [1, 2, 3, 4], 0.48),
         [0, 0, 0, 0],
         "the mean of {0, 1, 2} with 3 is (0.9 + 0.3 + 0.3) / 3 = 0.5, above 0.48: it goes over "
         "all pairs of faces, and is no mean of means",
     )
+
+
+def _by_the_user(answer: Answer) -> None:
+    """What the user said comes first."""
     expect(
-        groups({(0, 1): 0.95, (1, 2): 0.9, (0, 2): 0.8}, [4, 6, 4], 0.5),
-        [0, 0, 2],
-        "0 and 2 are in one photo: after 0 and 1 are joined, 2 may not join them",
-    )
-    expect(
-        groups({(0, 1): 0.2, (2, 3): 0.9}, [1, 2, 3, 4], 0.5, ((1, 0),)),
+        labels_given(answer, {(0, 1): 0.2, (2, 3): 0.9}, [1, 2, 3, 4], 0.5, ((1, 0),)),
         [0, 0, 2, 2],
         "the user said that 1 and 0 are one person: join them first, whatever their score",
     )
     expect(
-        groups({(0, 2): 0.95, (1, 2): 0.6}, [8, 5, 8], 0.5, ((1, 2),)),
+        labels_given(answer, {(0, 2): 0.95, (1, 2): 0.6}, [8, 5, 8], 0.5, ((1, 2),)),
         [0, 1, 1],
         "the user said that 1 and 2 are one person, so 0, which is in the photo of 2, stays alone",
     )
-    # two pairs of the user's that hang together
     expect(
-        groups({}, [1, 2, 3, 4], 0.5, ((3, 1), (1, 2))),
+        labels_given(answer, {}, [1, 2, 3, 4], 0.5, ((3, 1), (1, 2))),
         [0, 1, 1, 1],
         "the user said 3 and 1, and 1 and 2: then all three are one person",
     )
