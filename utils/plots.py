@@ -34,6 +34,7 @@ COURSE = {
     "scores": {"06": "evaluation"},
     "faces": {"07": "detection", "08": "verification"},
     "apps": {"09": "Streamlit", "10": "Flask"},
+    "together": {"11": "album"},
 }
 # The sketch of a Streamlit page: lines that an element takes, colours of messages.
 ELEMENT_HEIGHTS = {
@@ -548,7 +549,7 @@ def course_map(lesson: str) -> Figure:
         lesson: its number, as "02".
     """
     figure, axis = plt.subplots(figsize=(11, 1.3))
-    axis.set(xlim=(-0.1, 11.0), ylim=(-0.75, 0.95))
+    axis.set(xlim=(-0.1, 12.2), ylim=(-0.75, 0.95))
     axis.axis("off")
     # a card for each lesson; a gap between groups
     x = 0.0

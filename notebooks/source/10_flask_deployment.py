@@ -842,3 +842,4 @@ assert exercises.report()
 # - Nottingham, Wilde and Dalal, [RFC 9457: Problem Details for HTTP
 #   APIs](https://www.rfc-editor.org/rfc/rfc9457), 2023.
 # - Little, *A proof for the queuing formula: L = λW*, Operations Research 9, 1961.
+# - [Lesson 11](11_family_album.ipynb): a whole folder of photos, grouped into people.

@@ -12,16 +12,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics.cluster import contingency_matrix, pair_confusion_matrix
 from streamlit.testing.v1 import AppTest
 
 from apps.flask_app import create_app
 from utils import errors, files, images, settings
 from utils.answers import verification
+from utils.answers.album import people, relations
 from utils.answers.kinship import Kinship
 from utils.data import audit, datasets, pairs, scenes
 from utils.faces import alignment, backbones, detection
 from utils.scoring import calibration, metrics
-from utils.training import callbacks, losses, networks
+from utils.training import callbacks, losses, networks, retrieval
 from utils.training.models import FaceEmbedder
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "source"
@@ -534,3 +536,61 @@ def test_lesson_10_answers_and_refuses_as_the_course_does(shipped):
             assert {**own, "seconds": 0} == {**theirs, "seconds": 0}
         else:
             assert own["detail"].lower() == theirs["detail"].lower()
+
+
+def faces_of_an_album():
+    """Scores of 30 faces of six people, and the photo that each is in; no two scores are alike."""
+    rng = np.random.default_rng(11)
+    people_there = np.repeat(np.arange(6), 5)
+    faces = metrics.normalise(rng.normal(size=(6, 8))[people_there] + rng.normal(0, 0.7, (30, 8)))
+    return faces @ faces.T, np.tile(np.arange(10), 3), people_there
+
+
+@pytest.mark.parametrize("threshold", [-1.0, 0.2, 0.5, 0.8])
+def test_lesson_11_groups_as_the_album_does(threshold):
+    scores, photos, _ = faces_of_an_album()
+    lesson = definitions("11_family_album", np=np)
+    free = lesson["labels_of"](lesson["average_linkage"](scores, threshold))
+    nothing_known = people.Limits(np.arange(30))
+    np.testing.assert_array_equal(free, people.link(scores, threshold, nothing_known))
+    # no two faces of one photo
+    groups = [[face] for face in range(30)]
+    while (step := lesson["best_merge"](scores, groups, photos))[2] >= max(threshold, -1):
+        groups[step[0]] += groups.pop(step[1])
+    limits = people.Limits(photos)
+    expected = people.link(scores, threshold, limits)
+    np.testing.assert_array_equal(lesson["labels_of"](groups), expected)
+    same = [(0, 7), (7, 28)]
+    told = lesson["group_faces"](scores, photos, threshold, same)
+    limits = people.Limits(photos, tuple(same))
+    np.testing.assert_array_equal(told, people.link(scores, threshold, limits))
+
+
+def test_lesson_11_measures_groups_as_scikit_learn_does():
+    scores, photos, truth = faces_of_an_album()
+    lesson = definitions("11_family_album", np=np, pd=pd, photos=photos)
+    labels = people.link(scores, 0.3, people.Limits(np.arange(30)))
+    (_, wrong), (missed, right) = pair_confusion_matrix(truth, labels)
+    precision, recall, f1 = lesson["pairwise_f1"](truth, labels)
+    assert precision == pytest.approx(right / (right + wrong))
+    assert recall == pytest.approx(right / (right + missed))
+    assert f1 == pytest.approx(2 * right / (2 * right + wrong + missed))
+    table = contingency_matrix(truth, labels)
+    assert lesson["purity"](truth, labels) == pytest.approx(table.max(0).sum() / 30)
+    assert lesson["completeness"](truth, labels) == pytest.approx(table.max(1).sum() / 30)
+    assert lesson["twice"](photos) == 10 and lesson["twice"](np.arange(30)) == 0
+
+
+def test_lesson_11_compares_people_as_the_album_does():
+    embeddings = metrics.normalise(np.random.default_rng(0).normal(size=(7, 16)))
+    first, second = relations.means_of(embeddings, [np.arange(4), np.arange(4, 7)])
+    similarity = definitions("11_family_album", np=np)["person_similarity"]
+    assert similarity(3 * embeddings[:4], embeddings[4:]) == pytest.approx(
+        first @ second, abs=1e-6
+    )
+
+
+def test_lesson_11_has_the_average_precision_of_the_module():
+    average_precision = definitions("11_family_album", np=np)["average_precision"]
+    for hits in np.random.default_rng(0).random((20, 40)) < 0.2:
+        assert average_precision(hits) == pytest.approx(retrieval.average_precision(hits))
