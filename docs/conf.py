@@ -13,7 +13,7 @@ copyright = f"2026, {author}"
 version = release = _project["version"]
 language = "en"
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode"]
 
 # The lessons were run before; nothing here runs them again.
 nb_execution_mode = "off"
@@ -58,3 +58,11 @@ suppress_warnings = [
     "config.cache",
     "ref.python",  # a name that two modules have
 ]
+
+
+def linkcode_resolve(domain: str, info: dict[str, str]) -> str:
+    """Where the link [source] of the reference leads: the module's file in the repository."""
+    path = info["module"].replace(".", "/")
+    root = Path(__file__).resolve().parents[1]
+    file = f"{path}/__init__.py" if (root / path).is_dir() else f"{path}.py"
+    return f"{_project['urls']['Repository']}/blob/main/{file}"
