@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -198,18 +198,17 @@ def reference() -> Iterator[tuple[str, str]]:
     for package in PACKAGES:
         names = [f"utils.{package}", *modules(f"utils.{package}")]
         yield package, reference_page(f"utils.{package}", names)
-    own = [name for name in modules("utils", deep=False) if not name.endswith("__")]
+    path = importlib.import_module("utils").__path__
+    own = [f"utils.{module.name}" for module in pkgutil.iter_modules(path) if not module.ispkg]
+    own.remove("utils.__main__")
     yield "ground", reference_page("utils", own)
 
 
-def modules(package: str, deep: bool = True) -> list[str]:
-    """Names of the public modules in a package; `deep`: also in packages inside it."""
+def modules(package: str) -> list[str]:
+    """Names of the public modules in a package, also of those in packages inside it."""
     path = importlib.import_module(package).__path__
-    walk: Callable[..., Iterator[pkgutil.ModuleInfo]] = (
-        pkgutil.walk_packages if deep else pkgutil.iter_modules
-    )
-    found = [module for module in walk(path, f"{package}.") if deep or not module.ispkg]
-    return sorted(module.name for module in found if "._" not in module.name)
+    names = [module.name for module in pkgutil.walk_packages(path, f"{package}.")]
+    return sorted(name for name in names if "._" not in name)
 
 
 def reference_page(title: str, names: list[str]) -> str:
