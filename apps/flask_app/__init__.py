@@ -23,11 +23,11 @@ DEFAULTS = {
     "WAITING": 40,
     # longest wait
     "WAIT_SECONDS": 60,
-    # bytes of a request: two photos
+    # bytes of a request: all its photos
     "MAX_CONTENT_LENGTH": 16 * 2**20,
     # the same, for photos that come as text
     "MAX_FORM_MEMORY_SIZE": 16 * 2**20,
-    "MAX_FORM_PARTS": 20,
+    "MAX_FORM_PARTS": 32,
     # limits of one photo
     "MAX_PIXELS": 25_000_000,
     "DECODE_SECONDS": 3,

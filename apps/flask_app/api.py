@@ -21,7 +21,10 @@ def kinship() -> dict:
     photos, fields = uploads.from_body(request)
     explain = _flag(fields.get("explain", False))
     answer = service().ask(
-        photos, lambda a, b, faces: service().model().predict(a, b, explain, faces)
+        photos,
+        lambda a, b, faces: service().model().predict(
+            a, b, explain, faces, uploads.further_photos(photos)
+        ),
     )
     return answer.to_dict()
 
@@ -32,6 +35,8 @@ def verify() -> dict:
     from utils.answers import verification  # with TensorFlow, so not before it is needed
 
     photos, fields = uploads.from_body(request)
+    if any(photo.further for photo in photos):
+        raise BadRequest("Two photos are verified; send one file1 and one file2, and no others.")
     threshold = _threshold(fields.get("threshold", calibration.DEFAULT))
     answer = service().ask(
         photos, lambda a, b, faces: verification.verify(a, b, threshold=threshold, faces=faces)

@@ -3,10 +3,11 @@
 from flask import Blueprint, abort, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from utils.data import scenes
-
 from . import presentation, uploads
+from .examples import EXAMPLES
 from .service import service
+
+KEPT_SECONDS = 24 * 3600  # how long a browser keeps the picture of an example
 
 blueprint = Blueprint("pages", __name__)
 
@@ -14,18 +15,24 @@ blueprint = Blueprint("pages", __name__)
 @blueprint.get("/")
 @blueprint.get("/home")
 def home() -> str:
-    """The form for two photos."""
-    return render_template("index.html", pictures=presentation.places(()))
+    """The form for two people, and examples."""
+    return render_template("index.html", pictures=presentation.places(()), examples=EXAMPLES)
 
 
 @blueprint.post("/upload")
 def upload() -> str:
-    """The answer for the photos ``file1`` and ``file2``."""
+    """The answer for the photos ``file1`` and ``file2``, and further ones of the same people."""
     given = uploads.from_form(request)
     g.uploads = given  # for the form, if something is wrong
-    answer = service().ask(given, lambda a, b, faces: service().model().predict(a, b, faces=faces))
+    answer = service().ask(
+        given,
+        lambda a, b, faces: service().model().predict(
+            a, b, faces=faces, also=uploads.further_photos(given)
+        ),
+    )
     photos = [upload.photo for upload in given if upload.photo is not None]  # decoded by now
-    return render_template("result.html", **presentation.result(answer, photos))
+    further = uploads.further_photos(given)
+    return render_template("result.html", **presentation.result(answer, photos, further))
 
 
 @blueprint.get("/upload")
@@ -37,11 +44,24 @@ def upload_again() -> Response:
 @blueprint.get("/example/<name>")
 def example(name: str) -> str:
     """The answer for two photos of people who do not exist."""
-    title = name.replace("-", " ")
-    if title not in scenes.EXAMPLES:
+    if name not in EXAMPLES:
         abort(404)
-    answer, photos = service().example(title)
-    return render_template("result.html", truth=title, **presentation.result(answer, photos))
+    answer, photos = service().example(name)
+    example = EXAMPLES[name]
+    return render_template(
+        "result.html", example=example, **presentation.result(answer, photos)
+    )
+
+
+@blueprint.get("/example/<name>.jpg")
+def example_picture(name: str) -> Response:
+    """The photos of an example, small; the same for everybody, so browsers may keep it."""
+    if name not in EXAMPLES:
+        abort(404)
+    response = Response(EXAMPLES[name].thumbnail, content_type="image/jpeg")
+    response.cache_control.public = True
+    response.cache_control.max_age = KEPT_SECONDS
+    return response
 
 
 @blueprint.get("/healthz")

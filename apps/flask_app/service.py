@@ -5,14 +5,17 @@ Some requests compute, some wait, the others are told to come back later.
 
 import functools
 import gc
+import itertools
 import logging
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from PIL import Image
 from flask import current_app, has_request_context, request
 from werkzeug.exceptions import ClientDisconnected, InternalServerError, ServiceUnavailable
 
@@ -20,6 +23,7 @@ from utils import images
 from utils.data import scenes
 from utils.errors import CourseError, ImageError
 
+from .examples import EXAMPLES
 from .isolation import CallTimeoutError, WorkerCrashedError, Workers
 from .uploads import Upload
 
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 RETRY_SECONDS = 5
+FURTHER_SIDE = 2048  # longest side of further photos of a person, in pixels
+PATIENCE = 3  # so many times as long as one photo, all photos of a request may take to decode
+TOO_LONG = "the photos took too long to decode; send fewer of them, or save them smaller."
 DECODER_BYTES = 2 * 2**30  # address space of a process that decodes
 
 log = logging.getLogger(__name__)
@@ -62,7 +69,7 @@ class Service:
         self._loading = threading.Lock()
         self._places = threading.BoundedSemaphore(config["AT_ONCE"] + config["WAITING"])
         self._turns = threading.BoundedSemaphore(config["AT_ONCE"])
-        self._examples: dict[str, tuple[KinshipAnswer, list[np.ndarray]]] = {}
+        self._examples: dict[str, tuple[KinshipAnswer, Sequence[np.ndarray]]] = {}
 
     def start(self) -> None:
         """Load the model in the background; what is wrong with it goes to the log."""
@@ -104,7 +111,8 @@ class Service:
         """``question(photo, photo, faces=…)`` when its turn comes.
 
         Args:
-            uploads: two photos; their pixels are written into them.
+            uploads: two photos, each perhaps with further ones of the same person; their pixels
+                are written into them.
             question: gives the answer.
 
         Raises:
@@ -118,27 +126,34 @@ class Service:
             return question(*photos, faces=[upload.face for upload in uploads])
 
     def _decode_all(self, uploads: Sequence[Upload]) -> None:
-        """Decode both photos also if the first cannot be used.
+        """Decode every photo also if one before it cannot be used.
 
-        Then the second is in the form already, and need not be sent again.
+        Then the others are in the form already, and need not be sent again.
         """
-        problems = []
-        for upload in uploads:
+        problems: list[ImageError] = []
+        deadline = time.monotonic() + PATIENCE * self.config["DECODE_SECONDS"]
+        for upload in [*uploads, *itertools.chain(*[upload.further for upload in uploads])]:
+            if time.monotonic() > deadline:
+                problems.append(ImageError(TOO_LONG))
+                break
             try:
-                upload.photo = self.decode(upload.content, upload.name)
+                photo = self.decode(upload.content, upload.name)
             except ImageError as error:
                 problems.append(error)
                 if isinstance(error.__cause__, CallTimeoutError):
                     break  # enough time was spent on this request
+            else:
+                # further photos are averaged: they need not be large, and there may be eight
+                upload.photo = photo if upload in uploads else _shrunk(photo)
         if problems:
             raise problems[0]
 
-    def example(self, name: str) -> "tuple[KinshipAnswer, list[np.ndarray]]":
-        """The answer for one of :data:`scenes.EXAMPLES`, computed once, and its two photos."""
+    def example(self, name: str) -> "tuple[KinshipAnswer, Sequence[np.ndarray]]":
+        """The answer for one of the examples, computed once, and its two photos."""
         if name not in self._examples:
             with self._turn():
-                first, second = scenes.two_photos(*scenes.EXAMPLES[name])
-                self._examples[name] = self.model().predict(first, second), [first, second]
+                photos, faces = EXAMPLES[name].photos, EXAMPLES[name].faces
+                self._examples[name] = self.model().predict(*photos, faces=faces), photos
         return self._examples[name]
 
     def decode(self, content: bytes, name: str) -> np.ndarray:
@@ -213,6 +228,16 @@ class Service:
             raise _come_back("The model is still being loaded")
         if self.draining:
             raise _come_back("The server is being restarted")
+
+
+def _shrunk(photo: np.ndarray) -> np.ndarray:
+    """A photo of at most ``FURTHER_SIDE`` pixels along its longer side."""
+    height, width = photo.shape[:2]
+    scale = FURTHER_SIDE / max(height, width)
+    if scale >= 1:
+        return photo
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
 
 
 def _client_has_left() -> bool:

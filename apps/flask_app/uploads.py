@@ -1,4 +1,4 @@
-"""What a request brings: two photos, and which face of each is meant."""
+"""What a request brings: a photo of each person, which face is meant, and further photos."""
 
 import base64
 import binascii
@@ -6,7 +6,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 import numpy as np
@@ -16,6 +16,8 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from utils.faces.detection import Which
 
 PLACES = {"1": "the first photo", "2": "the second photo"}
+PEOPLE = {"1": "the first person", "2": "the second person"}
+MAX_FURTHER = 4  # photos of a person beside the first one
 # Limits of the numbers that may stand for a face.
 MAX_DIGITS = 30
 MAX_NUMBER = 1e6
@@ -41,22 +43,33 @@ class Upload:
         name: what messages call it.
         face: which of its faces is meant.
         photo: its pixels, RGB uint8, once they are decoded.
+        further: more photos of the same person.
     """
 
     content: bytes
     name: str
     face: Which = 1
     photo: np.ndarray | None = None
+    further: "list[Upload]" = field(default_factory=list)
+
+
+def further_photos(uploads: Sequence[Upload]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The pixels of each person's further photos, as ``Kinship.predict`` takes them."""
+    first, second = (
+        [other.photo for other in upload.further if other.photo is not None] for upload in uploads
+    )
+    return first, second
 
 
 def from_form(request: Request) -> list[Upload]:
     """The photos ``file1`` and ``file2``, with the faces ``face1`` and ``face2``.
 
     Where there is no file, a photo that the page kept is taken: ``kept1`` with ``kept_face1``, and
-    so on.
+    so on. More photos of a person are more files ``file1`` or ``also1``, and ``kept_also1``.
 
     Raises:
-        BadRequest: a photo is missing, or a face is neither a number nor a point.
+        BadRequest: a photo is missing, a face is neither a number nor a point, or there are too
+            many photos of a person.
     """
     uploads = [_from_form(request, number, name) for number, name in PLACES.items()]
     return _both(uploads, "choose")
@@ -89,23 +102,62 @@ def from_body(request: Request) -> tuple[list[Upload], Mapping]:
 
 
 def _from_form(request: Request, number: str, name: str) -> Upload | None:
-    # a file of no bytes counts if it has a name: the visitor chose it
-    file = request.files.get(f"file{number}")
-    if file is not None and (file.filename or file.stream.seek(0, io.SEEK_END)):
-        file.stream.seek(0)
-        return Upload(file.read(), name, _face(request.form.get(f"face{number}"), name))
+    # what was chosen now, and what the page kept
+    files = _files(request, f"file{number}")
     kept = request.form.get(f"kept{number}")
+    texts = request.form.getlist(f"kept_also{number}")
+    if files and kept:
+        texts = []  # another person may have taken this place
+    further = _further(texts, files[1:] + _files(request, f"also{number}"), number)
+
+    # a new photo before a kept one
+    if files:
+        face = _face(request.form.get(f"face{number}"), name)
+        return Upload(files[0], name, face, further=further)
     if not kept:
         return None
     face = _face(request.form.get(f"kept_face{number}"), name)
-    return Upload(_from_base64(kept, name), name, face)
+    return Upload(_from_base64(kept, name), name, face, further=further)
+
+
+def _files(request: Request, field_name: str) -> list[bytes]:
+    """The contents of the files in a field; one of no bytes counts if it has a name."""
+    contents = []
+    for file in request.files.getlist(field_name):
+        content = file.read()
+        if file.filename or content:  # the visitor chose it
+            contents.append(content)
+    return contents
 
 
 def _from_json(fields: Mapping, number: str, name: str) -> Upload | None:
     text = fields.get(f"file{number}")
     if not text:
         return None
-    return Upload(_from_base64(text, name), name, _face(fields.get(f"face{number}"), name))
+    # a list, or one photo
+    texts = fields.get(f"also{number}") or []
+    further = _further(texts if isinstance(texts, list) else [texts], [], number)
+    face = _face(fields.get(f"face{number}"), name)
+    return Upload(_from_base64(text, name), name, face, further=further)
+
+
+def _further(texts: Sequence[object], contents: Sequence[bytes], number: str) -> list[Upload]:
+    """Further photos of a person.
+
+    Args:
+        texts: photos in base64.
+        contents: photos as bytes; they come after those.
+        number: of the person.
+    """
+    person, count = PEOPLE[number], len(texts) + len(contents)
+    if count > MAX_FURTHER:
+        raise BadRequest(
+            f"There are {count + 1} photos of {person}; {MAX_FURTHER + 1} are the most."
+        )
+    # the main photo is the first
+    names = [f"photo {place} of {person}" for place in range(2, count + 2)]
+    decoded = [_from_base64(text, name) for text, name in zip(texts, names, strict=False)]
+    return [Upload(*pair) for pair in zip([*decoded, *contents], names, strict=True)]
 
 
 def _both(uploads: Sequence[Upload | None], verb: str) -> list[Upload]:

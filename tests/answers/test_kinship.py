@@ -294,7 +294,7 @@ def test_several_photos_of_a_person_are_averaged_and_the_answer_says_so(model, p
 def test_further_photo_that_cannot_be_used_is_named(model, photos, tmp_path):
     a, b = photos["relatives"]
     nobody = np.full((90, 120, 3), 127, np.uint8)
-    with pytest.raises(FaceError, match="a further photo"):
+    with pytest.raises(FaceError, match="No face was found in photo 2 of the first p"):
         model.predict(a, b, explain=False, also=([nobody], []))
     with pytest.raises(ImageError, match=r"gone\.jpg does not exist"):
         model.predict(a, b, explain=False, also=([], [tmp_path / "gone.jpg"]))

@@ -352,7 +352,8 @@ class Kinship:
         watch.step_done("faces")
 
         # the fine-tuned encoder answers, the frozen one says whether it may be one person
-        first, second = (self.person(comparison.crops[i], also[i]) for i in (0, 1))  # (d,) each
+        first = self.person(comparison.first.crop, also[0], "the first person")  # (d,)
+        second = self.person(comparison.second.crop, also[1], "the second person")  # (d,)
         probability = float(self.encoder.score(first, second))
         same_person = self.same_person(pair)
         watch.step_done("kinship")
@@ -383,16 +384,19 @@ class Kinship:
             seconds=watch.seconds(),
         )
 
-    def person(self, crop: np.ndarray, also: Sequence[images.Source]) -> np.ndarray:
+    def person(
+        self, crop: np.ndarray, also: Sequence[images.Source], whose: str = "the person"
+    ) -> np.ndarray:
         """The mean embedding of a person's photos, of length 1: ``(d,)``.
 
         Args:
             crop: the face in the first of them, aligned, uint8 ``(size, size, 3)``.
             also: the others, of which the largest face is taken.
+            whose: what messages call the person.
         """
         crops = [crop]
-        for source in also:
-            chosen = choose_face(source, "a further photo")
+        for number, source in enumerate(also, start=2):
+            chosen = choose_face(source, f"photo {number} of {whose}")
             crops.append(alignment.align_face(self.encoder, chosen.photo, chosen.face).crop)
         return metrics.normalise(self.encoder.embed(np.stack(crops)).mean(0))
 
