@@ -309,6 +309,7 @@ KEYS = [
     "faces",
     "face_numbers",
     "faces_found",
+    "quarter_turns",
     "model",
     "version",
     "seconds",
