@@ -22,8 +22,8 @@ def kinship() -> dict:
     explain = _flag(fields.get("explain", False))
     answer = service().ask(
         photos,
-        lambda a, b, faces: service().model().predict(
-            a, b, explain, faces, uploads.further_photos(photos)
+        lambda a, b, faces: (
+            service().model().predict(a, b, explain, faces, uploads.further_photos(photos))
         ),
     )
     return answer.to_dict()

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException, SecurityError
 from utils.errors import CalibrationError, CourseError, FaceError, ImageError
 
 from . import presentation
+from .examples import EXAMPLES
 
 VISITOR_ERRORS = (ImageError, FaceError, CalibrationError)  # what a visitor can correct
 PASSED_HEADERS = ("Retry-After", "Allow")  # of Werkzeug's answer to an error
@@ -74,7 +75,7 @@ def answer(status: int, detail: str, error: str) -> Response:
         return Response(json.dumps(problem), status, content_type="application/problem+json")
     # photos that could be decoded stay in the form
     pictures = presentation.places(g.get("uploads", ()))
-    page = render_template("index.html", problem=detail, pictures=pictures)
+    page = render_template("index.html", problem=detail, pictures=pictures, examples=EXAMPLES)
     return Response(page, status, content_type="text/html; charset=utf-8")
 
 

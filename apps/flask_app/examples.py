@@ -11,7 +11,7 @@ from utils.data import scenes
 from utils.faces.detection import Which
 
 THUMBNAIL = (320, 160)  # width and height in pixels
-WALL_SEED = 7
+WALL_SEED = 3  # here they are likely related, as they should be
 
 
 @dataclass(frozen=True)

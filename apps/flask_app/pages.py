@@ -26,8 +26,8 @@ def upload() -> str:
     g.uploads = given  # for the form, if something is wrong
     answer = service().ask(
         given,
-        lambda a, b, faces: service().model().predict(
-            a, b, faces=faces, also=uploads.further_photos(given)
+        lambda a, b, faces: (
+            service().model().predict(a, b, faces=faces, also=uploads.further_photos(given))
         ),
     )
     photos = [upload.photo for upload in given if upload.photo is not None]  # decoded by now
@@ -48,9 +48,7 @@ def example(name: str) -> str:
         abort(404)
     answer, photos = service().example(name)
     example = EXAMPLES[name]
-    return render_template(
-        "result.html", example=example, **presentation.result(answer, photos)
-    )
+    return render_template("result.html", example=example, **presentation.result(answer, photos))
 
 
 @blueprint.get("/example/<name>.jpg")

@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,20 +10,25 @@ import numpy as np
 from PIL import Image
 
 from utils import images, plots
-from utils.faces import alignment
+from utils.faces import alignment, detection
 from utils.scoring.calibration import percent
 
-from .uploads import PLACES, Upload
+from .uploads import PEOPLE, PLACES, Upload, further_photos
 
 if TYPE_CHECKING:
     from utils.answers.comparison import FaceInPhoto
     from utils.answers.explanation import Regions
-    from utils.answers.kinship import KinshipAnswer
+    from utils.answers.kinship import Bands, KinshipAnswer
 
 SIDE = 1280  # longest side of a picture in the page: what faces are searched at
+FURTHER_SIDE = 960  # the same for further photos, of which only the largest face is used
 STRIP = 2  # so many times as long as wide, a photo is too long to be shown whole
 THUMBNAILS = 24  # faces to choose from in a photo, the largest
 THUMBNAIL = 96  # pixels
+LEAST = 44  # least side of what is touched to choose a face, in pixels of the picture
+MOST = 0.995  # a probability that is rounded to 100 %
+SMALL_PART = 0.15  # what carries less than this share of the largest part is not named
+LIKELY, UNLIKELY = "likely", "unlikely"  # two of the three bands
 BAR = 98  # length of the longest bar, in a box that is 200 wide
 
 
@@ -51,6 +55,13 @@ class Box:
     thumbnail: str
 
     @property
+    def place(self) -> tuple[float, float, float, float]:
+        """The box as a finger can hit it: x, y, width, height, at least ``LEAST`` pixels."""
+        width, height = max(LEAST, self.width), max(LEAST, self.height)
+        x, y = self.x + self.width / 2 - width / 2, self.y + self.height / 2 - height / 2
+        return round(x, 1), round(y, 1), width, height
+
+    @property
     def point(self) -> str:
         """The middle, as forms send it."""
         return f"{self.x + self.width / 2:.0f},{self.y + self.height / 2:.0f}"
@@ -63,25 +74,36 @@ class Picture:
     Attributes:
         field: number of its field in the form.
         name: what the page calls it.
+        person: whom it shows.
         jpeg: its content in base64; empty where there is none yet.
         width: in pixels.
         height: in pixels.
         boxes: the faces that are drawn.
         face_count: how many faces the photo has.
+        quarter_turns: how the photo was turned, counter-clockwise.
+        further: more photos of the same person, in base64.
     """
 
     field: str
     name: str
+    person: str
     jpeg: str = ""
     width: int = 0
     height: int = 0
     boxes: Sequence[Box] = ()
     face_count: int = 0
+    quarter_turns: int = 0
+    further: Sequence[str] = ()
 
     @property
     def url(self) -> str:
         """The picture itself."""
         return f"data:image/jpeg;base64,{self.jpeg}"
+
+    @property
+    def angle(self) -> str:
+        """By how much the photo was turned, in words; empty where it was not."""
+        return ("", "by 90° to the left", "by 180°", "by 90° to the right")[self.quarter_turns]
 
     @property
     def view(self) -> tuple[float, float, float, float]:
@@ -109,57 +131,76 @@ def _window(start: float, size: float, side: int, least: float) -> tuple[float, 
 
 
 def places(uploads: Sequence[Upload]) -> list[Picture]:
-    """The places for two photos in a form, with the photos that are decoded already."""
-    photos = [upload.photo for upload in uploads] or [None, None]
+    """The places for two people in a form, with the photos that are decoded already."""
     pictures = []
-    for (field, name), photo in zip(PLACES.items(), photos, strict=True):
-        pictures.append(Picture(field, name) if photo is None else _picture(field, name, photo))
+    for place, field in enumerate(PLACES):
+        upload = uploads[place] if uploads else None
+        photo = upload.photo if upload else None
+        picture = _empty(field) if photo is None else _picture(field, photo)
+        others = further_photos([upload])[0] if upload else []
+        pictures.append(dataclasses.replace(picture, further=_kept(others)))
     return pictures
 
 
-def result(answer: "KinshipAnswer", photos: Sequence[np.ndarray]) -> dict:
+def result(
+    answer: "KinshipAnswer",
+    photos: Sequence[np.ndarray],
+    further: Sequence[Sequence[np.ndarray]] = ((), ()),
+) -> dict:
     """What the page of an answer shows.
 
     Args:
         answer: one with regions.
         photos: the two photos that it is about, uint8 RGB; an answer itself keeps none.
+        further: more photos of either person that were used.
     """
     if answer.regions is None:
         raise ValueError("The page shows regions; ask for an answer that explains.")
     # the photos with their faces, and the faces with their regions
     comparison = answer.comparison
-    crops = plots.region_pictures(comparison.crops, answer.regions)
     sides = (comparison.first, comparison.second)
-    pictures = [
-        _picture_with_faces(field, name, photo, side)
-        for (field, name), photo, side in zip(PLACES.items(), photos, sides, strict=True)
-    ]
+    crops = plots.region_pictures(comparison.crops, answer.regions)
+    pictures = []
+    for place, (field, side) in enumerate(zip(PLACES, sides, strict=True)):
+        picture = _picture_with_faces(field, photos[place], side)
+        pictures.append(dataclasses.replace(picture, further=_kept(further[place])))
     return {
         "answer": answer,
         "percent": percent,
+        "rounded": rounded,
+        "number": rounded(answer.probability),
+        "worth": worth(answer),
         "pictures": pictures,
-        "gauge": gauge(answer.probability, answer.bands.unlikely, answer.bands.likely),
+        "gauge": gauge(answer.probability, answer.bands),
         "coloured": [_data_url(crop) for crop in crops],
+        "regions": regions_in_words(answer.regions),
         "bars": bars(answer.regions),
     }
 
 
-def _picture(field: str, name: str, photo: np.ndarray) -> Picture:
+def _empty(field: str) -> Picture:
+    return Picture(field, PLACES[field], PEOPLE[field])
+
+
+def _picture(field: str, photo: np.ndarray) -> Picture:
     """A photo, no larger than pages show it."""
     # JPEG and base64 make a photo larger, so it is shrunk to what a page can show
+    photo = _shrunk(photo, SIDE)
     height, width = photo.shape[:2]
-    scale = _scale(photo)
-    if scale < 1:
-        width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        shrunk = Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS)
-        photo = np.asarray(shrunk)
-    return Picture(field, name, _base64(photo), width, height)
+    picture = _empty(field)
+    return dataclasses.replace(picture, jpeg=_base64(photo), width=width, height=height)
 
 
-def _picture_with_faces(field: str, name: str, photo: np.ndarray, side: "FaceInPhoto") -> Picture:
+def _kept(photos: Sequence[np.ndarray]) -> list[str]:
+    """Further photos as the page keeps them, in base64."""
+    return [_base64(_shrunk(photo, FURTHER_SIDE)) for photo in photos]
+
+
+def _picture_with_faces(field: str, photo: np.ndarray, side: "FaceInPhoto") -> Picture:
     """A photo with its largest faces, and the compared one in any case."""
     # the boxes, in pixels of the picture in the page
-    boxes, scale = [], _scale(photo)
+    photo = detection.turned(photo, side.quarter_turns)
+    boxes, scale = [], _scale(photo, SIDE)
     for number, face in enumerate(side.faces, start=1):
         is_compared = number == side.number
         if number > THUMBNAILS and not is_compared:
@@ -169,13 +210,26 @@ def _picture_with_faces(field: str, name: str, photo: np.ndarray, side: "FaceInP
             thumbnail = _data_url(alignment.crop(photo, face, THUMBNAIL))
         x, y, width, height = (round(value * scale, 1) for value in face.box)
         boxes.append(Box(number, x, y, width, height, is_compared, thumbnail))
-    picture = _picture(field, name, photo)
-    return dataclasses.replace(picture, boxes=boxes, face_count=len(side.faces))
+    return dataclasses.replace(
+        _picture(field, photo),
+        boxes=boxes,
+        face_count=len(side.faces),
+        quarter_turns=side.quarter_turns,
+    )
 
 
-def _scale(photo: np.ndarray) -> float:
+def _shrunk(photo: np.ndarray, side: int) -> np.ndarray:
+    """A photo of at most ``side`` pixels along its longer side."""
+    scale = _scale(photo, side)
+    if scale == 1:
+        return photo
+    height, width = (max(1, round(length * scale)) for length in photo.shape[:2])
+    return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _scale(photo: np.ndarray, side: int) -> float:
     """How much smaller a photo is in the page."""
-    return min(1.0, SIDE / max(photo.shape[:2]))
+    return min(1.0, side / max(photo.shape[:2]))
 
 
 def _base64(picture: np.ndarray) -> str:
@@ -186,32 +240,73 @@ def _data_url(picture: np.ndarray) -> str:
     return f"data:image/jpeg;base64,{_base64(picture)}"
 
 
+# --- words --------------------------------------------------------------------------------------
+
+
+def rounded(probability: float) -> str:
+    """A probability as it is said to visitors, such as ``64 %``; never 0 or 100."""
+    if probability > MOST:
+        return "over 99 %"
+    return "under 1 %" if probability < 1 - MOST else f"{100 * probability:.0f} %"
+
+
+def worth(answer: "KinshipAnswer") -> str:
+    """What an answer of its band is worth, in a sentence for visitors."""
+    bands, tested = answer.bands, "When the model was tested on families that it had never seen,"
+    wrong = {
+        LIKELY: (bands.strangers_among_likely, "were not related"),
+        UNLIKELY: (bands.kin_among_unlikely, "were related after all"),
+    }
+    if answer.band not in wrong:
+        return (
+            f"The faces do not decide it. {tested} this was so for {100 * bands.cannot_say:.0f} "
+            "of 100 pairs."
+        )
+    share, what = wrong[answer.band]
+    return f"{tested} {100 * share:.0f} of 100 pairs with this answer {what}."
+
+
+def regions_in_words(regions: "Regions") -> str:
+    """Which regions speak for kinship and which against it, in sentences."""
+    names: dict[bool, list[str]] = {True: [], False: []}
+    order = sorted(regions.carried, key=lambda name: -abs(regions.carried[name]))
+    least = SMALL_PART * abs(regions.carried[order[0]])
+    for name in order:
+        if regions.stands_out(name) and abs(regions.carried[name]) >= least:
+            names[regions.carried[name] > 0].append(f"the {name}")
+    sentences = []
+    for is_for, what in ((True, "for kinship"), (False, "against it")):
+        if names[is_for]:
+            # eyes and brows are several by themselves
+            is_one = len(names[is_for]) == 1 and not names[is_for][0].endswith("s")
+            verb = "speaks" if is_one else "speak"
+            sentences.append(f"{_listed(names[is_for]).capitalize()} {verb} {what}.")
+    if not names[True] and names[False]:
+        return sentences[0].replace("against it", "against kinship")
+    return " ".join(sentences) or "No part of the faces stands out."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Such as ``the eyes, the nose and the jaw``."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 # --- drawings -----------------------------------------------------------------------------------
 
 
-def gauge(probability: float, unlikely: float, likely: float) -> dict[str, str]:
-    """Paths of a half circle from 0 % on the left to 100 % on the right, in a box of 240 × 130.
+def gauge(probability: float, bands: "Bands") -> dict[str, float]:
+    """Where the bands end and where the probability lies, in percent of a bar's length.
 
     Args:
-        probability: where the needle points.
-        unlikely: where the part ends that says no.
-        likely: where the part begins that says yes.
+        probability: where the mark is.
+        bands: that are shown, with the limits of "cannot say".
     """
     return {
-        "below": _arc(0, unlikely),
-        "between": _arc(unlikely, likely),
-        "above": _arc(likely, 1),
-        "needle": f"M 120 120 L {_point(probability, 78)}",
+        "unlikely": round(100 * bands.unlikely, 1),
+        "likely": round(100 * bands.likely, 1),
+        "mark": round(100 * probability, 1),
     }
-
-
-def _point(share: float, radius: float) -> str:
-    angle = math.pi * (1 - share)  # from the right, against the clock
-    return f"{120 + radius * math.cos(angle):.2f} {120 - radius * math.sin(angle):.2f}"
-
-
-def _arc(start: float, end: float) -> str:
-    return f"M {_point(start, 100)} A 100 100 0 0 1 {_point(end, 100)}"
 
 
 def bars(regions: "Regions") -> list[dict]:

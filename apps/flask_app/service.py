@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from PIL import Image
 from flask import current_app, has_request_context, request
+from PIL import Image
 from werkzeug.exceptions import ClientDisconnected, InternalServerError, ServiceUnavailable
 
 from utils import images
@@ -132,7 +132,8 @@ class Service:
         """
         problems: list[ImageError] = []
         deadline = time.monotonic() + PATIENCE * self.config["DECODE_SECONDS"]
-        for upload in [*uploads, *itertools.chain(*[upload.further for upload in uploads])]:
+        further = list(itertools.chain(*[upload.further for upload in uploads]))
+        for number, upload in enumerate([*uploads, *further]):
             if time.monotonic() > deadline:
                 problems.append(ImageError(TOO_LONG))
                 break
@@ -144,7 +145,7 @@ class Service:
                     break  # enough time was spent on this request
             else:
                 # further photos are averaged: they need not be large, and there may be eight
-                upload.photo = photo if upload in uploads else _shrunk(photo)
+                upload.photo = photo if number < len(uploads) else _shrunk(photo)
         if problems:
             raise problems[0]
 

@@ -53,12 +53,13 @@ class Upload:
     further: "list[Upload]" = field(default_factory=list)
 
 
-def further_photos(uploads: Sequence[Upload]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The pixels of each person's further photos, as ``Kinship.predict`` takes them."""
-    first, second = (
-        [other.photo for other in upload.further if other.photo is not None] for upload in uploads
-    )
-    return first, second
+def further_photos(uploads: Sequence[Upload]) -> list[list[np.ndarray]]:
+    """The pixels of each person's further photos, of those that could be decoded."""
+    people = []
+    for upload in uploads:
+        photos = [other.photo for other in upload.further]
+        people.append([photo for photo in photos if photo is not None])
+    return people
 
 
 def from_form(request: Request) -> list[Upload]:

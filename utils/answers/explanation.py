@@ -71,7 +71,7 @@ class Regions:
     def sentence(self) -> str:
         """The regions that speak for kinship most, and those against it, in words."""
         order = sorted(REGIONS, key=self.carried.__getitem__, reverse=True)
-        clear = [name for name in order if self._stands_out(name)]
+        clear = [name for name in order if self.stands_out(name)]
         supporting = [self._named(name) for name in clear if self.carried[name] > 0]
         opposing = [self._named(name) for name in reversed(clear) if self.carried[name] < 0]
         parts = []
@@ -82,7 +82,8 @@ class Regions:
             parts.append(f"{beginning}: {', '.join(opposing)}")
         return ("; ".join(parts) or "No region stands out") + ". (Log-odds that a region carries.)"
 
-    def _stands_out(self, name: str) -> bool:
+    def stands_out(self, name: str) -> bool:
+        """Whether a region carries more than chance: two standard errors."""
         return abs(self.carried[name]) > CLEAR * self.spread[name]
 
     def _named(self, name: str) -> str:

@@ -192,9 +192,14 @@ class KinshipAnswer:
         return self.bands.name(self.probability)
 
     @property
+    def band_in_words(self) -> str:
+        """The answer to the question of kinship as visitors read it: one of ``HEADLINES``."""
+        return HEADLINES[self.band]
+
+    @property
     def headline(self) -> str:
-        """What a visitor reads first: one of ``HEADLINES``, or that it may be one person."""
-        return ONE_PERSON if self.same_person.warning else HEADLINES[self.band]
+        """What a visitor reads first: the band in words, unless it may be one person."""
+        return ONE_PERSON if self.same_person.warning else self.band_in_words
 
     @property
     def verdict(self) -> str:
@@ -207,7 +212,7 @@ class KinshipAnswer:
             worth = f", and below {low} few pairs are kin"
         else:
             worth = f"; between {low} and {high} these photos do not decide"
-        return f"{HEADLINES[self.band]}: {chance}{worth}."
+        return f"{self.band_in_words}: {chance}{worth}."
 
     @property
     def explanation(self) -> list[str]:
@@ -319,7 +324,7 @@ class Kinship:
         b: images.Source,
         explain: bool = True,
         faces: Sequence[Which] = (1, 1),
-        also: tuple[Sequence[images.Source], Sequence[images.Source]] = ((), ()),
+        also: Sequence[Sequence[images.Source]] = ((), ()),
     ) -> KinshipAnswer:
         """Say whether two people are related, by one face in each photo: the largest by default.
 
