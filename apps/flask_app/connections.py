@@ -5,6 +5,7 @@ open in this way, and answers in plain text what it refuses by itself.
 """
 
 import contextlib
+import re
 import socket
 import time
 from collections import defaultdict
@@ -25,6 +26,7 @@ from .protection import REFUSED, client_of
 Connections = dict[int, object]  # what a server serves, by file descriptor
 
 SPARE_THREADS = 8  # for what needs no turn: pages, and whoever asks whether the server is well
+BEGINNING = re.compile(rb"[A-Z]{1,10} (/[\w/.~-]*)")  # of a request: method and address
 BYTES_PER_SECOND = 20_000  # a body that comes at least as fast as this is given more time
 
 
@@ -65,11 +67,12 @@ class Refusal(WSGITask):
 
     def get_environment(self) -> dict:
         """That of the request, and which status is to be answered."""
-        # a program is told of a request that could not be parsed
+        # a request that could not be parsed may name a page, or an address of the API
         request, error = self.request, self.request.error
         if not _has_address(request):
+            address = _address(request)
             request.headers.clear()
-            request.parse_header(b"GET /api/ HTTP/1.0\r\n")
+            request.parse_header(b"GET %s HTTP/1.0\r\n" % address)
         environ = super().get_environment()
         environ[REFUSED] = error.code
         # a name that the application answers to
@@ -307,6 +310,13 @@ def answers_pending(connections: Mapping[int, object]) -> bool:
 def _is_open(connection: object) -> bool:
     requests = getattr(connection, "requests", None)
     return bool(requests or getattr(connection, "total_outbufs_len", 0))
+
+
+def _address(request: HTTPRequestParser) -> bytes:
+    """What a request that could not be parsed asks for; the API if that cannot be read either."""
+    beginning = request.header_plus.lstrip() or getattr(request, "first_line", b"")
+    match = BEGINNING.match(beginning)
+    return match[1] if match else b"/api/"
 
 
 def _has_address(request: HTTPRequestParser) -> bool:

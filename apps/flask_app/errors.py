@@ -25,9 +25,10 @@ SENTENCES = {
     413: "The photos are too large; together they may have {limit} MB.",
     429: "You have asked very often; wait a minute.",
     431: "The headers of the request are too long; send fewer or shorter ones.",
+    501: "The request is sent in a way that this server does not read; send it plainly.",
     500: "Something went wrong here, and it is not your fault. Try again.",
 }
-OWN_SENTENCES = (404, 405, 408, 413, 429, 431)  # always ours, whatever a library says
+OWN_SENTENCES = (404, 405, 408, 413, 429, 431, 501)  # always ours, whatever a library says
 
 
 def register(app: Flask) -> None:

@@ -102,7 +102,7 @@ function preparePlace(place, form) {
 function whatIsWrong(files, form) {
   const most = Number(form.dataset.mostBytes);
   if (files.length === 0) return "";
-  const all = [...form.querySelectorAll("input[type=file]")].flatMap((input) => [...input.files]);
+  const all = [...form.querySelectorAll("input[type=file][name]")].flatMap((input) => [...input.files]);
   const megabytes = Math.floor(most / 2 ** 20);
   if (files.some((file) => file.size === 0)) return "This file is empty; choose another.";
   if (files.length > MOST_PHOTOS) return `These are ${files.length} photos; five of a person are the most.`;

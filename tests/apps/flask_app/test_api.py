@@ -56,6 +56,26 @@ def test_kinship_by_form_and_by_json_is_the_answer_of_the_module(
     assert list(response.json) == list(expected)
 
 
+def test_several_photos_of_a_person_are_averaged(client, photos, shipped, agrees):
+    two, more = (photos["relatives0"], photos["relatives1"]), photos["same1"]
+    model = kinship.Kinship.load(shipped)
+    expected = model.predict(*two, explain=False, also=([more], [])).to_dict()
+    also = base64.b64encode(more).decode()
+    files = {"file1": two[0], "also1": more, "file2": two[1]}
+    form = {field: (io.BytesIO(content), "a.jpg") for field, content in files.items()}
+    for response in (
+        client.post(PATHS[0], json={**encoded(*two), "also1": [also]}),
+        client.post(PATHS[0], data=form, content_type="multipart/form-data"),
+    ):
+        assert {**agrees(PATHS[0], response), "seconds": 0} == {**expected, "seconds": 0}
+    # verification compares two photos
+    response = client.post(PATHS[1], json={**encoded(*two), "also1": [also]})
+    assert (response.status_code, agrees(PATHS[1], response)["detail"]) == (
+        400,
+        "Two photos are verified; send one file1 and one file2, and no others.",
+    )
+
+
 @pytest.mark.parametrize("value", ["true", True, 1])
 def test_regions_are_explained_when_asked_for(client, post, photos, agrees, value):
     two = photos["relatives0"], photos["relatives1"]

@@ -169,7 +169,7 @@ REFUSED = {  # name: what is sent, status, sentence
     "another encoding": (
         request("/api/v1/verify", "Transfer-Encoding: gzip"),
         501,
-        "Not Implemented.",
+        "The request is sent in a way that this server does not read; send it plainly.",
     ),
 }
 
@@ -194,10 +194,31 @@ def test_what_the_server_refuses_is_answered_with_problem_details(connect, probl
     assert details["request"] == headers["X-Request-Id"]
 
 
-def test_the_page_is_refused_with_a_page(connect):
-    code, headers, body = answer_to(connect(request("/upload", f"Content-Length: {18 * 2**20}")))
-    assert (code, headers["Content-Type"]) == (413, "text/html; charset=utf-8")
-    assert 'role="alert">The photos are too large; together they may have 16 MB.' in body
+REFUSED_PAGES = {  # name: headers of a visitor's request, status, sentence
+    "a body that is too large": (
+        f"Content-Length: {18 * 2**20}",
+        413,
+        "The photos are too large; together they may have 16 MB.",
+    ),
+    "headers that are too long": (
+        "X-Long: " + "a" * 300_000,
+        431,
+        "The headers of the request are too long; send fewer or shorter ones.",
+    ),
+    "a wrong header": ("no colon", 400, "The request cannot be understood."),
+}
+
+
+@pytest.mark.parametrize("problem", REFUSED_PAGES)
+def test_the_page_is_refused_with_a_page(connect, problem):
+    header, status, sentence = REFUSED_PAGES[problem]
+    connection = connect()
+    # it may be refused before everything was sent
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(request("/upload", header))
+    code, headers, body = answer_to(connection)
+    assert (code, headers["Content-Type"]) == (status, "text/html; charset=utf-8")
+    assert f'role="alert">{sentence}</p>' in body
 
 
 def test_other_names_are_refused_with_problem_details(serving):

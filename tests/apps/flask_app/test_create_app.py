@@ -15,7 +15,7 @@ def test_settings_come_from_the_defaults_then_the_environment_then_the_caller(mo
     app = create_app({"RATE_LIMIT": "6 per hour", "WARM": False})
     assert app.config["WAITING"] == 7
     assert app.config["RATE_LIMIT"] == "6 per hour"
-    assert app.config["MAX_FORM_PARTS"] == 20
+    assert app.config["MAX_FORM_PARTS"] == 32
 
 
 def test_there_is_no_debugger():

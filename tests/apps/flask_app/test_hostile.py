@@ -383,7 +383,7 @@ def sentence_of(response):
     """What an answer says is wrong; of a whole answer, its verdict."""
     if response.mimetype in ("application/json", "application/problem+json"):
         return response.json.get("detail") or response.json.get("verdict")
-    pattern = r'role="alert">(.*?)</p>|class="number">.*?</p>\s*<p>(.*?)</p>'
+    pattern = r'role="alert">(.*?)</p>|class="meaning">(.*?)</p>'
     match = re.search(pattern, response.text, re.DOTALL)
     return unescape(match[1] or match[2])
 

@@ -8,10 +8,11 @@ from html import unescape
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from werkzeug.datastructures import MultiDict
 
+from apps.flask_app.examples import EXAMPLES
 from utils import images
 from utils.answers import kinship
-from utils.data import scenes
 
 UNUSABLE = {  # name: what is said, of what
     "empty": ("is empty; copy or download it again.", b""),
@@ -50,7 +51,56 @@ def test_answer_is_that_of_the_module(client, post, photos, shipped, kind):
         assert re.search(rf"{region} {re.escape(f'{value:+.2f}')} ± \d\.\d\d", text)
     assert "hand-made, version 9.9" in text and "no paternity test" in text
     assert page.text.count("<image href=") == 2 and text.count("one face") == 2
-    assert "fieldset" not in page.text
+    assert "kept_face" not in page.text
+
+
+def test_the_answer_is_one_verdict_in_words_with_its_number_and_its_band(client, post, photos):
+    page = post(client, photos["strangers0"], photos["strangers1"])
+    assert "<h1>Probably not related</h1>" in page.text
+    assert re.search(r'class="number"><strong>(under )?\d+ %</strong>', page.text)
+    assert "10 of 100 pairs with this answer were related after all." in text_of(page)
+    bands = re.search(r'class="bands".*?</p>', page.text, re.DOTALL)[0]
+    assert re.findall("<span (.*?)>(.*?)</span>", bands) == [
+        ("class=now", "Probably not related"),
+        ("", "Cannot say"),
+        ("", "Likely related"),
+    ]
+
+
+def test_a_photo_on_its_side_is_turned_and_the_page_says_so(client, post, photos):
+    turned = images.to_jpeg(np.rot90(images.read(photos["strangers1"])))
+    text = text_of(post(client, photos["strangers0"], turned))
+    assert "The second photo: one face; it was not upright, and was turned by 90° to the" in text
+    assert text.count("not upright") == 1
+
+
+def test_several_photos_of_a_person_are_averaged_and_stay_in_the_form(client, photos, shipped):
+    first, second, third = (photos[name] for name in ("relatives0", "relatives1", "same1"))
+    files = [("file1", first), ("file1", third), ("file2", second), ("also2", second)]
+    data = [(field, (io.BytesIO(content), "a.jpg")) for field, content in files]
+    page = client.post("/upload", data=MultiDict(data), content_type="multipart/form-data")
+    also = ([third], [second])
+    expected = kinship.Kinship.load(shipped).predict(first, second, explain=False, also=also)
+    assert expected.verdict in text_of(page)
+    assert "one face; 1 more photo of the first person." in text_of(page)
+    assert "2 photos of the first person and 2 of the second were averaged." in text_of(page)
+    # compared again, they are all still there
+    kept = re.findall(r'name="(kept\w+)"\s+value="([^"]+)"', page.text)
+    assert [name for name, _ in kept] == ["kept1", "kept_also1", "kept2", "kept_also2"]
+    again = client.post("/upload", data=dict(kept))
+    assert "2 photos of the first person and 2 of the second were averaged." in text_of(again)
+
+
+def test_a_further_photo_that_cannot_be_used_is_named_and_the_others_stay(client, photos, alert):
+    def ask(name):
+        files = {"file1": photos["same0"], "also1": photos[name], "file2": photos["same1"]}
+        data = {field: (io.BytesIO(content), "a.jpg") for field, content in files.items()}
+        return client.post("/upload", data=data, content_type="multipart/form-data")
+
+    faceless = ask("grey")
+    assert faceless.status_code == 422
+    assert alert(faceless).startswith("No face was found in photo 2 of the first person;")
+    assert re.findall('name="(kept.*?)"', faceless.text) == ["kept1", "kept_also1", "kept2"]
 
 
 def test_a_warning_is_given_where_both_photos_may_show_one_person(client, post, photos):
@@ -70,13 +120,16 @@ def test_a_face_unlike_those_measured_is_said_beside_the_answer(client, post, ph
 
 def test_of_several_faces_one_is_chosen_without_sending_the_photos_again(client, post, photos):
     page = post(client, photos["wall"], photos["same0"])
-    assert "6 faces; the compared one, number 1, is framed" in text_of(page)
-    points = re.findall(r'name="kept_face1" value="(\d+,\d+)"', page.text)
+    assert "6 faces; number 1 was compared" in text_of(page)
+    # before what is explained, and by picture or thumbnail
+    assert page.text.index("Compare the chosen faces") < page.text.index("Where the answer")
+    assert re.findall(r'id="(face1-\d)"', page.text) == re.findall(r'for="(face1-\d)"', page.text)
+    points = re.findall(r'name="kept_face1"\s+value="(\d+,\d+)"', page.text)
     kept = dict(re.findall(r'name="(kept\d)" value="([^"]+)"', page.text))
     assert len(points) == 6 and "kept_face2" not in page.text
     assert 'name="file1" type="file"' in page.text and " required" not in page.text
     again = post(client, **kept, kept_face1=points[5])
-    assert "6 faces; the compared one, number 6, is framed" in text_of(again)
+    assert "6 faces; number 6 was compared" in text_of(again)
 
 
 def test_a_new_photo_takes_the_place_of_a_kept_one_and_of_its_chosen_face(client, post, photos):
@@ -84,7 +137,7 @@ def test_a_new_photo_takes_the_place_of_a_kept_one_and_of_its_chosen_face(client
     kept = {"kept1": wall, "kept_face1": "5000,5000", "kept2": wall, "kept_face2": "6"}
     page = post(client, photos["same1"], **kept)
     assert "The first photo: one face" in text_of(page)
-    assert "6 faces; the compared one, number 6, is framed" in text_of(page)
+    assert "6 faces; number 6 was compared" in text_of(page)
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
@@ -129,11 +182,24 @@ def test_coming_back_to_an_answer_leads_to_the_form(client):
     assert page.status_code == 302 and page.location == "/home"
 
 
-@pytest.mark.parametrize("name", scenes.EXAMPLES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_say_what_they_show_in_truth(client, name):
-    page = client.get(f"/example/{name.replace(' ', '-')}")
-    assert page.status_code == 200 and f"in truth it shows <strong>{name}</strong>" in page.text
-    assert f"/example/{name.replace(' ', '-')}" in client.get("/").text
+    page, truth = client.get(f"/example/{name}"), name.replace("-", " ")
+    assert page.status_code == 200 and f"in truth it shows <strong>{truth}</strong>" in page.text
+    home = client.get("/").text
+    assert f'href="/example/{name}"' in home and f'src="/example/{name}.jpg"' in home
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_have_small_pictures_that_browsers_keep(client, name):
+    picture = client.get(f"/example/{name}.jpg")
+    assert (picture.mimetype, picture.cache_control.max_age) == ("image/jpeg", 24 * 3600)
+    assert images.read(picture.data).shape == (160, 320, 3) and len(picture.data) < 30_000
+
+
+def test_examples_that_do_not_exist_are_not_there(client):
+    assert client.get("/example/nobody").status_code == 404
+    assert client.get("/example/nobody.jpg").status_code == 404
 
 
 def test_examples_are_computed_once(client, monkeypatch):

@@ -70,17 +70,77 @@ def test_of_many_faces_the_largest_and_the_compared_one_are_shown(answer, photos
 )
 def test_of_a_long_strip_the_part_with_the_compared_face_is_shown(size, face, view):
     boxes = [presentation.Box(1, 0, 0, 9, 9, False, ""), presentation.Box(2, *face, True, "")]
-    assert presentation.Picture("1", "a", "", *size, boxes, 2).view == view
-    assert presentation.Picture("1", "a", "", *size, boxes[:1], 1).view == (0, 0, *size)
+    assert presentation.Picture("1", "a", "b", "", *size, boxes, 2).view == view
+    assert presentation.Picture("1", "a", "b", "", *size, boxes[:1], 1).view == (0, 0, *size)
 
 
-def test_gauge_points_where_the_probability_is_and_shows_the_bands():
-    assert presentation.gauge(probability=1.0, unlikely=0.0, likely=0.5) == {
-        "below": "M 20.00 120.00 A 100 100 0 0 1 20.00 120.00",
-        "between": "M 20.00 120.00 A 100 100 0 0 1 120.00 20.00",
-        "above": "M 120.00 20.00 A 100 100 0 0 1 220.00 120.00",
-        "needle": "M 120 120 L 198.00 120.00",
-    }
+def test_a_small_face_can_still_be_hit():
+    face = presentation.Box(1, 100, 50, 20, 60, False, "")
+    assert face.place == (88, 50, 44, 60) and face.point == "110,80"
+
+
+def test_a_photo_that_was_turned_is_shown_as_it_was_compared(answer, photos):
+    side = dataclasses.replace(answer.comparison.second, quarter_turns=1)
+    turned = dataclasses.replace(answer.comparison, second=side)
+    wall, single = presentation.result(
+        dataclasses.replace(answer, comparison=turned), [photos[0], photos[1][:, :200]]
+    )["pictures"]
+    assert (wall.angle, single.angle) == ("", "by 90° to the left")
+    assert (single.width, single.height) == (224, 200)
+    angles = [dataclasses.replace(single, quarter_turns=turns).angle for turns in (2, 3)]
+    assert angles == ["by 180°", "by 90° to the right"]
+
+
+def test_gauge_shows_the_bands_and_where_the_probability_is():
+    bands = kinship.Bands(0.2172, 0.7762, 0.1, 0.1, 0.5)
+    gauge = presentation.gauge(0.98765, bands)
+    assert gauge == {"unlikely": 21.7, "likely": 77.6, "mark": 98.8}
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [
+        (0.0, "under 1 %"),
+        (0.004, "under 1 %"),
+        (0.006, "1 %"),
+        (0.5, "50 %"),
+        (0.999, "over 99 %"),
+    ],
+)
+def test_a_probability_is_said_without_decimals_and_never_as_certain(probability, words):
+    assert presentation.rounded(probability) == words
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [
+        (0.9, "9 of 100 pairs with this answer were not related."),
+        (0.5, "The faces do not decide it. When the model was tested on"),
+        (0.5, "this was so for 45 of 100 pairs."),
+        (0.1, "10 of 100 pairs with this answer were related after all."),
+    ],
+)
+def test_what_an_answer_is_worth_is_said_for_its_band(answer, probability, words):
+    assert words in presentation.worth(dataclasses.replace(answer, probability=probability))
+
+
+@pytest.mark.parametrize(
+    ("carried", "words"),
+    [
+        (
+            (1.0, -0.5, 0.25, 0.0, -1.0, 0.1),
+            "The eyes and the nose speak for kinship. The jaw and the brows speak against it.",
+        ),
+        ((0, 0, 0, 0.9, 0, -0.3), "The mouth speaks for kinship. The forehead speaks against it."),
+        ((0, -0.9, 0, 0, 0, 0.01), "The brows speak against kinship."),
+        ((0, 0, 0, 0.1, 0, 0), "No part of the faces stands out."),
+    ],
+)
+def test_regions_that_stand_out_are_named_the_strongest_first(carried, words):
+    regions = dict(zip(explanation.REGIONS, carried, strict=True))
+    spread = dict.fromkeys(explanation.REGIONS, 0.06)
+    masks = np.zeros((2, 6, 4, 4))
+    assert presentation.regions_in_words(Regions(regions, spread, masks)) == words
 
 
 def test_bars_start_in_the_middle_and_are_as_long_as_what_a_region_carries():
@@ -96,6 +156,16 @@ def test_bars_start_in_the_middle_and_are_as_long_as_what_a_region_carries():
 def test_an_answer_without_regions_is_refused(answer, photos):
     with pytest.raises(ValueError, match="ask for an answer that explains"):
         presentation.result(dataclasses.replace(answer, regions=None), photos)
+
+
+def test_further_photos_are_kept_in_a_smaller_copy(answer, photos):
+    wall = Upload(b"", "c", photo=photos[0])
+    first = Upload(b"", "a", photo=photos[1], further=[wall, Upload(b"", "not decoded")])
+    one, two = presentation.places([first, Upload(b"", "b")])
+    assert (len(one.further), two.further) == (1, [])
+    assert images.read(base64.b64decode(one.further[0])).shape == (540, 960, 3)
+    one, two = presentation.result(answer, photos, [[], [photos[0]]])["pictures"]
+    assert (one.further, len(two.further)) == ([], 1)
 
 
 def test_a_tall_photo_keeps_its_shape():

@@ -14,6 +14,7 @@ from werkzeug.test import encode_multipart
 from apps.flask_app import protection
 
 PAGES = ["/", "/readyz", "/nowhere", "/api/v1/openapi.json", "/static/style.css", "/static/none"]
+PAGES += ["/example/two-strangers.jpg"]
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_every_answer_has_the_headers(client, path):
     assert {**headers, **protection.HEADERS} == dict(headers)
     policy = headers["Content-Security-Policy"]
     assert "unsafe" not in policy and "http" not in policy and "default-src 'none'" in policy
-    is_static = path.startswith("/static")
+    is_static = path.startswith("/static") or path.endswith(".jpg")
     assert ("no-store" in headers.get("Cache-Control", "")) != is_static
     assert re.fullmatch("[0-9a-f]{32}", headers["X-Request-ID"])
     assert "Strict-Transport-Security" not in headers and "Set-Cookie" not in headers

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,6 +183,26 @@ def test_pixels_are_counted_before_they_are_decoded(make_service, photos):
     with pytest.raises(ImageError, match="^b has 80×60 pixels; the limit is 0 million"):
         make_service(MAX_PIXELS=4799).decode(photos["grey"], "b")
     assert make_service(MAX_PIXELS=4800).decode(photos["grey"], "b").shape == (60, 80, 3)
+
+
+def test_further_photos_are_shrunk_and_the_first_ones_are_not(make_service):
+    large = images.to_jpeg(np.full((300, 4096, 3), 128, np.uint8))
+    asked = [Upload(large, "a", further=[Upload(large, "b")]), Upload(large, "c")]
+    make_service().ask(asked, which_faces)
+    assert [upload.photo.shape for upload in asked] == [(300, 4096, 3)] * 2
+    assert asked[0].further[0].photo.shape == (150, 2048, 3)
+
+
+def test_all_photos_of_a_request_together_have_a_time(make_service, photos, monkeypatch):
+    service, asked = make_service(DECODE_SECONDS=30), []
+    monkeypatch.setattr(service, "decode", lambda content, name: asked.append(name))
+    seconds = iter([0, 0, 89, 91])
+    clock = SimpleNamespace(monotonic=lambda: next(seconds))
+    monkeypatch.setattr("apps.flask_app.service.time", clock)
+    uploads = [Upload(b"", "a", further=[Upload(b"", "c")]), Upload(b"", "b")]
+    with pytest.raises(ImageError, match="^the photos took too long to decode; send fewer"):
+        service._decode_all(uploads)
+    assert asked == ["a", "b"]
 
 
 def test_a_photo_that_takes_too_long_is_refused_and_the_next_is_decoded(make_service, photos):

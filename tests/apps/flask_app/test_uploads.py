@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.test import EnvironBuilder
 
@@ -61,6 +62,52 @@ def test_what_is_missing_in_a_form_is_said(fields, sentence):
     with pytest.raises(BadRequest) as caught:
         uploads.from_form(form(**fields))
     assert caught.value.description == sentence
+
+
+def contents(uploads_of_request):
+    """Name and content of each further photo."""
+    return [
+        [(other.name, other.content) for other in upload.further] for upload in uploads_of_request
+    ]
+
+
+def test_further_photos_of_a_person_come_with_the_first_or_in_a_field_of_their_own():
+    files = [("file1", b"one"), ("file1", b"three"), ("file2", b"two"), ("also1", b"four")]
+    content = MultiDict([(name, (io.BytesIO(photo), "x.jpg")) for name, photo in files])
+    first, second = uploads.from_form(body(content, "multipart/form-data"))
+    assert (first.content, second.content) == (b"one", b"two")
+    assert contents([first, second]) == [
+        [("photo 2 of the first person", b"three"), ("photo 3 of the first person", b"four")],
+        [],
+    ]
+    both = {"file1": text(b"one"), "file2": text(b"two")}
+    for sent in ([text(b"three")], text(b"three")):
+        photos, _ = uploads.from_body(body(json.dumps({**both, "also2": sent})))
+        assert contents(photos) == [[], [("photo 2 of the second person", b"three")]]
+
+
+def test_kept_further_photos_go_with_the_person_whom_a_new_photo_replaces():
+    two, kept = {"kept2": text(b"two")}, {"kept1": text(b"one"), "kept_also1": text(b"three")}
+    assert contents(uploads.from_form(form(**two, **kept))) == [
+        [("photo 2 of the first person", b"three")],
+        [],
+    ]
+    assert contents(uploads.from_form(form(file1=b"new", **two, **kept))) == [[], []]
+    # the first photo could not be used, and a better one is chosen
+    again = uploads.from_form(form(file1=b"new", **two, kept_also1=text(b"three")))
+    assert contents(again)[0] == [("photo 2 of the first person", b"three")]
+
+
+def test_too_many_or_unreadable_further_photos_are_one_sentence():
+    both = {"file1": text(b"one"), "file2": text(b"two")}
+    five, four = [text(b"more")] * 5, [text(b"more")] * 4
+    with pytest.raises(BadRequest, match="There are 6 photos of the second person; 5 are the mo"):
+        uploads.from_body(body(json.dumps({**both, "also2": five})))
+    photos, _ = uploads.from_body(body(json.dumps({**both, "also2": four})))
+    assert len(photos[1].further) == 4
+    for sent in ([1], [text(b"more"), "?"], {"a": 1}, 7):
+        with pytest.raises(BadRequest, match=r"Photo \d of the first person is not base64\."):
+            uploads.from_body(body(json.dumps({**both, "also1": sent})))
 
 
 def test_a_body_is_a_form_or_json_and_brings_its_other_fields():
