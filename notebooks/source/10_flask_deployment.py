@@ -557,11 +557,12 @@ for answer in (climbing, exploded, empty):
 # |---|---|
 # | `__init__.py`, `settings.py` | `create_app`; the settings with their defaults, checked |
 # | `pages.py`, `api.py` | two blueprints: routes of a few lines each |
-# | `uploads.py` | what a request brings: two photos, and which face of each is meant |
+# | `uploads.py` | what a request brings: a photo of each person, which face is meant, further photos |
 # | `service.py` | the model, loaded once; who is next; photos decoded in separate processes |
 # | `protection.py` | headers, other sites kept out, a [rate limit](../docs/glossary.md#rate-limit) |
 # | `errors.py` | one sentence for each error, as a page or as JSON in a standard form (RFC 9457) |
-# | `presentation.py`, `templates/`, `static/` | what it looks like |
+# | `presentation.py`, `templates/`, `static/` | what it looks like, and what it says in words |
+# | `examples.py` | drawn people, for visitors without photos |
 # | `connections.py`, `__main__.py` | the server: how long it waits for slow clients, how it stops |
 #
 # Two things in there are easily missed. First, Werkzeug writes an upload above 500 kB to a temporary
@@ -585,9 +586,11 @@ with app.app_context():
     display(HTML(render_template_string(frame, page=page)))
 
 # %% [markdown]
-# This is the page as a visitor sees it (GitHub does not show it; a notebook does). The answer is in
-# words, with a gauge. Scroll down in it: it shows which regions of the face speak for the answer, and
-# how often such an answer is wrong. `make app` starts the app: try photos of your own.
+# This is the page as a visitor sees it (GitHub does not show it; a notebook does). It leads with one
+# answer in words: "Likely related", "Cannot say" or "Probably not related". If both photos may show
+# one person, that comes first. The number stands beside it, on a bar with the three bands, and how
+# often such an answer is wrong. Scroll down in it: the page says which parts of the faces speak for
+# kinship, with the numbers behind a fold. `make app` starts the app: try photos of your own.
 #
 # With the test client, testing one more attack takes one more row in a table. In the last row, another
 # site has a form that makes the visitor's browser post to our app. This is
@@ -638,8 +641,10 @@ answer = requests.post(f"{url}/api/v1/kinship", files=named(kin_files), timeout=
 #
 # ```console
 # curl -F file1=@mother.jpg -F file2=@child.jpg http://127.0.0.1:5000/api/v1/kinship
+# curl -F file1=@mother.jpg -F also1=@older.jpg -F file2=@child.jpg http://127.0.0.1:5000/api/v1/kinship
 # ```
 #
+# The second line sends two photos of the mother (up to five of a person): they are averaged.
 # `/api/v1/openapi.json` describes the API in a standard form (OpenAPI), from which tools can write
 # client programs. A test checks that the answers agree with this description.
 #
@@ -724,8 +729,9 @@ print(f"this process: {psutil.Process().memory_info().rss / 1e9:.1f} GB")
 # with a place wait no longer than with eight visitors. Without a limit the wait would grow with every
 # visitor. At some length of the queue a server has to say "later".
 #
-# The memory is that of this notebook, which holds the model twice. A server process holds it once, and
-# takes about 1.4 GB ([docs/hosting.md](../docs/hosting.md)).
+# The memory is that of this notebook, which holds the model twice. A server process holds it once: it
+# takes 1.4 GB when it starts, and up to 2.9 GB once visitors have come
+# ([docs/hosting.md](../docs/hosting.md)).
 #
 # `benchmarks/serving.py` repeats the comparison with 640 requests from 32 clients at once, and with the
 # published app (on a smaller model of ours). [Its table](../benchmarks/README.md) counts 551 answers to
@@ -736,7 +742,7 @@ print(f"this process: {psutil.Process().memory_info().rss / 1e9:.1f} GB")
 # | way | you need | start |
 # |---|---|---|
 # | a container | whatever runs one | `docker build -t kinship .`, `docker run` |
-# | a platform that reads a `Procfile` | an account, 2 GB of memory | `git push` |
+# | a platform that reads a `Procfile` | an account, 4 GB of memory | `git push` |
 # | a Linux machine of your own | a domain; Caddy or nginx in front, for TLS | a systemd service |
 #
 # A `Procfile` is a file with the line that starts the app. Caddy and nginx are *proxies*: servers that
