@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from apps.flask_app.__main__ import main
+from apps.flask_app.__main__ import main, share_heaps
 from utils import images
 from utils.answers import kinship
 from utils.data import scenes
@@ -97,6 +98,10 @@ def test_many_visitors_at_once_get_the_answers_to_their_own_photos_and_leave_not
         assert answer["probability"] == pytest.approx(expected.probability, abs=2e-4)
     assert len({text for _, text, _ in answers}) == len(pairs)
     assert left_behind() == before
+
+
+def test_threads_share_heaps_where_the_c_library_can_do_it():
+    assert share_heaps(2) == (platform.libc_ver()[0] == "glibc")
 
 
 def test_large_requests_pass_and_too_large_ones_do_not(address):
