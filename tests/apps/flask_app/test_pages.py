@@ -84,7 +84,8 @@ def test_several_photos_of_a_person_are_averaged_and_stay_in_the_form(client, ph
     assert expected.verdict in text_of(page)
     assert "one face; 1 more photo of the first person." in text_of(page)
     assert "2 photos of the first person and 2 of the second were averaged." in text_of(page)
-    # compared again, they are all still there
+    # compared again, they are all still there, and more can be added
+    assert re.findall(r'name="(also\d)" type="file"', page.text) == ["also1", "also2"]
     kept = re.findall(r'name="(kept\w+)"\s+value="([^"]+)"', page.text)
     assert [name for name, _ in kept] == ["kept1", "kept_also1", "kept2", "kept_also2"]
     again = client.post("/upload", data=dict(kept))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 from werkzeug.exceptions import ClientDisconnected, ServiceUnavailable
@@ -177,6 +178,13 @@ def test_for_who_has_left_nothing_is_computed(make_app, two_grey):
 
 def test_photos_are_decoded_as_the_module_does(make_service, photos):
     assert (make_service().decode(photos["wall"], "a") == images.read(photos["wall"])).all()
+
+
+def test_photos_of_phones_are_decoded_apart_too(make_service, photos):
+    photo, buffer = images.read(photos["wall"]), io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(photo)).save(buffer, quality=90)
+    decoded = make_service().decode(buffer.getvalue(), "a")
+    assert decoded.shape == photo.shape and np.abs(decoded - photo.astype(float)).mean() < 3
 
 
 def test_pixels_are_counted_before_they_are_decoded(make_service, photos):
