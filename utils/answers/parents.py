@@ -179,7 +179,7 @@ def predict(
 
     # the log-odds of the three pairs of people, then one probability
     crops = (first.first.crop, second.first.crop, first.second.crop)
-    embeddings = [model.person(*of_one) for of_one in zip(crops, also, strict=True)]  # (d,) each
+    embeddings = model.people(crops, also)  # (d,) each
     sides = _log_odds(model, *embeddings)
     probability = float(calibration.combination.probability(sides)[0])
 
