@@ -302,15 +302,12 @@ def least_face(
         30
     """
     height, width = photo.shape[:2]
-    size, scale = _searched_size(height, width, None, long_side)
+    size, _ = _searched_size(height, width, None, long_side)
     if min_face is not None:
-        # in tiles as high and as wide as the photo, or as the longest side that is searched
-        scale = min(1.0, MTCNN_MIN_FACE / min_face)
-        size = (round(width * scale), round(height * scale))
+        # in tiles the photo has the size that the search needs, at most its own
+        return None if min(height, width) < MTCNN_MIN_SIDE else max(MTCNN_MIN_FACE, min_face)
     if min(size) < MTCNN_MIN_SIDE:
         return None
-    if min_face is not None:
-        return max(MTCNN_MIN_FACE, min_face)
     # rounded up: the face has 20 pixels when the longer side has so many
     return max(MTCNN_MIN_FACE, -(-MTCNN_MIN_FACE * max(height, width) // long_side))
 
@@ -422,7 +419,7 @@ def _in_windows(photo: np.ndarray, faces: Sequence[Face]) -> list[Face | None]:
         # a square of whole pixels of the photo, with room on every side
         side = max(2, round(face.box[2] * WINDOW / FACE_IN_WINDOW))
         corner = np.round(face.centre - side / 2).astype(int)  # (x, y), perhaps outside
-        windows.append(_shrink(_cut(photo, corner, side), (WINDOW, WINDOW), quickly=True))
+        windows.append(_window(photo, corner, side))
         places.append((corner, side / WINDOW))
 
     # of what is found in a window, the surest that lies where the face is
@@ -436,19 +433,27 @@ def _in_windows(photo: np.ndarray, faces: Sequence[Face]) -> list[Face | None]:
     return results
 
 
-def _cut(photo: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
-    """A square of the photo; what lies outside is filled with the nearest border pixels.
+def _window(photo: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
+    """A square of the photo in ``WINDOW`` pixels; its border pixels fill what lies outside.
 
     Args:
         photo: RGB uint8 ``(height, width, 3)``.
-        corner: (x, y) of its upper left pixel.
-        side: in pixels.
+        corner: (x, y) of its upper left pixel, perhaps outside.
+        side: of the square in pixels of the photo.
     """
-    (x, y), (height, width) = corner, photo.shape[:2]
-    left, top = max(0, -x), max(0, -y)
-    right, bottom = max(0, x + side - width), max(0, y + side - height)
-    square = photo[y + top : y + side - bottom, x + left : x + side - right]
-    return np.pad(square, ((top, bottom), (left, right), (0, 0)), mode="edge")
+    # the pixels of the window that lie in the photo, and where they begin and end there
+    whole, factor = np.array(photo.shape[1::-1]), side / WINDOW  # (width, height)
+    low = np.ceil(np.maximum(0, -corner) / factor).astype(int)
+    high = np.floor(np.minimum(side, whole - corner) / factor).astype(int)
+    first, last = corner + low * factor, corner + high * factor
+
+    # those pixels, then the border
+    start, stop = np.floor(first).astype(int), np.minimum(np.ceil(last).astype(int), whole)
+    part = photo[start[1] : stop[1], start[0] : stop[0]]
+    box = np.clip([first - start, last - start], 0, stop - start)
+    inner = _shrink(part, (high - low).tolist(), quickly=True, box=box)
+    before, after = low[::-1], WINDOW - high[::-1]  # (y, x)
+    return np.pad(inner, [*zip(before, after, strict=True), (0, 0)], mode="edge")
 
 
 def _out_of_window(face: Face, corner: np.ndarray, factor: float, width: int, height: int) -> Face:
@@ -666,7 +671,12 @@ def _run(
     return [_by_area(faces) for faces in faces_by_photo]
 
 
-def _shrink(photo: np.ndarray, size: tuple[int, int], quickly: bool = False) -> np.ndarray:
+def _shrink(
+    photo: np.ndarray,
+    size: Sequence[int],
+    quickly: bool = False,
+    box: np.ndarray | None = None,
+) -> np.ndarray:
     """The photo in another size, bilinear.
 
     Args:
@@ -674,10 +684,17 @@ def _shrink(photo: np.ndarray, size: tuple[int, int], quickly: bool = False) -> 
         size: (width, height).
         quickly: average blocks of pixels first, down to about twice the size: a photo of 12
             megapixels takes a quarter of the time, and the pixels are nearly the same.
+        box: the part to take, two corners (x, y); None: all of it.
     """
-    gap = 2.0 if quickly else None
+    width, height = size
     image = Image.fromarray(np.ascontiguousarray(photo))
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=gap))
+    small = image.resize(
+        (width, height),
+        Image.Resampling.BILINEAR,
+        box=None if box is None else tuple(box.ravel().tolist()),
+        reducing_gap=2.0 if quickly else None,
+    )
+    return np.asarray(small)
 
 
 def _face(row: np.ndarray, scale: float, width: int, height: int) -> Face:
