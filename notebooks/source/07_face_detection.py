@@ -595,11 +595,11 @@ figure.tight_layout()
 # At 40 degrees all faces are found, at 60 fewer than half, at 80 almost none, although a person still
 # sees them at once. A phone photo that lies on its side is such a case. That is why `images.read`,
 # with which the course reads photos, turns a photo as the phone noted in the file (EXIF). Some files
-# have no such note; before an answer, `detection.upright` turns a photo that shows no face as it is.
+# have no such note; before an answer, `detection.upright` turns a photo that shows a face only so.
 # Shrinking and blurring do the same harm: too few details are left that look like an eye or a mouth.
 # Darkness does no harm down to a quarter of the light. At an eighth about a fifth of the faces are
-# lost, at a twentieth all. On most screens your eyes give up first: the picture "brightness 12" looks almost
-# black, and four fifths of such faces are found (not this one).
+# lost, at a twentieth all. On most screens your eyes give up first: the picture "brightness 12" looks
+# almost black, and four fifths of such faces are found (not this one).
 #
 # Now the whole wall, blurred. Move the slider (where a kernel runs): does a falling confidence warn
 # you before a face is lost?

@@ -422,6 +422,36 @@ def test_photo_that_lies_on_its_side_is_turned(faces, paste, quarter_turns):
     assert_allclose(face.landmarks, drawn, atol=8)
 
 
+@pytest.mark.parametrize(
+    ("confidences", "quarter_turns"),
+    [((0.96, 0, 0.93, 0.99), 3), ((0.96, 0, 0.98, 0), 0), ((0, 0.91, 0, 0), 1), ((0, 0, 0, 0), 0)],
+)
+def test_photo_with_a_doubtful_face_is_turned_to_a_much_surer_one(
+    monkeypatch, confidences, quarter_turns
+):
+    def search(photos):
+        return [[with_confidence(confidences[int(photo[0, 0, 0])])] for photo in photos]
+
+    # each way to turn it has another number in its corner
+    photo = np.repeat(np.array([[[0], [1]], [[3], [2]]], np.uint8), 3, axis=2)
+    monkeypatch.setattr(detection, "detect_many", search)
+    monkeypatch.setattr(
+        detection, "prominent", lambda photo: detection._prominent_of(search([photo])[0])
+    )
+    turns, faces = detection.upright(photo)
+    assert turns == quarter_turns
+    assert detection._surest(faces) == confidences[turns]
+
+
+def test_photo_with_a_sure_face_is_not_searched_turned(faces, paste, monkeypatch):
+    photo = grey(300, 300)
+    paste(photo, faces[0], 70, 60, 150)
+    monkeypatch.setattr(detection, "_turns_to_surest", refuse)
+    monkeypatch.setattr(detection, "SURELY_UPRIGHT", 0.95)
+    turns, (face,) = detection.upright(photo)
+    assert turns == 0 and face.confidence >= 0.95
+
+
 def test_photo_without_a_face_is_not_turned():
     photo = grey(120, 160)
     assert detection.upright(photo) == (0, []) and detection.prominent(photo) == []

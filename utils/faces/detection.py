@@ -41,8 +41,10 @@ COARSE_SIDES, WIDE_ENOUGH = (256, 640), 60
 # takes a face to pieces of 48 pixels without smoothing it: where the face is much larger, its
 # landmarks tremble. The same face overlaps itself by this much (intersection over union).
 WINDOW, FACE_IN_WINDOW, SAME_FACE = 200, 80, 0.5
-# A photo is turned when it is shrunk to this long side.
-TURNED_SIDE = 640
+# Photos on their side or upside down show false faces, with confidences of up to 0.992. A photo is
+# not turned if one of its faces is surer than that, and else only if a face of the turned photo
+# leaves a third of the doubt. They are compared shrunk to this long side.
+SURELY_UPRIGHT, LESS_DOUBT, TURNED_SIDE = 0.995, 1 / 3, 640
 
 # Where faces are looked for that a photo shrunk to ``LONG_SIDE`` would lose: in overlapping tiles
 # of larger and larger copies. A face that the copy before may lose has 40 pixels at most, and lies
@@ -184,9 +186,10 @@ def _by_area(faces: Iterable[Face]) -> list[Face]:
 def upright(photo: np.ndarray) -> tuple[int, list[Face]]:
     """How to turn a photo so that it shows a face, and its prominent faces when it is turned.
 
-    A photo is turned only if it shows no prominent face as it is: some cameras and scanners do not
-    note how they were held. In a photo of more than 640 pixels a side, a face on its side is found
-    if it is as wide as 1/32 of the longer side.
+    Some cameras and scanners do not note how they were held. A photo is turned if it shows no
+    prominent face as it is, or only a doubtful one and a much surer one when it is turned. In a
+    photo of more than 640 pixels a side, a face on its side is found if it is as wide as 1/32 of
+    the longer side.
 
     Args:
         photo: RGB uint8 ``(height, width, 3)``.
@@ -196,24 +199,29 @@ def upright(photo: np.ndarray) -> tuple[int, list[Face]]:
         :func:`prominent` gives them. 0 and no faces if there is none whichever way it is turned.
     """
     faces = prominent(photo)
-    quarter_turns = 0 if faces else _turns_to_a_face(photo)
-    if quarter_turns:
-        faces = prominent(turned(photo, quarter_turns))
-    return (quarter_turns, faces) if faces else (0, [])
+    if _surest(faces) >= SURELY_UPRIGHT:
+        return 0, faces
+    quarter_turns = _turns_to_surest(photo)
+    faces_turned = prominent(turned(photo, quarter_turns)) if quarter_turns else []
+    return (quarter_turns, faces_turned) if faces_turned else (0, faces)
 
 
-def _turns_to_a_face(photo: np.ndarray) -> int:
-    """The quarter turns after which a small copy of a photo shows the widest face; 0: none."""
+def _surest(faces: Sequence[Face]) -> float:
+    """The highest confidence; 0 without a face."""
+    return max((face.confidence for face in faces), default=0.0)
+
+
+def _turns_to_surest(photo: np.ndarray) -> int:
+    """The quarter turns after which a small copy of a photo shows a much surer face; 0: none."""
     height, width = photo.shape[:2]
     size, scale = _searched_size(height, width, None, TURNED_SIDE)
     small = _shrink(photo, size, quickly=True) if scale < 1 else photo
-    views = [turned(small, quarter_turns) for quarter_turns in (1, 2, 3)]
+    views = [turned(small, quarter_turns) for quarter_turns in range(4)]
 
-    # the width of the widest prominent face of each view
-    widths = [0.0]
-    for faces in map(_prominent_of, detect_many(views)):
-        widths.append(max((face.box[2] for face in faces), default=0.0))
-    return int(np.argmax(widths))
+    # the doubt that the surest face of each view leaves
+    doubts = [1 - _surest(_prominent_of(faces)) for faces in detect_many(views)]
+    best = int(np.argmin(doubts))
+    return best if doubts[best] < LESS_DOUBT * doubts[0] else 0
 
 
 def turned(photo: np.ndarray, quarter_turns: int) -> np.ndarray:
