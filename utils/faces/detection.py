@@ -255,10 +255,11 @@ def detect_many(
             faces_by_photo[row] = _with_smaller(faces_by_photo[row], photo, min_face, long_side)
 
     # a photo without a face may be one that a face fills
+    least = MTCNN_MIN_FACE if min_face is None else min_face
     empty = [row for row, faces in enumerate(faces_by_photo) if not faces]
     crops = [photos[row] for row in empty]
     for row, face in zip(empty, detect_in_crops(crops), strict=True):
-        if face is not None and face.box[3] >= (min_face or 0):
+        if face is not None and face.box[3] >= least:
             faces_by_photo[row] = [face]
     return faces_by_photo
 
