@@ -424,7 +424,12 @@ def test_photo_that_lies_on_its_side_is_turned(faces, paste, quarter_turns):
 
 @pytest.mark.parametrize(
     ("confidences", "quarter_turns"),
-    [((0.96, 0, 0.93, 0.99), 3), ((0.96, 0, 0.98, 0), 0), ((0, 0.91, 0, 0), 1), ((0, 0, 0, 0), 0)],
+    [
+        ((0.96, 0, 0.93, 0.997), 3),
+        ((0.96, 0, 0.98, 0), 0),
+        ((0, 0.91, 0, 0), 1),
+        ((0, 0, 0, 0), 0),
+    ],
 )
 def test_photo_with_a_doubtful_face_is_turned_to_a_much_surer_one(
     monkeypatch, confidences, quarter_turns

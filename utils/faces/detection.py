@@ -43,8 +43,9 @@ COARSE_SIDES, WIDE_ENOUGH = (256, 640), 60
 WINDOW, FACE_IN_WINDOW, SAME_FACE = 200, 80, 0.5
 # Photos on their side or upside down show false faces, with confidences of up to 0.992. A photo is
 # not turned if one of its faces is surer than that, and else only if a face of the turned photo
-# leaves a third of the doubt. They are compared shrunk to this long side.
-SURELY_UPRIGHT, LESS_DOUBT, TURNED_SIDE = 0.995, 1 / 3, 640
+# leaves a tenth of the doubt. They are compared shrunk to this long side. Of 19 photographs turned
+# in three ways 53 of 57 came out right, and of 300 upright crops one was turned.
+SURELY_UPRIGHT, LESS_DOUBT, TURNED_SIDE = 0.995, 0.1, 640
 
 # Where faces are looked for that a photo shrunk to ``LONG_SIDE`` would lose: in overlapping tiles
 # of larger and larger copies. A face that the copy before may lose has 40 pixels at most, and lies
