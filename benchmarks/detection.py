@@ -6,21 +6,27 @@ Each photo is searched as it is and enlarged to 4 megapixels. Beside the times s
 bounded search agrees with the compiled one at full size: the faces that both find, the overlap of
 their boxes (intersection over union), and the distance of their landmarks in percent of the
 distance between the eyes. Without photos, walls of synthetic portraits are searched.
+
+Then the faces that somebody may mean: from large to small (the course) and by searching the whole
+photo, as they are looked for before an answer about two photos. Timed are photos with one face as
+they are, those with a wide face enlarged to 12 megapixels, and the shipped model's whole answer to
+two of each; compared are the faces, and their landmarks in percent of the face's width.
 """
 
 import argparse
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import side_by_side
 from PIL import Image
 
 from utils import images, quiet
+from utils.answers.kinship import Kinship
 from utils.data import scenes
-from utils.errors import ImageError
 from utils.faces import detection
 from utils.faces.detection import Face
 
@@ -28,9 +34,12 @@ NEW, ONE = "new detector a photo", "one detector"
 COMPILED, BOUNDED = "one, compiled", "one, compiled, long side bounded"
 FULL_SIZE = 100_000  # a long side that no photo has
 ENLARGED = 4_000_000  # pixels
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
+SELFIE = 12_000_000  # pixels
+WIDE = 0.25  # of the longer side of the photo: as wide as a face is in a selfie
+WHOLE, COARSE = "whole photo", "from large to small"
 WALLS = [(640, 360), (1280, 720), (1920, 1080)]  # sizes of synthetic photos, in turn
 SAME_FACE = 0.3  # least overlap of two boxes of one face
+SCENES = [(640, 360), (1280, 720), (1920, 1080), (4000, 2250)]  # sizes of scenes, in turn
 
 Searches = list[list[Face]]  # the faces of each photo
 
@@ -50,12 +59,7 @@ def find_photos(folder: Path | None, count: int) -> list[np.ndarray]:
     """
     if folder is None:
         return [_wall(seed) for seed in range(count)]
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise ImageError(
-            f"{folder} holds no photos; name a folder with {', '.join(sorted(SUFFIXES))} files."
-        )
-    return [images.read(path) for path in paths[:count]]
+    return [images.read(path) for path in images.photos_in(folder)[:count]]
 
 
 def _wall(seed: int) -> np.ndarray:
@@ -177,11 +181,134 @@ def landmark_error(a: Face, b: Face) -> float:
     return float(np.linalg.norm(a.landmarks - b.landmarks, axis=1).mean() / eyes)
 
 
+# --- the faces that are meant -------------------------------------------------------------------
+
+
+def search_whole(photo: np.ndarray) -> list[Face]:
+    """The prominent faces by a search of the whole photo."""
+    return detection._prominent_of(detection.detect(photo))
+
+
+def answer(photos: list[np.ndarray], search: Callable[[np.ndarray], list[Face]]) -> float:
+    """The probability of kinship of the first two photos; their faces are looked for so."""
+    with mock.patch.object(detection, "prominent", search):
+        return Kinship.load().predict(*photos[:2], explain=False).probability
+
+
+def time_meant(photos: list[np.ndarray], repeats: int) -> dict:
+    """Seconds a photo, and of an answer to two of them, both ways.
+
+    Args:
+        photos: uint8 RGB ``(height, width, 3)`` each, with one face each.
+        repeats: repetitions, of which the median counts.
+    """
+    searches = {WHOLE: search_whole, COARSE: detection.prominent}
+    finding = {way: functools.partial(_search, searches[way], photos) for way in searches}
+    timings, _ = side_by_side.calls(finding, len(photos), repeats)
+    result = {"photos": len(photos), "s_a_photo": {way: timings[way].wall for way in timings}}
+    if len(photos) > 1:
+        answers = {way: functools.partial(answer, photos, searches[way]) for way in searches}
+        timings, chances = side_by_side.calls(answers, 1, repeats)
+        result["s_an_answer"] = {way: timings[way].wall for way in timings}
+        result["answers"] = chances
+    return result
+
+
+def compare_meant(photos: Iterable[np.ndarray]) -> dict:
+    """In how many photos both ways give the same faces, and how far their landmarks lie apart.
+
+    Args:
+        photos: uint8 RGB ``(height, width, 3)``, searched one by one.
+    """
+    counts, errors = {"photos": 0, "faces": 0, "same_largest": 0, "same_faces": 0}, []
+    for photo in photos:
+        whole, coarse = search_whole(photo), detection.prominent(photo)
+        pairs = list(zip(whole, coarse, strict=False))
+        same = [overlap(*pair) >= SAME_FACE for pair in pairs]
+        counts["photos"] += 1
+        counts["faces"] += len(whole)
+        counts["same_largest"] += all(same[:1]) and bool(whole) == bool(coarse)
+        counts["same_faces"] += all(same) and len(whole) == len(coarse)
+        # of the faces that are the same, in widths of the face
+        for (a, b), is_same in zip(pairs, same, strict=True):
+            if is_same:
+                apart = np.linalg.norm(a.landmarks - b.landmarks, axis=1).mean()
+                errors.append(float(apart / a.box[2]))
+    if not errors:
+        return counts
+    return {**counts, "landmarks_median": np.median(errors).item(), "landmarks_most": max(errors)}
+
+
+def scene(seed: int) -> np.ndarray:
+    """A wall with 1 to 12 portraits, in one of four sizes."""
+    width, height = SCENES[seed // 12 % len(SCENES)]
+    return scenes.family_wall(1 + seed % 12, seed, width, height)[0]
+
+
+def measure_meant(photos: list[np.ndarray], count: int, repeats: int) -> dict:
+    """Times and agreement of both ways.
+
+    Args:
+        photos: uint8 RGB ``(height, width, 3)`` each.
+        count: synthetic scenes that are compared as well.
+        repeats: repetitions, of which the median counts.
+    """
+    # photos with one face, and of them those that it fills as in a selfie
+    single, selfies = [], []
+    for photo in photos:
+        faces = search_whole(photo)
+        if len(faces) == 1:
+            single.append(photo)
+            if faces[0].box[2] >= WIDE * max(photo.shape[:2]):
+                selfies.append(enlarge(photo, SELFIE))
+    groups = {"with one face, as they are": single, "of 12 megapixels, a wide face": selfies}
+    times = {name: time_meant(group, repeats) for name, group in groups.items() if group}
+    return {
+        "times": times,
+        "photos": compare_meant(photos),
+        "scenes": compare_meant(map(scene, range(count))),
+    }
+
+
+def report_meant(result: dict, repeats: int) -> str:
+    """Tables of the times, and the agreement in sentences.
+
+    Args:
+        result: what :func:`measure_meant` gave.
+        repeats: repetitions.
+    """
+    lines = [f"the faces that are meant, median of {repeats} interleaved repetitions"]
+    for name, times in result["times"].items():
+        rows = {}
+        for column in ("s_a_photo", "s_an_answer"):
+            seconds = times.get(column)
+            if seconds:
+                numbers = [f"{seconds[way]:.3f}" for way in (WHOLE, COARSE)]
+                label = column.replace("_", " ")
+                rows[label] = [*numbers, f"{seconds[WHOLE] / seconds[COARSE]:.1f}×"]
+        lines += [f"{times['photos']} photos {name}"]
+        lines += [side_by_side.table([WHOLE, COARSE, "faster"], rows)]
+        if "answers" in times:
+            lines.append("answers: " + ", ".join(f"{p:.3f}" for p in times["answers"].values()))
+    for name in ("photos", "scenes"):
+        same = result[name]
+        lines.append(
+            "{photos} {name} with {faces} faces: the same largest face in {same_largest}, the "
+            "same faces in {same_faces}".format(name=name, **same)
+        )
+        if "landmarks_median" in same:
+            lines[-1] += (
+                f"; landmarks: median {100 * same['landmarks_median']:.1f} % of the width of the "
+                f"face, most {100 * same['landmarks_most']:.1f} %"
+            )
+    return "\n".join(lines)
+
+
 # --- together -----------------------------------------------------------------------------------
 
 
 def run(options: argparse.Namespace) -> dict:
-    """Measure on the photos as they are and enlarged; ``text`` is the two tables."""
+    """Measure on the photos as they are and enlarged, then the faces meant; ``text`` is all."""
     photos = find_photos(options.photos, options.count)
     enlarged = [enlarge(photo) for photo in photos]
     results = {
@@ -189,7 +316,9 @@ def run(options: argparse.Namespace) -> dict:
         "enlarged to 4 megapixels": measure(enlarged, options.repeats),
     }
     texts = [report(name, result, options.repeats) for name, result in results.items()]
-    return {**results, "text": "\n\n".join(texts)}
+    meant = measure_meant(photos, options.scenes, options.repeats)
+    texts.append(report_meant(meant, options.repeats))
+    return {**results, "meant": meant, "text": "\n\n".join(texts)}
 
 
 def report(name: str, result: dict, repeats: int) -> str:
@@ -235,6 +364,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=6,
         metavar="N",
         help="photos at most (default: 6)",
+    )
+    parser.add_argument(
+        "--scenes",
+        type=side_by_side.count,
+        default=6,
+        metavar="N",
+        help="synthetic scenes in which the faces that are meant are compared (default: 6)",
     )
     return parser
 

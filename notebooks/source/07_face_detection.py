@@ -594,11 +594,12 @@ figure.tight_layout()
 # %% [markdown]
 # At 40 degrees all faces are found, at 60 fewer than half, at 80 almost none, although a person still
 # sees them at once. A phone photo that lies on its side is such a case. That is why `images.read`,
-# with which the course reads photos, turns a photo as the phone noted in the file (EXIF). Shrinking
-# and blurring do the same harm: too few details are left that look like an eye or a mouth. Darkness
-# does no harm down to a quarter of the light. At an eighth about a fifth of the faces are lost, at a
-# twentieth all. On most screens your eyes give up first: the picture "brightness 12" looks almost
-# black, and four fifths of such faces are found (not this one).
+# with which the course reads photos, turns a photo as the phone noted in the file (EXIF). Some files
+# have no such note; before an answer, `detection.upright` turns a photo that shows a face only so.
+# Shrinking and blurring do the same harm: too few details are left that look like an eye or a mouth.
+# Darkness does no harm down to a quarter of the light. At an eighth about a fifth of the faces are
+# lost, at a twentieth all. On most screens your eyes give up first: the picture "brightness 12" looks
+# almost black, and four fifths of such faces are found (not this one).
 #
 # Now the whole wall, blurred. Move the slider (where a kernel runs): does a falling confidence warn
 # you before a face is lost?
@@ -638,8 +639,16 @@ pd.DataFrame(rows, columns=["long side", "faces", "seconds"]).round(2)
 
 # %% [markdown]
 # All six faces are found at every size, because these portraits are large. Small faces pay the price:
-# a face 40 pixels wide in a photo 3,840 wide has 13 pixels left at 1,280, and may be missed. Raise
-# `long_side` where such faces matter.
+# a face 40 pixels wide in a photo 3,840 wide has 13 pixels left at 1,280, and may be missed. Where
+# such faces matter, ask for them: with `min_face=20`, `detect` searches larger copies too, in tiles.
+#
+# Where one face is meant, as in a portrait, it is the other way round: most of the search is spent on
+# small faces that nobody asked for. So `detection.prominent` goes from large to small. It begins with
+# a copy of 256 pixels, then one of 640. If there is one face, and it is wide enough that any face of
+# a third of its width would have been seen too, the search ends. The face is then looked for once
+# more in a window of the photo in which it is about 80 pixels wide. There its landmarks are even a
+# little steadier than in the whole photo: O-Net takes a face to pieces of 48 pixels without smoothing
+# it first, and of a face that is much larger it sees only every tenth pixel or so.
 #
 # Our synthetic faces are blurred, and all look into the camera. The package scikit-image contains a
 # public-domain photograph of the astronaut Eileen Collins (NASA). Run the cell to see it: the

@@ -298,7 +298,32 @@ def test_detection_benchmark_finds_the_same_faces_in_each_way(faces_benchmark):
 def test_folder_without_photos_is_one_sentence(faces_benchmark, side_by_side, tmp_path, capsys):
     options = faces_benchmark.build_parser().parse_args(["--photos", str(tmp_path)])
     assert side_by_side.main(faces_benchmark.run, options) == 2
-    assert "holds no photos; name a folder" in capsys.readouterr().err
+    assert "is a folder without photos" in capsys.readouterr().err
+
+
+def test_meant_faces_are_timed_and_compared_in_both_ways(faces_benchmark, monkeypatch):
+    monkeypatch.setattr(faces_benchmark, "answer", lambda photos, search: 0.25)
+    photos = [faces_benchmark.scene(0), faces_benchmark.scenes.two_photos()[0]]  # one face each
+    monkeypatch.setattr(faces_benchmark, "SELFIE", 250_000)
+    result = faces_benchmark.measure_meant(photos, 1, 1)
+    assert list(result["times"]) == ["with one face, as they are", "of 12 megapixels, a wide face"]
+    answers = [times["photos"] for times in result["times"].values()]
+    assert answers == [2, 1] and result["scenes"]["photos"] == 1
+    for same in (result["photos"], result["scenes"]):
+        assert same["same_largest"] == same["same_faces"] == same["faces"] == same["photos"]
+        assert same["landmarks_most"] < 0.03
+    text = faces_benchmark.report_meant(result, 1)
+    assert "answers: 0.250, 0.250" in text and "2 photos with 2 faces: the same" in text
+
+
+def test_other_faces_and_other_orders_are_counted(faces_benchmark, monkeypatch):
+    a, b = square(0, 0, 40), square(100, 100, 30)
+    searches = iter([[a, b], [a, b], [a], []])
+    monkeypatch.setattr(faces_benchmark, "search_whole", lambda photo: next(searches))
+    others = iter([[a, b], [b, a], [a, b], [a]])
+    monkeypatch.setattr(faces_benchmark.detection, "prominent", lambda photo: next(others))
+    same = faces_benchmark.compare_meant(range(4))
+    assert [same["same_largest"], same["same_faces"], same["faces"]] == [2, 1, 5]
 
 
 # --- serving ------------------------------------------------------------------------------------

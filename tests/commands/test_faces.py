@@ -146,13 +146,25 @@ def test_detect_says_how_large_a_face_must_be_in_a_photo_that_is_shrunk(run, tmp
     Image.new("RGB", (1080, 6000), "white").save(large)
     Image.new("RGB", (100, 9000), "white").save(narrow)
     assert run("detect", large, narrow).splitlines() == [
-        f"{large}: no face (in a photo of this size, faces below 94 pixels may be missed)",
+        f"{large}: no face (in a photo of this size, faces below 94 pixels may be missed; "
+        "--min-face looks for them)",
         f"{narrow}: no face (it is too narrow to be searched; cut out the part that shows the "
         "face)",
     ]
-    facts = run("detect", large, narrow, "--min-face", 40, "--json")
+    facts = run("detect", large, narrow, "--json")
     assert [row["least_face"] for row in facts["photos"]] == [94, None]
-    assert "least_face" not in run("detect", large, "--min-face", 94, "--json")["photos"][0]
+
+
+def test_detect_finds_a_small_face_in_a_large_photo_when_asked_for(run, pictures, tmp_path):
+    photo = np.full((300, 5000, 3), 255, np.uint8)
+    photo[200:230, 2000:2030] = images.resize(images.read(pictures / "anna.jpg"), 30)
+    Image.fromarray(photo).save(tmp_path / "large.png")
+    [row] = run("detect", tmp_path / "large.png", "--json")["photos"]
+    assert row["faces"] == [] and row["least_face"] == 79
+    [row] = run("detect", tmp_path / "large.png", "--min-face", 20, "--json")["photos"]
+    assert "least_face" not in row
+    x, y, width, height = row["faces"][0]["box"]
+    assert len(row["faces"]) == 1 and 1995 <= x < x + width <= 2035 and 190 <= y < 240
 
 
 def test_detect_passes_over_faces_smaller_than_asked_for(run, pictures):

@@ -104,9 +104,12 @@ def test_the_promised_width_follows_what_is_asked_for():
     assert detection.least_face(photo) == 40 and detection.least_face(photo, long_side=2560) == 20
     assert detection.least_face(photo, min_face=60) == 60
     assert detection.least_face(grey(300, 300), min_face=5) == 20
+    assert detection.least_face(photo, min_face=20) == 20  # in tiles
     # too narrow, at once or when it is shrunk
     for narrow in (grey(23, 400), grey(9000, 100)):
         assert detection.least_face(narrow) is None
+    assert detection.least_face(grey(9000, 100), min_face=20) == 20
+    assert detection.least_face(grey(9000, 20), min_face=20) is None
 
 
 def test_min_face_below_that_of_mtcnn_changes_nothing(group, group_faces):
@@ -149,6 +152,47 @@ def test_compiled_networks_find_what_those_of_the_package_find(faces, paste):
         assert_allclose((x, y, x + width, y + height), row[1:5], atol=0.01)
         assert_allclose(face.landmarks, row[6:].reshape(2, 5).T, atol=0.01)
         assert_allclose(face.confidence, row[5], atol=1e-4)
+
+
+# --- small faces in large photos ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crowd(faces, paste):
+    """A large face and small ones, one of them where two tiles of 160 pixels meet."""
+    photo = grey(320, 800)
+    places = [(60, 50, 220), (400, 40, 30), (543, 150, 30), (720, 260, 30)]
+    drawn = [paste(photo, faces[number % 3], *place) for number, place in enumerate(places)]
+    return photo, drawn
+
+
+def test_small_faces_in_a_large_photo_are_found_when_asked_for(crowd):
+    photo, drawn = crowd
+    assert len(detection.detect(photo, long_side=160)) == 1
+    assert detection.least_face(photo, long_side=160) == 100
+    results = detection.detect(photo, min_face=20, long_side=160)
+    assert len(results) == 4 and results[0].box[2] > 100
+    for landmarks in drawn[1:]:
+        errors = [np.abs(face.landmarks - landmarks).max() for face in results]
+        assert min(errors) < 4
+
+
+def test_tiles_cover_a_photo_and_overlap():
+    for length, tile in ((1000, 320), (321, 320), (4000, 1280), (320, 320), (100, 320)):
+        starts = detection._starts(length, min(tile, length))
+        assert starts[0] == 0 and starts[-1] + min(tile, length) == length
+        steps = np.diff(starts)
+        assert (steps <= tile - detection.OVERLAP).all() and len(starts) == len(set(starts))
+
+
+def test_a_face_that_a_tile_cuts_is_left_to_another():
+    def is_whole(x, y, corner=(100, 0)):
+        face = detection.Face((x, y, 40.0, 40.0), 1.0, np.zeros((5, 2)))
+        return detection._is_whole(face, corner, (300, 200), (1000, 200))
+
+    assert is_whole(50.0, 50.0) and is_whole(50.0, 0.0) and is_whole(50.0, 160.0)
+    assert not is_whole(0.0, 50.0) and not is_whole(260.0, 50.0)
+    assert is_whole(0.0, 50.0, corner=(0, 0)) and is_whole(260.0, 50.0, corner=(700, 0))
 
 
 # --- many photos --------------------------------------------------------------------------------
@@ -311,6 +355,62 @@ def test_prominent_faces_of_a_photo_come_the_largest_first(group, faces, paste):
         assert_allclose(face.landmarks, landmarks, atol=16)
 
 
+def refuse(*_, **__):
+    raise AssertionError("the whole photo was searched")
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side", "x", "y"),
+    [(600, 900, 360, 250, 100), (1600, 1300, 300, 700, 900), (700, 700, 500, 90, 90)],
+    ids=["in the smallest copy", "in the next", "near the border"],
+)
+def test_one_wide_face_is_found_without_searching_the_whole_photo(
+    faces, paste, monkeypatch, height, width, side, x, y
+):
+    photo = grey(height, width)
+    drawn = paste(photo, faces[0], x, y, side)
+    (whole,) = detection.detect(photo)
+    monkeypatch.setattr(detection, "detect", refuse)
+    (face,) = detection.prominent(photo)
+    assert_allclose(face.landmarks, drawn, atol=0.06 * side)
+    assert_allclose(face.landmarks, whole.landmarks, atol=0.03 * side)
+    assert face.overlap(whole) > 0.85
+
+
+def test_what_a_window_does_not_confirm_is_looked_for_in_the_whole_photo(
+    faces, paste, monkeypatch
+):
+    photo = grey(600, 900)
+    paste(photo, faces[0], 250, 100, 360)
+    monkeypatch.setattr(detection, "_in_windows", lambda photo, faces: [None] * len(faces))
+    assert_same_faces(detection.prominent(photo), detection.detect(photo))
+
+
+def test_several_faces_are_those_of_the_whole_search_in_its_order(faces, paste):
+    photo = grey(900, 1500)
+    for number, (x, y, side) in enumerate([(150, 150, 300), (600, 200, 305), (1100, 300, 120)]):
+        paste(photo, faces[number], x, y, side)
+    whole = detection.detect(photo)
+    for face, same in zip(detection.prominent(photo), whole, strict=True):
+        assert face.overlap(same) > 0.8
+        assert_allclose(face.landmarks, same.landmarks, atol=0.03 * same.box[2])
+
+
+@pytest.mark.parametrize("corner", [(100, 50), (-60, 30), (230, -25), (-40, -40)])
+@pytest.mark.parametrize("side", [150, 200, 700])
+def test_a_window_shows_the_photo_and_its_border_pixels_around_it(corner, side):
+    y, x = np.mgrid[:240, :320]
+    photo = np.stack([x // 2, y, 0 * x + 7], axis=-1).astype(np.uint8)
+    window = detection._window(photo, np.array(corner), side)
+    # the photo's own numbers at the middle of each pixel of the window
+    middle = (np.arange(200) + 0.5) * side / 200 - 0.5
+    columns = np.clip(middle + corner[0], 0, 319)
+    rows = np.clip(middle + corner[1], 0, 239)
+    assert window.shape == (200, 200, 3)
+    assert_allclose(window[..., 0], np.tile(columns / 2, (200, 1)), atol=1.5 + side / 200)
+    assert_allclose(window[..., 1], np.tile(rows[:, None], (1, 200)), atol=1.5 + side / 200)
+
+
 @pytest.mark.parametrize("quarter_turns", range(4))
 def test_photo_that_lies_on_its_side_is_turned(faces, paste, quarter_turns):
     photo = grey(260, 300)
@@ -320,6 +420,41 @@ def test_photo_that_lies_on_its_side_is_turned(faces, paste, quarter_turns):
     assert turns == quarter_turns
     assert_array_equal(detection.turned(on_its_side, turns), photo)
     assert_allclose(face.landmarks, drawn, atol=8)
+
+
+@pytest.mark.parametrize(
+    ("confidences", "quarter_turns"),
+    [
+        ((0.96, 0, 0.93, 0.997), 3),
+        ((0.96, 0, 0.98, 0), 0),
+        ((0, 0.91, 0, 0), 1),
+        ((0, 0, 0, 0), 0),
+    ],
+)
+def test_photo_with_a_doubtful_face_is_turned_to_a_much_surer_one(
+    monkeypatch, confidences, quarter_turns
+):
+    def search(photos):
+        return [[with_confidence(confidences[int(photo[0, 0, 0])])] for photo in photos]
+
+    # each way to turn it has another number in its corner
+    photo = np.repeat(np.array([[[0], [1]], [[3], [2]]], np.uint8), 3, axis=2)
+    monkeypatch.setattr(detection, "detect_many", search)
+    monkeypatch.setattr(
+        detection, "prominent", lambda photo: detection._prominent_of(search([photo])[0])
+    )
+    turns, faces = detection.upright(photo)
+    assert turns == quarter_turns
+    assert detection._surest(faces) == confidences[turns]
+
+
+def test_photo_with_a_sure_face_is_not_searched_turned(faces, paste, monkeypatch):
+    photo = grey(300, 300)
+    paste(photo, faces[0], 70, 60, 150)
+    monkeypatch.setattr(detection, "_turns_to_surest", refuse)
+    monkeypatch.setattr(detection, "SURELY_UPRIGHT", 0.95)
+    turns, (face,) = detection.upright(photo)
+    assert turns == 0 and face.confidence >= 0.95
 
 
 def test_photo_without_a_face_is_not_turned():

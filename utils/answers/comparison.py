@@ -10,8 +10,6 @@ from ..faces import alignment, detection
 from ..faces.alignment import Aligning
 from ..faces.detection import Face, Which
 
-SAME_FACE = 0.5  # least overlap of two boxes of one face, found in two ways
-
 
 @dataclass(frozen=True)
 class ChosenFace:
@@ -173,7 +171,7 @@ def _face_at(point: tuple[float, float], faces: list[Face], photo: np.ndarray, n
 
     # a prominent face is the same object as before: it has its number
     nearest = detection.choose(detection.detect(photo), point, name, photo)
-    same = [face for face in faces if face.overlap(nearest) > SAME_FACE]
+    same = [face for face in faces if face.overlap(nearest) > detection.SAME_FACE]
     return detection.choose(same, point) if same else nearest
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -357,8 +357,8 @@ class Kinship:
         watch.step_done("faces")
 
         # the fine-tuned encoder answers, the frozen one says whether it may be one person
-        first = self.person(comparison.first.crop, also[0], "the first person")  # (d,)
-        second = self.person(comparison.second.crop, also[1], "the second person")  # (d,)
+        people = self.people(comparison.crops, also, ("the first person", "the second person"))
+        first, second = people  # (d,) each
         probability = float(self.encoder.score(first, second))
         same_person = self.same_person(pair)
         watch.step_done("kinship")
@@ -389,21 +389,33 @@ class Kinship:
             seconds=watch.seconds(),
         )
 
-    def person(
-        self, crop: np.ndarray, also: Sequence[images.Source], whose: str = "the person"
-    ) -> np.ndarray:
-        """The mean embedding of a person's photos, of length 1: ``(d,)``.
+    def people(
+        self,
+        crops: Iterable[np.ndarray],
+        also: Sequence[Sequence[images.Source]],
+        names: Sequence[str],
+    ) -> list[np.ndarray]:
+        """The mean embedding of each person's photos, of length 1: ``(d,)`` each.
 
         Args:
-            crop: the face in the first of them, aligned, uint8 ``(size, size, 3)``.
-            also: the others, of which the largest face is taken.
-            whose: what messages call the person.
+            crops: the face in the first photo of each person, aligned, uint8 ``(size, size, 3)``.
+            also: the other photos of each, of which the largest face is taken.
+            names: what messages call each person.
         """
-        crops = [crop]
-        for number, source in enumerate(also, start=2):
-            chosen = choose_face(source, f"photo {number} of {whose}")
-            crops.append(alignment.align_face(self.encoder, chosen.photo, chosen.face).crop)
-        return metrics.normalise(self.encoder.embed(np.stack(crops)).mean(0))
+        # all faces go through the networks at once, person by person
+        faces, stops = [], [0]
+        for crop, sources, name in zip(crops, also, names, strict=True):
+            faces.append(crop)
+            for number, source in enumerate(sources, start=2):
+                chosen = choose_face(source, f"photo {number} of {name}")
+                faces.append(alignment.align_face(self.encoder, chosen.photo, chosen.face).crop)
+            stops.append(len(faces))
+        embeddings = self.encoder.embed(np.stack(faces))  # (all faces, d)
+
+        means = []
+        for start, stop in zip(stops[:-1], stops[1:], strict=True):
+            means.append(metrics.normalise(embeddings[start:stop].mean(0)))
+        return means
 
     def same_person(self, pair: tuple[ChosenFace, ChosenFace]) -> SamePerson:
         """What verification says: the frozen encoder, on faces aligned for it."""

@@ -179,9 +179,8 @@ def predict(
 
     # the log-odds of the three pairs of people, then one probability
     crops = (first.first.crop, second.first.crop, first.second.crop)
-    people = [f"the {name}" for name in ("first parent", "second parent", "child")]
-    people_photos = zip(crops, also, people, strict=True)
-    embeddings = [model.person(*of_one) for of_one in people_photos]  # (d,) each
+    names = ("the first parent", "the second parent", "the child")
+    embeddings = model.people(crops, also, names)  # (d,) each
     sides = _log_odds(model, *embeddings)
     probability = float(calibration.combination.probability(sides)[0])
 

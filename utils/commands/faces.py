@@ -56,10 +56,10 @@ def pixels(text: str) -> int:
         option(
             "--min-face",
             type=pixels,
-            default=20,
             metavar="PIXELS",
-            help="about the smallest face to look for (default: 20); in a photo of more than 1280 "
-            "pixels a side, faces below 1/64 of its longer side may be missed",
+            help="about the smallest face to look for; a large photo is then searched in tiles, "
+            "which takes longer (default: 20, and in a photo of more than 1280 pixels a side 1/64 "
+            "of its longer side)",
         ),
         *ENGINE,
     ],
@@ -95,11 +95,11 @@ def detect(options: argparse.Namespace) -> Result:
     return Result(facts, "\n".join(map(_faces_line, rows)), failed=failed > 0)
 
 
-def _detected(min_face: int, out: Path | None, photo_and_name: tuple[Path, str]) -> dict:
+def _detected(min_face: int | None, out: Path | None, photo_and_name: tuple[Path, str]) -> dict:
     """The faces of one photo, and the files written for it; or what is wrong with it.
 
     Args:
-        min_face: about the smallest face to look for, in pixels.
+        min_face: about the smallest face to look for, in pixels; None: what one search finds.
         out: the folder to write to. None: nothing is written.
         photo_and_name: the photo, and what the names of its files begin with.
     """
@@ -115,9 +115,9 @@ def _detected(min_face: int, out: Path | None, photo_and_name: tuple[Path, str])
         return {"photo": str(path), "error": str(error)}
     faces = detection.detect(photo, min_face)
     row: dict = {"photo": str(path), "faces": [face.to_dict() for face in faces]}
-    # a photo that is shrunk before the search must show larger faces than were asked for
+    # a photo that is shrunk before the search must show larger faces
     least = detection.least_face(photo, min_face)
-    if least != max(min_face, detection.MTCNN_MIN_FACE):
+    if least != max(min_face or 0, detection.MTCNN_MIN_FACE):
         row["least_face"] = least
     return {**row, "files": _write_faces(out, name, photo, faces)} if out else row
 
@@ -169,7 +169,8 @@ def _faces_line(row: dict) -> str:
     # what else may be in the photo
     if row.get("least_face"):
         counted += (
-            f" (in a photo of this size, faces below {row['least_face']} pixels may be missed)"
+            f" (in a photo of this size, faces below {row['least_face']} pixels may be missed; "
+            "--min-face looks for them)"
         )
     elif "least_face" in row:
         counted += " (it is too narrow to be searched; cut out the part that shows the face)"

@@ -36,6 +36,7 @@ ARCFACE_LANDMARKS = (
     / 112
 )
 
+MARGIN = 4  # pixels around a crop that its filters may reach
 # The corners of a square around (0, 0), of side 2.
 SQUARE = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
 
@@ -163,24 +164,51 @@ def _align(
     in_crop = landmarks @ matrix[:, :2].T + matrix[:, 2]
 
     # shrink a large photo first: sampled at few points, it would alias
-    photo = Image.fromarray(image)
-    scale = np.hypot(matrix[0, 0], matrix[1, 0])
-    if scale < 0.5:
-        width = max(1, round(photo.width * scale * 2))
-        height = max(1, round(photo.height * scale * 2))
-        # whole pixels: the two sides do not shrink by quite the same ratio
-        ratio = np.array((width, height)) / photo.size
-        photo = photo.resize((width, height), Image.Resampling.BOX)
-        matrix = similarity_transform(landmarks * ratio, template)
+    if np.hypot(matrix[0, 0], matrix[1, 0]) < 0.5:
+        image, landmarks = _shrunk_around(image, landmarks, matrix, size)
+        matrix = similarity_transform(landmarks, template)
 
-    return AlignedFace(_sample(photo, matrix, size), in_crop)
+    return AlignedFace(_sample(image, matrix, size), in_crop)
 
 
-def _sample(photo: Image.Image, matrix: np.ndarray, size: int) -> np.ndarray:
+def _shrunk_around(
+    image: np.ndarray, landmarks: np.ndarray, matrix: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a photo that a crop shows, at twice the scale of the crop.
+
+    Args:
+        image: the photo, RGB uint8 ``(height, width, 3)``.
+        landmarks: (x, y) in pixels of the photo, ``(n, 2)``.
+        matrix: from the photo to the crop, ``(2, 3)``.
+        size: side of the crop in pixels.
+
+    Returns:
+        RGB uint8, and the landmarks in it.
+    """
+    # whole pixels: the two sides do not shrink by quite the same ratio
+    whole = np.array(image.shape[1::-1])  # (width, height)
+    shrunk = np.maximum(1, np.round(whole * np.hypot(matrix[0, 0], matrix[1, 0]) * 2))
+    ratio = shrunk / whole
+
+    # the crop's corners in the shrunk photo, and some pixels more for the filters
+    corners = ((SQUARE + 1) * size / 2 - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T * ratio
+    low = np.clip(np.floor(corners.min(0)) - MARGIN, 0, shrunk - 1)
+    high = np.clip(np.ceil(corners.max(0)) + MARGIN, low + 1, shrunk)
+
+    # only these pixels of the photo are averaged
+    start, stop = np.floor(low / ratio).astype(int), np.ceil(high / ratio).astype(int)
+    part = Image.fromarray(np.ascontiguousarray(image[start[1] : stop[1], start[0] : stop[0]]))
+    box = np.clip([low / ratio - start, high / ratio - start], 0, part.size).ravel().tolist()
+    width, height = (high - low).astype(int).tolist()
+    part = part.resize((width, height), Image.Resampling.BOX, box=tuple(box))
+    return np.asarray(part), landmarks * ratio - low
+
+
+def _sample(photo: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """The square of this side that ``matrix`` ``(2, 3)`` carries the photo onto."""
     # a border as wide as the crop, of the nearest pixels
     border = (size, size)
-    padded = Image.fromarray(np.pad(np.asarray(photo), (border, border, (0, 0)), mode="edge"))
+    padded = Image.fromarray(np.pad(photo, (border, border, (0, 0)), mode="edge"))
 
     # Pillow asks for the transform from the crop to the photo
     inverse = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))[:2]
