@@ -128,12 +128,10 @@ def choose_faces(
         ImageError: a photo cannot be used.
         FaceError: there is no face in a photo, or not the chosen one.
     """
-    # messages call a photo by its path, or by its place
-    which_a, which_b = which
-    return (
-        choose_face(a, "the first photo", which_a),
-        choose_face(b, "the second photo", which_b),
-    )
+    # side by side; messages call a photo by its path, or by its place
+    questions = zip((a, b), ("the first photo", "the second photo"), which, strict=True)
+    first, second = images.map_threads(lambda question: choose_face(*question), questions)
+    return first, second
 
 
 def choose_face(source: images.Source, place: str, which: Which = 1) -> ChosenFace:

@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -356,11 +357,15 @@ class Kinship:
         comparison = compare(self.encoder, *pair)
         watch.step_done("faces")
 
-        # the fine-tuned encoder answers, the frozen one says whether it may be one person
-        people = self.people(comparison.crops, also, ("the first person", "the second person"))
+        # the fine-tuned encoder answers; a second thread asks the frozen one whether it may be one
+        # person, and looks at the faces themselves
+        facts = self.encoder.facts
+        with ThreadPoolExecutor(1) as beside:
+            same_person = beside.submit(self.same_person, pair)
+            unlike = beside.submit(Unlike.of, pair, facts)
+            people = self.people(comparison.crops, also, ("the first person", "the second person"))
         first, second = people  # (d,) each
         probability = float(self.encoder.score(first, second))
-        same_person = self.same_person(pair)
         watch.step_done("kinship")
 
         # occlusion takes twice as many forward passes as there are regions and donors
@@ -370,7 +375,6 @@ class Kinship:
         watch.step_done("regions")
 
         # the threshold and what it is worth were measured when the model was made
-        facts = self.encoder.facts
         return KinshipAnswer(
             comparison=comparison,
             related=probability >= facts["threshold"],
@@ -379,8 +383,8 @@ class Kinship:
             bands=Bands.of(facts),
             kin_rejected=Interval(**facts["rates"]["kin_rejected"]),
             strangers_accepted=Interval(**facts["rates"]["strangers_accepted"]),
-            same_person=same_person,
-            unlike=Unlike.of(pair, facts),
+            same_person=same_person.result(),
+            unlike=unlike.result(),
             photos=(1 + len(also[0]), 1 + len(also[1])),
             gain=_gain(facts),
             regions=regions,
