@@ -1,0 +1,54 @@
+"""Faces marked in a photo: boxes with numbers, the chosen one in another colour."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from utils.faces.detection import Face
+
+CHOSEN, CHOSEN_GROUND = "#ff8a3d", "#a8480f"
+OTHER, OTHER_GROUND, LETTERS = "#f3eee6", "#1a1f23", "#ffffff"
+
+
+def numbered(picture: np.ndarray, faces: list[Face], scale: float, chosen: int = 0) -> np.ndarray:
+    """A copy of a picture with a box around each face, and its number where there are several.
+
+    Args:
+        picture: RGB uint8 ``(height, width, 3)``.
+        faces: in pixels of the photo; numbered from 1 in this order.
+        scale: pixels of the picture for each pixel of the photo.
+        chosen: the number of the face that is in another colour; 0: all are.
+    """
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    unit = max(1.0, max(image.size) / 320)  # lines and letters grow with the picture
+    # the chosen face last, so that nothing lies on it
+    order = sorted(range(1, len(faces) + 1), key=lambda number: number == chosen)
+    for number in order:
+        is_chosen = chosen in (0, number)
+        x, y, width, height = (scale * value for value in faces[number - 1].box)
+        corners = (x, y, x + width, y + height)
+        draw.rounded_rectangle(corners, 3 * unit, outline=OTHER_GROUND, width=round(2.5 * unit))
+        colour = CHOSEN if is_chosen else OTHER
+        draw.rounded_rectangle(corners, 3 * unit, outline=colour, width=round(1.5 * unit))
+        if len(faces) > 1:
+            _draw_number(draw, (x, y), number, unit, CHOSEN_GROUND if is_chosen else OTHER_GROUND)
+    return np.asarray(image)
+
+
+def _draw_number(
+    draw: ImageDraw.ImageDraw, corner: tuple[float, float], number: int, unit: float, ground: str
+) -> None:
+    """A number on a disc at a corner of a box.
+
+    Args:
+        draw: on the picture.
+        corner: (x, y) in pixels.
+        number: of the face.
+        unit: pixels that a line is wide.
+        ground: colour of the disc.
+    """
+    radius = 7 * unit
+    x, y = (max(radius, value) for value in corner)
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ground)
+    font = ImageFont.load_default(9 * unit)
+    draw.text((x, y), str(number), fill=LETTERS, font=font, anchor="mm")
