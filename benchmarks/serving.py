@@ -1,13 +1,15 @@
-"""Many visitors at once: the course's Flask app and the published one, on the same model.
+"""Visitors at once: the course's Flask app, the published one, and an earlier version of ours.
 
-Each request brings two photos of its own, drawn by a computer. Which answer belongs to them is
-known beforehand, so that answers to somebody else's photos are counted; the two servers run one
-after the other. Beside them stands what the server chose not to do: whether requests that arrive
-together should be computed as a batch, measured against computing them side by side in threads.
+The published one answers by our model. Each request brings two photos of its own, of many sizes,
+drawn by a computer. Which answer belongs to them is known beforehand, so that answers to somebody
+else's photos are counted; the servers run one after the other. Beside them stands what the server
+chose not to do: whether requests that arrive together should be computed as a batch, measured
+against computing them side by side in threads.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import io
 import os
@@ -15,6 +17,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,11 +34,13 @@ from PIL import Image
 from utils import images
 from utils.answers.kinship import Kinship
 from utils.data import protocols, scenes
+from utils.errors import CourseError
 from utils.faces import alignment, backbones, detection
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "KIN_APP_RATE_LIMIT": "1000000 per minute"}
+ENVIRONMENT = {**os.environ, "KIN_APP_RATE_LIMIT": "1000000 per minute"}
 SAME = 2e-4  # answers are printed with four decimals
+VERSION_0_1 = "707430c"  # the last commit of it
 THREADS, BATCHES = (1, 2, 4), (4, 8)
 GROUND = (180, 190, 185)  # RGB, around the photos of many sizes
 
@@ -50,6 +55,12 @@ def draw_pairs(count: int) -> list[Pair]:
         first, second = scenes.two_photos(kind, seed)
         pairs.append((images.to_jpeg(first), images.to_jpeg(second)))
     return pairs
+
+
+def on_grounds(pairs: list[Pair]) -> list[Pair]:
+    """The same photos on grounds of many sizes, as visitors' photos are."""
+    encoded = [images.to_jpeg(photo) for photo in photos_of(pairs, mixed=True)]
+    return list(zip(encoded[::2], encoded[1::2], strict=True))
 
 
 def answers_of(model: Kinship, pairs: list[Pair]) -> list[float]:
@@ -68,11 +79,13 @@ class Server:
         arguments: of Python, without the port, which comes last.
         path: where a pair is posted.
         probability: finds the probability in an answer.
+        root: the folder with the version of the course that it runs.
     """
 
     arguments: list[str]
     path: str
     probability: Callable[[requests.Response], float]
+    root: Path = ROOT
 
 
 def _probability_in_json(answer: requests.Response) -> float:
@@ -83,27 +96,54 @@ def _probability_as_text(answer: requests.Response) -> float:
     return float(answer.text)
 
 
-SERVERS = {
-    "course": Server(["-m", "apps.flask_app", "--port"], "/api/v1/kinship", _probability_in_json),
-    "article": Server(["benchmarks/article_app.py"], "/upload", _probability_as_text),
-}
+COURSE = Server(["-m", "apps.flask_app", "--port"], "/api/v1/kinship", _probability_in_json)
+ARTICLE = Server(["benchmarks/article_app.py"], "/upload", _probability_as_text)
 
 
 @contextlib.contextmanager
-def served(name: str) -> Iterator[tuple[str, psutil.Process]]:
+def earlier(commit: str) -> Iterator[Server]:
+    """The course's app as it was at a commit, checked out beside the present one.
+
+    Args:
+        commit: what Git calls it.
+
+    Raises:
+        CourseError: Git has no such commit here.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "course"
+        try:
+            _git("worktree", "add", "--detach", str(root), commit)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise CourseError(
+                f"The commit {commit} is not here; clone the repository with its whole history."
+            ) from error
+        try:
+            yield dataclasses.replace(COURSE, root=root)
+        finally:
+            _git("worktree", "remove", "--force", str(root))
+
+
+def _git(*arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def served(server: Server) -> Iterator[tuple[str, psutil.Process]]:
     """A server in a process of its own: its address, and the process."""
     port = _free_port()
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, *SERVERS[name].arguments, str(port)]
+    command = [sys.executable, *server.arguments, str(port)]
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(server.root)}
     nowhere = subprocess.DEVNULL
     with subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT, stdout=nowhere, stderr=nowhere
-    ) as server:
+        command, cwd=server.root, env=environment, stdout=nowhere, stderr=nowhere
+    ) as process:
         try:
-            _wait_for(address, server)
-            yield address, psutil.Process(server.pid)
+            _wait_for(address, process)
+            yield address, psutil.Process(process.pid)
         finally:
-            server.terminate()
+            process.terminate()
 
 
 def _free_port() -> int:
@@ -126,31 +166,49 @@ def _wait_for(address: str, server: subprocess.Popen, seconds: float = 300) -> N
     raise TimeoutError(f"{address} did not become ready")
 
 
-def load(name: str, pairs: list[Pair], expected: list[float], clients: int) -> dict:
+def load(
+    server: Server, pairs: list[Pair], expected: list[float] | None, clients: Sequence[int]
+) -> dict[int, dict]:
     """Post all pairs from several clients at once, and see whose answers came back.
 
     Args:
-        name: one of ``SERVERS``.
+        server: which one.
         pairs: photos, one pair a request.
-        expected: the probability of each pair.
-        clients: how many ask at once.
+        expected: the probability of each pair; None: what the server says when it is asked for
+            one pair at a time.
+        clients: how many ask at once, one number a round.
 
     Returns:
-        requests, wrong (answers to other photos), failed (5xx and broken connections), seconds in
-        all and requests a second, percentiles of the seconds of a request, and megabytes at the
-        most.
+        By number of clients: requests, wrong (answers to other photos), failed (5xx and broken
+        connections), seconds in all and requests a second, percentiles of the seconds of a
+        request, and megabytes at the most so far.
     """
-    with served(name) as (address, process):
-        address += SERVERS[name].path
-        requests.post(address, files=_files(pairs[0]), timeout=600)  # warms up
+    results = {}
+    with served(server) as (address, process):
+        address += server.path
+        _post(address, pairs[0])  # warms up
+        if expected is None:
+            expected = [server.probability(_post(address, pair)) for pair in pairs]
         memory = _Memory(process)
-        # one request a pair; the clients share them out among themselves
-        ask = functools.partial(_ask, name, address)
-        start = time.perf_counter()
-        with ThreadPoolExecutor(clients) as pool:
-            seconds, outcomes = zip(*pool.map(ask, pairs, expected), strict=True)
-        total = time.perf_counter() - start
-        most = memory.stop()
+        # one round after the other
+        try:
+            for number in clients:
+                figures = _round(server, address, pairs, expected, number)
+                results[number] = {**figures, "megabytes": memory.most}
+        finally:
+            memory.stop()
+    return results
+
+
+def _round(
+    server: Server, address: str, pairs: list[Pair], expected: list[float], clients: int
+) -> dict:
+    """All pairs, posted once; the clients share them out among themselves."""
+    ask = functools.partial(_ask, server, address)
+    start = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        seconds, outcomes = zip(*pool.map(ask, pairs, expected), strict=True)
+    total = time.perf_counter() - start
     return {
         "requests": len(pairs),
         "wrong": outcomes.count("wrong"),
@@ -159,26 +217,28 @@ def load(name: str, pairs: list[Pair], expected: list[float], clients: int) -> d
         "a_second": len(pairs) / total,
         "p50": statistics.median(seconds),
         "p95": float(np.percentile(seconds, 95)),
-        "megabytes": most,
     }
 
 
-def _ask(name: str, address: str, pair: Pair, expected: float) -> tuple[float, str]:
+def _post(address: str, pair: Pair) -> requests.Response:
+    return requests.post(address, files=_files(pair), timeout=600)
+
+
+def _ask(server: Server, address: str, pair: Pair, expected: float) -> tuple[float, str]:
     """Post a pair: seconds until the answer, and whether it is right, wrong or failed."""
     start = time.perf_counter()
     try:
-        answer = requests.post(address, files=_files(pair), timeout=600)
-        outcome = _outcome(name, answer, expected)
+        outcome = _outcome(server, _post(address, pair), expected)
     except requests.RequestException:
         outcome = "failed"
     return time.perf_counter() - start, outcome
 
 
-def _outcome(name: str, answer: requests.Response, expected: float) -> str:
+def _outcome(server: Server, answer: requests.Response, expected: float) -> str:
     """Failed: the server's fault. Wrong: refused, or the answer to other photos."""
     if answer.status_code >= 500:
         return "failed"
-    right = answer.ok and abs(SERVERS[name].probability(answer) - expected) <= SAME
+    right = answer.ok and abs(server.probability(answer) - expected) <= SAME
     return "right" if right else "wrong"
 
 
@@ -192,10 +252,14 @@ def _files(pair: Pair) -> dict:
 
 
 class _Memory:
-    """The most memory that a process and its children held, looked at ten times a second."""
+    """The most memory that a process and its children held, looked at ten times a second.
+
+    Attributes:
+        most: megabytes.
+    """
 
     def __init__(self, process: psutil.Process):
-        self._most, self._ended = 0.0, threading.Event()
+        self.most, self._ended = 0.0, threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(process,))
         self._thread.start()
 
@@ -204,15 +268,14 @@ class _Memory:
             with contextlib.suppress(psutil.NoSuchProcess):
                 family = (process, *process.children(recursive=True))
                 held = sum(member.memory_info().rss for member in family)
-                self._most = max(self._most, held / 1e6)
+                self.most = max(self.most, held / 1e6)
             if self._ended.wait(0.1):
                 return
 
-    def stop(self) -> float:
-        """Megabytes."""
+    def stop(self) -> None:
+        """Look no more."""
         self._ended.set()
         self._thread.join()
-        return self._most
 
 
 # --- side by side, or as a batch ----------------------------------------------------------------
@@ -302,16 +365,15 @@ def batching(
 def run(options: argparse.Namespace) -> dict:
     """Both measurements; ``text`` is their tables."""
     model, pairs = Kinship.load(), draw_pairs(options.requests)
-    expected = answers_of(model, pairs)
     # the servers one after the other, then the ways to compute in this process
+    loads = loads_of(model, on_grounds(pairs), options.clients, options.before)
     result = {
-        "clients": options.clients,
-        "load": {name: load(name, pairs, expected, options.clients) for name in SERVERS},
+        "load": loads,
         "batching": batching(model, pairs[: options.batch_pairs], options.repeats),
     }
     lines = [
-        f"{options.requests} requests with photos of their own, {options.clients} clients at once",
-        load_table(result["load"]),
+        f"{options.requests} requests with photos of their own",
+        load_table(loads),
         "",
         f"milliseconds a pair, {options.batch_pairs} pairs, "
         f"median of {options.repeats} interleaved repetitions",
@@ -320,18 +382,41 @@ def run(options: argparse.Namespace) -> dict:
     return {**result, "text": "\n".join(lines)}
 
 
-def load_table(loads: dict[str, dict]) -> str:
-    """One row a server."""
+def loads_of(
+    model: Kinship, pairs: list[Pair], clients: Sequence[int], before: str | None
+) -> dict[str, dict[int, dict]]:
+    """What :func:`load` gives, by server.
+
+    Args:
+        model: what the course's app and the article's answer by.
+        pairs: photos, one pair a request.
+        clients: how many ask at once, one number a round.
+        before: a commit whose app is measured as well, on the model of its time.
+    """
+    expected = answers_of(model, pairs)
+    loads = {
+        "course": load(COURSE, pairs, expected, clients),
+        "article": load(ARTICLE, pairs, expected, clients),
+    }
+    if before:
+        with earlier(before) as server:
+            loads[before] = load(server, pairs, None, clients)
+    return loads
+
+
+def load_table(loads: dict[str, dict[int, dict]]) -> str:
+    """One row a server and number of clients."""
     rows = {}
-    for name, figures in loads.items():
-        rows[name] = [
-            str(figures["wrong"]),
-            str(figures["failed"]),
-            f"{figures['p50']:.2f}",
-            f"{figures['p95']:.2f}",
-            f"{figures['a_second']:.1f}",
-            f"{figures['megabytes']:.0f}",
-        ]
+    for name, rounds in loads.items():
+        for clients, figures in rounds.items():
+            rows[f"{name}, {clients} at once"] = [
+                str(figures["wrong"]),
+                str(figures["failed"]),
+                f"{figures['p50']:.2f}",
+                f"{figures['p95']:.2f}",
+                f"{figures['a_second']:.1f}",
+                f"{figures['megabytes']:.0f}",
+            ]
     return side_by_side.table(["wrong", "failed", "p50 s", "p95 s", "a second", "MB"], rows)
 
 
@@ -346,16 +431,28 @@ def batching_table(milliseconds: dict[str, dict[str, float]]) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of this benchmark."""
-    parser = side_by_side.parser(__doc__, "serving.py --requests 640 --clients 32", 3, data=False)
+    parser = side_by_side.parser(
+        __doc__, "serving.py --requests 160 --clients 1 8 32", 3, data=False
+    )
     parser.add_argument(
         "--requests",
         type=side_by_side.count,
-        default=640,
+        default=160,
         metavar="N",
-        help="requests to each server (default: 640)",
+        help="requests to each server in each round (default: 160)",
     )
     parser.add_argument(
-        "--clients", type=side_by_side.count, default=32, metavar="N", help="at once (default: 32)"
+        "--clients",
+        type=side_by_side.count,
+        nargs="+",
+        default=[1, 8, 32],
+        metavar="N",
+        help="how many ask at once, a round each (default: 1 8 32)",
+    )
+    parser.add_argument(
+        "--before",
+        metavar="COMMIT",
+        help=f"measure the app of this commit as well ({VERSION_0_1}: version 0.1)",
     )
     parser.add_argument(
         "--batch-pairs",

@@ -27,13 +27,6 @@ THUMBNAILS = 24  # faces to choose from in a photo, the largest
 THUMBNAIL = 96  # pixels
 BAR = 98  # length of the longest bar, in a box that is 200 wide
 
-# The answer in a heading, by its band.
-HEADINGS = {
-    "likely": "They are likely to be related",
-    "cannot say": "These photos do not decide",
-    "unlikely": "They are unlikely to be related",
-}
-
 
 @dataclass(frozen=True)
 class Box:
@@ -145,7 +138,6 @@ def result(answer: "KinshipAnswer", photos: Sequence[np.ndarray]) -> dict:
         "answer": answer,
         "percent": percent,
         "pictures": pictures,
-        "heading": HEADINGS[answer.band],
         "gauge": gauge(answer.probability, answer.bands.unlikely, answer.bands.likely),
         "coloured": [_data_url(crop) for crop in crops],
         "bars": bars(answer.regions),

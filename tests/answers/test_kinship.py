@@ -204,7 +204,7 @@ def test_verdict_is_one_sentence(answers):
         "55.0 % on few pairs are strangers."
     )
     assert answers["strangers"].verdict == (
-        f"Unlikely to be related: the probability of kinship is {probabilities['strangers']}, and "
+        f"Probably not related: the probability of kinship is {probabilities['strangers']}, and "
         "below 45.0 % few pairs are kin."
     )
     between = dataclasses.replace(answers["strangers"], probability=0.5)
@@ -214,20 +214,32 @@ def test_verdict_is_one_sentence(answers):
     )
 
 
+def test_headline_is_the_band_in_words_and_one_person_comes_first(answers):
+    strangers = answers["strangers"]
+    assert answers["same"].same_person.warning and not strangers.same_person.warning
+    assert answers["same"].headline == "These may be two photos of one person"
+    headlines = {0.449: "Probably not related", 0.5: "Cannot say", 0.55: "Likely related"}
+    for probability, headline in headlines.items():
+        answer = dataclasses.replace(strangers, probability=probability)
+        assert answer.headline == headline
+        assert answer.verdict.startswith(f"{headline}: the probability of kinship is")
+
+
 def test_explanation_says_how_sure_how_often_wrong_and_warns_of_one_person(answers):
     assert answers["strangers"].explanation == [
         "How sure: where kin and strangers are as likely beforehand, "
         f"{100 * answers['strangers'].probability:.1f} % of pairs with such a score are kin. Of "
         "two people picked from a crowd far fewer are.",
         "How often this is wrong, every family judged by networks that never saw it: 9.4 % of the "
-        "pairs called likely were strangers, 9.6 % of those called unlikely were kin, and of "
-        "45.1 % nothing was said.",
+        "pairs called likely related were strangers, 9.6 % of those called probably not related "
+        "were kin, and of 45.1 % nothing was said.",
     ]
-    sure, wrong, warning = answers["same"].explanation
+    warning, sure, wrong = answers["same"].explanation
+    assert (sure[:8], wrong[:9]) == ("How sure", "How often")
     assert warning == (
-        "Take care: these may be two photos of one person, and then the question has no answer. "
-        "If otherwise they were two relatives, and either as likely, the chance that it is one "
-        f"person is {percent(answers['same'].same_person.probability)}."
+        "Take care: if both photos show one person, the question of kinship has no answer. If "
+        "otherwise they showed two relatives, and either were as likely, the chance that it is "
+        f"one person is {percent(answers['same'].same_person.probability)}."
     )
 
 
@@ -236,7 +248,7 @@ def test_faces_unlike_those_measured_are_told_and_what_is_known_of_them(model, p
     dim = np.asarray(Image.fromarray(b).filter(ImageFilter.GaussianBlur(9)))
     answer = model.predict(a, dim, explain=False)
     assert answer.to_dict()["unlike"] == {"first": [], "second": ["blurred"]}
-    assert answer.explanation[2] == answer.unlike.sentence
+    assert answer.explanation[-1] == answer.unlike.sentence
     assert answer.unlike.sentence == (
         "Take care: the face in the second photo is blurred, so the rates of other faces do not "
         "hold. Where a decision is forced, with one face blurred, 34.6 % of kin are rejected and "
@@ -272,7 +284,7 @@ def test_several_photos_of_a_person_are_averaged_and_the_answer_says_so(model, p
     assert abs(answer.probability - answers["relatives"].probability) > 0.02
     assert answer.photos == (2, 3) and answer.to_dict()["photos"] == [2, 3]
     assert answer.same_person == answers["relatives"].same_person
-    assert answer.explanation[2] == (
+    assert answer.explanation[-1] == (
         "Photos: 2 of the first person and 3 of the second were averaged. Over all families, the "
         "chance that relatives score above strangers is 82.2 % with all photos of a person, and "
         "71.1 % with one. The probability and the rates above were measured with one photo each."
@@ -300,6 +312,7 @@ KEYS = [
     "band",
     "bands",
     "rates",
+    "headline",
     "verdict",
     "explanation",
     "same_person",
@@ -340,6 +353,7 @@ def test_answer_is_exported_in_plain_rounded_numbers_without_pixels(answers, exp
         }
         assert exported["unlike"] == {"first": [], "second": []}
         assert exported["faces"] == [face.to_dict() for face in answer.comparison.faces]
+        assert exported["headline"] == answer.headline
         assert exported["verdict"] == answer.verdict
         assert exported["explanation"] == answer.explanation
         assert list(exported["seconds"]) == list(answer.seconds)

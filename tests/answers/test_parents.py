@@ -66,7 +66,11 @@ def test_order_of_the_parents_is_no_matter(model, photos, answer):
 
 @pytest.mark.parametrize(
     ("probability", "band", "start"),
-    [(0.99, "likely", "Likely"), (0.5, "cannot say", "Cannot"), (0.01, "unlikely", "Unlikely")],
+    [
+        (0.99, "likely", "Likely"),
+        (0.5, "cannot say", "Cannot"),
+        (0.01, "unlikely", "Probably"),
+    ],
 )
 def test_three_answers(answer, probability, band, start):
     import dataclasses

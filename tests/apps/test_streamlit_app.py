@@ -300,7 +300,7 @@ def test_two_strangers_are_not_related_and_nothing_is_asked_without_two_faces(
     assert not app.error and not app.metric and not asked
     upload(app, "second", jpeg_of("strangers", 1))
     assert len(app.warning) == 1 and app.warning[0].value.startswith(
-        "Unlikely to be related: the probability of kinship is"
+        "Probably not related: the probability of kinship is"
     )
     app.run()
     assert len(asked) == 1  # a click that changes nothing computes nothing

@@ -4,6 +4,7 @@ import importlib
 import io
 import itertools
 import json
+import subprocess
 from pathlib import Path
 
 import keras
@@ -13,6 +14,7 @@ from numpy.testing import assert_allclose
 
 from utils import images, settings
 from utils.answers.kinship import Kinship
+from utils.errors import CourseError
 from utils.faces import backbones
 from utils.faces.alignment import CROP_LANDMARKS
 from utils.faces.backbones import Backbone
@@ -322,16 +324,47 @@ def test_each_server_is_asked_and_whose_answers_came_back_is_counted(
 ):
     monkeypatch.setitem(serving.ENVIRONMENT, "KIN_APP_MODEL", str(shipped))
     *right, last = expected
-    result = serving.load("course", pairs, [*right, last + 0.1], clients=3)
-    assert [result[name] for name in ("requests", "wrong", "failed")] == [3, 1, 0]
-    assert 0 < result["p50"] <= result["p95"] <= result["seconds"] and result["megabytes"] > 200
-    assert_allclose(result["a_second"], 3 / result["seconds"])
+    rounds = serving.load(serving.COURSE, pairs, [*right, last + 0.1], clients=[1, 3])
+    assert list(rounds) == [1, 3]
+    for result in rounds.values():
+        assert [result[name] for name in ("requests", "wrong", "failed")] == [3, 1, 0]
+        assert 0 < result["p50"] <= result["p95"] <= result["seconds"]
+        assert result["megabytes"] > 200
+        assert_allclose(result["a_second"], 3 / result["seconds"])
+    assert "course, 3 at once" in serving.load_table({"course": rounds})
 
 
-def test_a_server_that_ends_is_not_waited_for(serving, monkeypatch):
-    monkeypatch.setitem(serving.SERVERS, "broken", serving.Server(["-c", "exit(3)"], "/", float))
+def test_a_server_that_ends_is_not_waited_for(serving):
+    broken = serving.Server(["-c", "exit(3)"], "/", float)
     with pytest.raises(RuntimeError, match="ended with status 3"):
-        serving.load("broken", [], [], clients=1)
+        serving.load(broken, [], [], clients=[1])
+
+
+def test_photos_of_visitors_have_many_sizes(serving, pairs):
+    sizes = set()
+    for pair in serving.on_grounds(pairs):
+        sizes |= {images.read(photo).shape for photo in pair}
+    assert len(sizes) == 6
+
+
+def test_an_earlier_version_is_checked_out_and_removed(serving, tmp_path, monkeypatch):
+    def git(*arguments):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    # a repository of two versions
+    git("init")
+    for text in ("old", "new"):
+        (tmp_path / "app.py").write_text(text)
+        git("add", "app.py")
+        git("commit", "-m", text)
+    monkeypatch.setattr(serving, "ROOT", tmp_path)
+    with serving.earlier("HEAD~1") as server:
+        assert (server.root / "app.py").read_text() == "old"
+    assert not server.root.exists() and (tmp_path / "app.py").read_text() == "new"
+    no_such_commit = pytest.raises(CourseError, match="The commit 0123abc is not here; clone")
+    with no_such_commit, serving.earlier("0123abc"):
+        pass
 
 
 def test_the_published_app_answers_for_the_first_two_files_of_its_folder(

@@ -84,6 +84,14 @@ def test_kin_gives_the_verdict_of_the_model_of_the_course(run, pictures, shipped
     assert regions.endswith("(Log-odds that a region carries.)")
 
 
+def test_kin_warns_of_one_person_before_it_speaks_of_kinship(run, pictures, shipped):
+    anna = pictures / "anna.jpg"
+    warning, verdict, caution, *_ = run("kin", anna, anna, "--model", shipped).splitlines()
+    assert warning == "These may be two photos of one person."
+    assert verdict.startswith("Likely related: the probability of kinship is")
+    assert caution.startswith("Take care: if both photos show one person, the question of")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -21,6 +21,12 @@ from .comparison import ChosenFace, Comparison, choose_face, choose_faces, compa
 from .explanation import Regions
 
 BANDS = LIKELY, CANNOT_SAY, UNLIKELY = ("likely", "cannot say", "unlikely")
+HEADLINES = {
+    LIKELY: "Likely related",
+    CANNOT_SAY: "Cannot say",
+    UNLIKELY: "Probably not related",
+}
+ONE_PERSON = "These may be two photos of one person"
 BAND_SHARES = ("kin_among_unlikely", "strangers_among_likely", "cannot_say")
 
 
@@ -186,28 +192,37 @@ class KinshipAnswer:
         return self.bands.name(self.probability)
 
     @property
+    def headline(self) -> str:
+        """What a visitor reads first: one of ``HEADLINES``, or that it may be one person."""
+        return ONE_PERSON if self.same_person.warning else HEADLINES[self.band]
+
+    @property
     def verdict(self) -> str:
-        """The answer in a sentence."""
+        """What is said of kinship, in a sentence."""
         chance = f"the probability of kinship is {percent(self.probability)}"
         low, high = percent(self.bands.unlikely), percent(self.bands.likely)
         if self.band == LIKELY:
-            return f"Likely related: {chance}, and from {high} on few pairs are strangers."
-        if self.band == UNLIKELY:
-            return f"Unlikely to be related: {chance}, and below {low} few pairs are kin."
-        return f"Cannot say: {chance}; between {low} and {high} these photos do not decide."
+            worth = f", and from {high} on few pairs are strangers"
+        elif self.band == UNLIKELY:
+            worth = f", and below {low} few pairs are kin"
+        else:
+            worth = f"; between {low} and {high} these photos do not decide"
+        return f"{HEADLINES[self.band]}: {chance}{worth}."
 
     @property
     def explanation(self) -> list[str]:
-        """What users ask: how sure this is, whether it is one person, and what it rests on."""
+        """What users ask: whether it is one person, how sure this is, and what it rests on."""
+        # one person twice is not a question of kinship, so this comes first
+        sentences = [self.caution] if self.same_person.warning else []
         # how sure, and how often wrong: always said
-        sentences = [
+        sentences += [
             "How sure: where kin and strangers are as likely beforehand, "
             f"{percent(self.probability)} of pairs with such a score are kin. Of two people "
             "picked from a crowd far fewer are.",
             "How often this is wrong, every family judged by networks that never saw it: "
-            f"{percent(self.bands.strangers_among_likely)} of the pairs called likely were "
-            f"strangers, {percent(self.bands.kin_among_unlikely)} of those called unlikely were "
-            f"kin, and of {percent(self.bands.cannot_say)} nothing was said.",
+            f"{percent(self.bands.strangers_among_likely)} of the pairs called likely related "
+            f"were strangers, {percent(self.bands.kin_among_unlikely)} of those called probably "
+            f"not related were kin, and of {percent(self.bands.cannot_say)} nothing was said.",
         ]
         if self.unlike.sentence:
             sentences.append(self.unlike.sentence)
@@ -219,9 +234,6 @@ class KinshipAnswer:
                 f"strangers is {percent(many)} with all photos of a person, and {percent(one)} "
                 "with one. The probability and the rates above were measured with one photo each."
             )
-        # one person twice is not a question of kinship
-        if self.same_person.warning:
-            sentences.append(self.caution)
         if self.regions:
             sentences.append(self.regions.sentence)
         return sentences
@@ -230,9 +242,9 @@ class KinshipAnswer:
     def caution(self) -> str:
         """What is said where both photos may show one person."""
         return (
-            "Take care: these may be two photos of one person, and then the question has no "
-            "answer. If otherwise they were two relatives, and either as likely, the chance "
-            f"that it is one person is {percent(self.same_person.probability)}."
+            "Take care: if both photos show one person, the question of kinship has no answer. "
+            "If otherwise they showed two relatives, and either were as likely, the chance that "
+            f"it is one person is {percent(self.same_person.probability)}."
         )
 
     def to_dict(self) -> dict:
@@ -247,6 +259,7 @@ class KinshipAnswer:
                 "kin_rejected": self.kin_rejected.to_dict(),
                 "strangers_accepted": self.strangers_accepted.to_dict(),
             },
+            "headline": self.headline,
             "verdict": self.verdict,
             "explanation": self.explanation,
             "same_person": self.same_person.to_dict(),

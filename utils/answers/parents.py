@@ -64,7 +64,7 @@ class ParentsAnswer:
         if self.band == LIKELY:
             return f"Likely their child: {chance}, and from {high} on few are strangers."
         if self.band == UNLIKELY:
-            return f"Unlikely to be their child: {chance}, and below {low} few are."
+            return f"Probably not their child: {chance}, and below {low} few are."
         return f"Cannot say: {chance}; between {low} and {high} these photos do not decide."
 
     @property
@@ -81,10 +81,10 @@ class ParentsAnswer:
             "grandparent in a parent's place looks alike too: the photos do not tell them apart.",
             "How often this is wrong, every family judged by networks that never saw it: "
             f"{percent(self.bands.strangers_among_likely)} of the children called likely were "
-            f"strangers, {percent(self.bands.kin_among_unlikely)} of those called unlikely were "
-            f"theirs, and of {percent(self.bands.cannot_say)} nothing was said. The chance that "
-            f"the own child scores above a stranger was {percent(both)}, and {percent(one)} with "
-            "one parent. It was measured on triples that a list of kin makes probable.",
+            f"strangers, {percent(self.bands.kin_among_unlikely)} of those called probably not "
+            f"theirs were, and of {percent(self.bands.cannot_say)} nothing was said. The chance "
+            f"that the own child scores above a stranger was {percent(both)}, and {percent(one)} "
+            "with one parent. It was measured on triples that a list of kin makes probable.",
         ]
         return sentences + self._cautions
 

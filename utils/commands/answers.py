@@ -112,7 +112,10 @@ def kin(options: argparse.Namespace) -> Result:
 
         figure = plots.regions(answer.comparison.crops, answer.regions)
         plots.save(figure, options.figure)
-    return Result(answer.to_dict(), "\n".join([answer.verdict, *answer.explanation]))
+    # the verdict opens with the headline, unless this warns of one person
+    warning = [f"{answer.headline}."] if answer.same_person.warning else []
+    lines = [*warning, answer.verdict, *answer.explanation]
+    return Result(answer.to_dict(), "\n".join(lines))
 
 
 def _check_people(options: argparse.Namespace) -> None:

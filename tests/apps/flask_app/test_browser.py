@@ -3,8 +3,8 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from apps.flask_app import presentation
 from utils import images
+from utils.answers import kinship
 from utils.data import scenes
 
 WAIT = 600_000  # milliseconds
@@ -102,7 +102,7 @@ def test_a_visit_from_the_form_over_a_mistake_to_the_answer(visit, files, kind):
     page.wait_for_function(f"document.querySelectorAll('.preview img').length == 2 && {LOADED}")
     compare(page)
     heading = page.get_by_role("heading", level=1).inner_text()
-    assert heading.startswith(tuple(presentation.HEADINGS.values()))
+    assert heading.startswith(tuple(kinship.HEADLINES.values()))
     assert page.locator("svg.photo").count() == 2
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.wait_for_function(LOADED)

@@ -55,8 +55,8 @@ def test_answer_is_that_of_the_module(client, post, photos, shipped, kind):
 
 def test_a_warning_is_given_where_both_photos_may_show_one_person(client, post, photos):
     page = post(client, photos["same0"], photos["same0"])
-    assert "or it is one person twice</h1>" in page.text
-    assert "Take care: these may be two photos of one person" in text_of(page)
+    assert "<h1>These may be two photos of one person</h1>" in page.text
+    assert "Take care: if both photos show one person" in text_of(page)
     assert "Take care" not in text_of(post(client, photos["strangers0"], photos["strangers1"]))
 
 
