@@ -36,7 +36,9 @@ def main() -> None:
     page = st.navigation(pages, position="hidden")
     with st.container(horizontal=True, key="navigation", gap="small"):
         for other in pages:
-            with st.container(key=f"here-{other.url_path}" if other == page else None, width="content"):
+            with st.container(
+                key=f"here-{other.url_path}" if other == page else None, width="content"
+            ):
                 st.page_link(other)
 
     # what goes wrong is one sentence

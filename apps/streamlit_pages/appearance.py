@@ -5,7 +5,6 @@ import functools
 import json
 import tomllib
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,19 @@ ROOT = Path(__file__).resolve().parents[2]
 STYLE = Path(__file__).with_name("style.css")
 # The colours of an answer: `--tone-…` in the style.
 RELATED, UNDECIDED, NOT, ONE_PERSON = "related", "undecided", "not", "one-person"
+FOUND = "found"  # no answer, but something that was found
+
+FRESH = "answer is fresh"
+# A new answer is brought into view, and said by screen readers.
+BRING_INTO_VIEW = """<script>
+(() => {
+  const heading = document.querySelector('[class*="st-key-answer-"] h2');
+  if (!heading) return;
+  heading.tabIndex = -1;
+  heading.focus({preventScroll: true});
+  heading.closest('[class*="st-key-answer-"]').scrollIntoView({block: "nearest"});
+})();
+</script>"""
 
 
 def use_style() -> None:
@@ -91,12 +103,14 @@ def show_answer(
         if crops is not None:
             pictures = "".join(_face(crop, place) for place, crop in enumerate(crops))
             st.html(f'<div class="answer-faces">{pictures}</div>')
-        with st.container(key=f"words-{tone}", gap="small"):
+        with st.container(key=f"words-{tone}", gap="xsmall"):
             st.header(headline, anchor=False)
-            for sentence in sentences:
-                st.markdown(sentence)
+            if sentences:
+                st.markdown("\n\n".join(sentences))
             if below:
                 st.html(below)
+    if st.session_state.pop(FRESH, False):
+        st.html(BRING_INTO_VIEW, unsafe_allow_javascript=True)
 
 
 def _face(crop: np.ndarray, place: int) -> str:
@@ -188,8 +202,3 @@ def as_json(answer: dict[str, Any]) -> str:
 def as_text(sentences: list[str]) -> str:
     """An answer for people."""
     return "\n".join(sentences) + "\n"
-
-
-def as_item(text: str) -> str:
-    """A text in HTML."""
-    return escape(text)

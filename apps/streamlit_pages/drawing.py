@@ -26,10 +26,11 @@ def numbered(picture: np.ndarray, faces: list[Face], scale: float, chosen: int =
     for number in order:
         is_chosen = chosen in (0, number)
         x, y, width, height = (scale * value for value in faces[number - 1].box)
-        corners = (x, y, x + width, y + height)
-        draw.rounded_rectangle(corners, 3 * unit, outline=OTHER_GROUND, width=round(2.5 * unit))
-        colour = CHOSEN if is_chosen else OTHER
-        draw.rounded_rectangle(corners, 3 * unit, outline=colour, width=round(1.5 * unit))
+        # a dark line around the coloured one, so that it is seen on every ground
+        for grow, colour in ((unit, OTHER_GROUND), (0, CHOSEN if is_chosen else OTHER)):
+            corners = (x - grow, y - grow, x + width + grow, y + height + grow)
+            line = round(1.5 * unit + grow)
+            draw.rounded_rectangle(corners, 4 * unit, outline=colour, width=line)
         if len(faces) > 1:
             _draw_number(draw, (x, y), number, unit, CHOSEN_GROUND if is_chosen else OTHER_GROUND)
     return np.asarray(image)

@@ -55,7 +55,7 @@ def show_faces(photo: Photo, view: View) -> None:
     )
     count = len(faces)
     appearance.show_answer(
-        appearance.UNDECIDED, "One face found" if count == 1 else f"{count} faces found", []
+        appearance.FOUND, "One face found" if count == 1 else f"{count} faces found", []
     )
     marked = drawing.numbered(view.picture, faces, view.scale)
     left, right = st.columns([3, 2], gap="medium")
@@ -70,9 +70,9 @@ def show_faces(photo: Photo, view: View) -> None:
     facts = {"size": view.size, "faces": [face.to_dict() for face in faces]}
     appearance.show_downloads(
         {
-            "Picture": ("faces.jpg", images.to_jpeg(marked), "image/jpeg"),
-            "All faces": ("faces.zip", zipped(cut_outs), "application/zip"),
-            "Numbers": ("faces.json", appearance.as_json(facts), "application/json"),
+            "Save the picture": ("faces.jpg", images.to_jpeg(marked), "image/jpeg"),
+            "Save the faces": ("faces.zip", zipped(cut_outs), "application/zip"),
+            "Save the numbers": ("faces.json", appearance.as_json(facts), "application/json"),
         }
     )
     with st.expander("Numbers and technical terms", key=f"numbers {photo.key}"):

@@ -113,6 +113,7 @@ def choose_face(photo: Photo, view: View) -> None:
 
 
 def _choose(photo: Photo, number: int) -> None:
+    """Another face is meant; the answer is a new one, but the page stays where it is."""
     photo.face = number
 
 
@@ -129,7 +130,7 @@ def show_examples() -> None:
         for name in scenes.EXAMPLES:
             pictures = [images.read(content) for content in photos.example_pair(name)]
             appearance.picture_button(
-                np.hstack(pictures), name.capitalize(), name, _take_example, (name,), width=232
+                np.hstack(pictures), name.capitalize(), name, _take_example, (name,), width=212
             )
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from apps.streamlit_pages import appearance
 from apps.flask_app.isolation import CallTimeoutError, WorkerCrashedError, Workers
 from utils import images
 from utils.data import scenes
@@ -131,6 +132,7 @@ def put(slot: str, photo: Photo) -> None:
     """
     shelf.add(photo)
     st.session_state[slot] = photo
+    st.session_state[appearance.FRESH] = True
 
 
 def photo_in(slot: str) -> Photo | None:
@@ -169,7 +171,7 @@ def ask(slot: str, label: str) -> None:
     file, camera = f"{slot} file {turn}", f"{slot} camera {turn}"
     # any file may be chosen: what it holds decides whether it is a photo, and not its ending
     st.file_uploader(
-        label,
+        f"**{label}**",
         key=file,
         on_change=take_upload,
         args=(slot, file),
@@ -177,7 +179,10 @@ def ask(slot: str, label: str) -> None:
     )
     if st.toggle("Use the camera", key=f"{slot} with camera {turn}"):
         st.camera_input(
-            f"{label}: look into the camera", key=camera, on_change=take_upload, args=(slot, camera)
+            f"{label}: look into the camera",
+            key=camera,
+            on_change=take_upload,
+            args=(slot, camera),
         )
 
 

@@ -115,13 +115,15 @@ def show_more(model: kinship.Kinship, answer: KinshipAnswer, pair: Pair) -> None
     facts = answer.to_dict() | {"regions": regions.to_dict()}
     appearance.show_downloads(
         {
-            "Answer": ("answer.txt", appearance.as_text(told), "text/plain"),
-            "Numbers": ("answer.json", appearance.as_json(facts), "application/json"),
-            "Picture": ("photos.jpg", images.to_jpeg(pair.picture()), "image/jpeg"),
+            "Save the answer": ("answer.txt", appearance.as_text(told), "text/plain"),
+            "Save the numbers": ("answer.json", appearance.as_json(facts), "application/json"),
+            "Save the picture": ("photos.jpg", images.to_jpeg(pair.picture()), "image/jpeg"),
         }
     )
     st.page_link(
-        "streamlit_pages/same_person.py", label="Is it the same person? Ask that of the same photos"
+        "streamlit_pages/same_person.py",
+        label="Ask of the same photos: the same person?",
+        icon=":material/arrow_forward:",
     )
     with st.expander("Numbers and technical terms", key="numbers of kinship"):
         show_numbers(answer, regions)
@@ -141,7 +143,21 @@ def show_regions(answer: KinshipAnswer, regions: Regions) -> None:
             "Each part was exchanged for that of people who do not exist. **Orange** parts speak "
             "for a relationship, **blue** ones against it; the stronger the colour, the more."
         )
-        st.markdown(regions.sentence)
+        st.markdown(in_words(regions))
+
+
+def in_words(regions: Regions) -> str:
+    """Which parts speak for a relationship and which against it, the strongest first."""
+    sentences = []
+    for sign, side in ((1, "for"), (-1, "against")):
+        # what is smaller than its own error says nothing
+        strength = {name: sign * value for name, value in regions.carried.items()}
+        names = [name for name in strength if strength[name] > 2 * regions.spread[name]]
+        names.sort(key=strength.__getitem__, reverse=True)
+        if names:
+            listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+            sentences.append(f"Most of what speaks {side} it: {listed}.")
+    return " ".join(sentences) or "No single part stands out."
 
 
 def show_numbers(answer: KinshipAnswer, regions: Regions) -> None:

@@ -74,12 +74,20 @@ def show_more(answer: Verification, pair: Pair) -> None:
     told = [answer.verdict, *answer.explanation]
     appearance.show_downloads(
         {
-            "Answer": ("answer.txt", appearance.as_text(told), "text/plain"),
-            "Numbers": ("answer.json", appearance.as_json(answer.to_dict()), "application/json"),
-            "Picture": ("photos.jpg", images.to_jpeg(pair.picture()), "image/jpeg"),
+            "Save the answer": ("answer.txt", appearance.as_text(told), "text/plain"),
+            "Save the numbers": (
+                "answer.json",
+                appearance.as_json(answer.to_dict()),
+                "application/json",
+            ),
+            "Save the picture": ("photos.jpg", images.to_jpeg(pair.picture()), "image/jpeg"),
         }
     )
-    st.page_link("streamlit_pages/related.py", label="Are the two related? Ask that of the same photos")
+    st.page_link(
+        "streamlit_pages/related.py",
+        label="Ask of the same photos: are they related?",
+        icon=":material/arrow_forward:",
+    )
     with st.expander("Numbers and technical terms", key="numbers of verification"):
         show_numbers(answer)
 
