@@ -82,7 +82,7 @@ def test_lossless_formats_give_the_exact_pixels(fmt):
     assert_array_equal(images.decode(encode(smooth(), fmt)), smooth())
 
 
-@pytest.mark.parametrize(("fmt", "error"), [("JPEG", 6), ("WEBP", 10), ("GIF", 40)])
+@pytest.mark.parametrize(("fmt", "error"), [("JPEG", 6), ("WEBP", 10), ("HEIF", 6), ("GIF", 40)])
 def test_lossy_formats_give_nearly_the_pixels(fmt, error):
     pixels = images.decode(encode(smooth(), fmt))
     assert pixels.dtype == np.uint8
@@ -164,7 +164,28 @@ def test_photo_of_a_turned_phone_is_upright(orientation):
     assert_array_equal(images.decode(content), smooth())
 
 
-@pytest.mark.parametrize(("fmt", "name"), [("JPEG", "a.png"), ("PNG", "a.jpg"), ("BMP", "photo")])
+@pytest.mark.parametrize("orientation", STORED)
+def test_heic_is_turned_once(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](smooth()))
+    # the container says how to turn the photo, and EXIF says it a second time
+    content = encode(stored, "HEIF", exif=exif.tobytes(), quality=-1, chroma=444)
+    assert (b"irot" in content or b"imir" in content) == (orientation > 1) and b"Exif" in content
+    assert_allclose(images.decode(content), smooth(), atol=4)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "name"),
+    [
+        ("JPEG", "a.png"),
+        ("PNG", "a.jpg"),
+        ("BMP", "photo"),
+        ("HEIF", "a.jpeg"),
+        ("JPEG", "a.jfif"),
+        ("JPEG", "a.jpe"),
+    ],
+)
 def test_ending_of_the_name_does_not_matter(tmp_path, fmt, name):
     (tmp_path / name).write_bytes(encode(smooth(), fmt))
     assert_array_equal(images.read(tmp_path / name), images.decode(encode(smooth(), fmt)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
+import pillow_heif
 from PIL import Image, ImageOps, features
 
 from . import quiet
@@ -29,17 +30,23 @@ MIN_SIDE = 20
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 if "avif" in features.modules and features.check("avif"):  # it came with Pillow 11.3
     FORMATS += ("AVIF",)
+# HEIC, the format of phones, has a package of its own. It turns a photo as the file says and
+# removes the EXIF orientation; the smaller pictures beside the photo are left out.
+FORMATS += ("HEIF",)
+pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
 # How their files end, with those of phones, which are named where they cannot be read.
 ENDINGS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
-    *(".ppm", ".pgm", ".heic", ".heif", ".avif", ".jxl", ".dng"),
+    *(".ppm", ".pgm", ".heic", ".heif", ".hif", ".avif", ".jxl", ".dng"),
 }
 BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif")  # of containers that hold photos
 # What a file is that cannot be read, by what it starts with, and what to do.
 AS_JPEG, A_PICTURE_OF_IT = "save it as JPEG", "save a picture from it as JPEG"
+AGAIN = "copy or download it again, or save it as JPEG"  # of a format that is read otherwise
 KINDS = (
-    (rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "a HEIC photo", AS_JPEG),
-    (rb"....ftypavi[fs]", "an AVIF photo", AS_JPEG),
+    (rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", "a HEIC photo", AGAIN),
+    (rb"....ftypavi[fs]", "an AVIF photo", AGAIN),
     (rb"....ftypcrx ", "a raw file of a camera", AS_JPEG),
     (rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI |\x00\x00\x01\xba", "a video", A_PICTURE_OF_IT),
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL photo", AS_JPEG),
@@ -54,7 +61,7 @@ SMALLER_COPY, DNG_VERSION = 254, 50706
 # What is wrong with a path, of all that can happen when a file is opened.
 PATH_ERRORS = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO)
 
-# What Pillow raises on broken or hostile content, collected by giving it such files.
+# What Pillow and its readers raise on broken or hostile content, collected by giving such files.
 DECODING_ERRORS = (
     OSError,
     ValueError,
@@ -66,6 +73,7 @@ DECODING_ERRORS = (
     struct.error,
     OverflowError,
     MemoryError,
+    RuntimeError,
     Image.DecompressionBombError,
 )
 

@@ -79,11 +79,49 @@ def test_another_face_is_chosen_by_its_number_or_a_point(wall_and_face, pictures
         "faces": [smallest.to_dict(), largest.to_dict()],
         "face_numbers": [6, 1],
         "faces_found": [6, 6],
+        "quarter_turns": [0, 0],
     }
     with pytest.raises(
         FaceError, match="^There is no face number 2 in .*; it has 1 face, number 1"
     ):
         compare(pictures["wall"], pictures["face"], (1, 2))
+
+
+@pytest.fixture(scope="module")
+def large_and_small():
+    """A face of 200 pixels and one of 40, which nobody means, and where they are."""
+    photo = np.full((300, 460, 3), 127, np.uint8)
+    face = scenes.two_photos()[0]
+    photo[40:240, 40:240] = images.resize(face, 200)
+    photo[130:180, 330:380] = images.resize(face, 50)
+    return photo, (140, 140), (355, 155)
+
+
+def test_a_point_chooses_a_face_that_is_too_small_to_be_offered(large_and_small):
+    photo, large, small = large_and_small
+    assert len(detection.detect(photo)) == 2
+    chosen = comparison.choose_face(photo, "the photo")
+    assert len(chosen.faces) == 1 and chosen.face.holds(large)
+
+    chosen = comparison.choose_face(photo, "the photo", small)
+    assert chosen.face.holds(small) and len(chosen.faces) == 2
+    assert chosen.faces[1] is chosen.face and chosen.faces[0].holds(large)
+    with pytest.raises(FaceError, match="it has 1 face, number 1"):
+        comparison.choose_face(photo, "the photo", 2)
+
+
+def test_a_point_beside_all_faces_chooses_the_nearest(large_and_small):
+    photo, large, _ = large_and_small
+    chosen = comparison.choose_face(photo, "the photo", (5, 290))
+    assert chosen.face.holds(large) and chosen.faces == [chosen.face]
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_photo_on_its_side_is_turned_before_its_face_is_cut_out(pictures, wall_and_face, turns):
+    photo = np.ascontiguousarray(np.rot90(images.read(pictures["face"]), -turns))
+    again = compare(pictures["wall"], photo)
+    assert again.quarter_turns == (0, turns)
+    assert_array_equal(again.crops, wall_and_face.crops)
 
 
 def test_pixels_are_not_printed(wall_and_face):

@@ -322,6 +322,7 @@ KEYS = [
     "faces",
     "face_numbers",
     "faces_found",
+    "quarter_turns",
     "model",
     "version",
     "seconds",

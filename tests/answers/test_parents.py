@@ -124,7 +124,8 @@ def test_several_photos_of_a_person_are_averaged(model, photos, answer):
 def test_answer_is_exported_in_plain_numbers(answer):
     exported = answer.to_dict()
     assert json.loads(json.dumps(exported, allow_nan=False)) == exported
-    assert exported["face_numbers"] == [1, 1, 1] and exported["faces_found"] == [1, 1, 1]
+    assert exported["face_numbers"] == exported["faces_found"] == [1, 1, 1]
+    assert exported["quarter_turns"] == [0, 0, 0]
     assert exported["sides"] == [round(side, 4) for side in answer.sides]
     assert (exported["band"], exported["verdict"]) == (answer.band, answer.verdict)
     assert len(exported["faces"]) == 3 and exported["model"] == "hand-made"

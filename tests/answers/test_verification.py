@@ -210,6 +210,7 @@ KEYS = [
     "faces",
     "face_numbers",
     "faces_found",
+    "quarter_turns",
     "backbone",
     "seconds",
 ]

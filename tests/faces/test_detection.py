@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from utils import images
@@ -287,6 +287,47 @@ def test_smallest_face_holds_for_a_face_that_fills_the_picture(tight):
     assert detection.detect(tight[0], min_face=185) == []
 
 
+# --- faces that are meant -----------------------------------------------------------------------
+
+
+def with_confidence(confidence, width=60, height=80):
+    return detection.Face((30.0, 40.0, width, height), confidence, np.zeros((5, 2)))
+
+
+def test_prominent_faces_are_sure_wide_and_not_much_narrower_than_the_widest():
+    wide, third = with_confidence(0.95, 90.0), with_confidence(0.9, 30.0)
+    unsure, narrow = with_confidence(0.89, 300.0), with_confidence(1.0, 29.9)
+    assert detection._prominent_of([unsure, wide, third, narrow]) == [wide, third]
+    # the unsure one does not count as the widest, and by itself the narrow one is a face
+    assert detection._prominent_of([unsure, narrow]) == [narrow]
+    assert detection._prominent_of([with_confidence(1.0, 19.9), unsure]) == []
+
+
+def test_prominent_faces_of_a_photo_come_the_largest_first(group, faces, paste):
+    photo, drawn = group[0].copy(), list(group[1])
+    paste(photo, faces[1], 820, 480, 60)  # too small beside one of 300 pixels
+    assert len(detection.detect(photo)) == 4
+    for face, landmarks in zip(detection.prominent(photo), drawn, strict=True):
+        assert_allclose(face.landmarks, landmarks, atol=16)
+
+
+@pytest.mark.parametrize("quarter_turns", range(4))
+def test_photo_that_lies_on_its_side_is_turned(faces, paste, quarter_turns):
+    photo = grey(260, 300)
+    drawn = paste(photo, faces[0], 70, 60, 130)
+    on_its_side = np.ascontiguousarray(np.rot90(photo, -quarter_turns))
+    turns, (face,) = detection.upright(on_its_side)
+    assert turns == quarter_turns
+    assert_array_equal(detection.turned(on_its_side, turns), photo)
+    assert_allclose(face.landmarks, drawn, atol=8)
+
+
+def test_photo_without_a_face_is_not_turned():
+    photo = grey(120, 160)
+    assert detection.upright(photo) == (0, []) and detection.prominent(photo) == []
+    assert detection.turned(photo, 0) is photo
+
+
 # --- one face -----------------------------------------------------------------------------------
 
 
@@ -338,6 +379,14 @@ def test_face_that_is_not_there_is_named(count, which, sentence):
     with pytest.raises(FaceError) as caught:
         detection.choose([some_face()] * count, which, "b.jpg")
     assert str(caught.value) == sentence.format("largest")
+
+
+def test_face_holds_the_points_in_its_box_and_overlaps_itself():
+    face = some_face(30, 40, 60, 80)
+    assert face.holds((30, 40)) and face.holds((90.0, 120.0))
+    assert not face.holds((29, 60)) and not face.holds((60, 121))
+    assert face.overlap(face) == 1 and face.overlap(some_face(95, 40)) == 0
+    assert face.overlap(some_face(60, 40, 60, 80)) == pytest.approx(1 / 3)
 
 
 def test_photo_without_a_name_is_called_the_photo():

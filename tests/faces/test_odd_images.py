@@ -10,6 +10,7 @@ import zipfile
 import zlib
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, ImageFilter
 
@@ -22,6 +23,7 @@ GREY = 127
 NO_IMAGE = r"the photo is not an image that can be read; use JPEG or PNG\."
 DAMAGED = r"the photo is truncated or damaged; copy or download it again\."
 KIND = r"the photo is {}, which cannot be read; save it as JPEG\."
+AGAIN = r"the photo is {}, which cannot be read; copy or download it again, or save it as JPEG\."
 FROM_IT = r"the photo is {}, which cannot be read; save a picture from it as JPEG\."
 ARCHIVE = r"the photo is an archive, which cannot be read; unpack it first\."
 RAW = (
@@ -148,6 +150,21 @@ def rows_of(array):
 def deep():
     """The portrait with 16 bits a channel, the high byte first."""
     return (portrait().astype(np.uint16) * 257).astype(">u2")
+
+
+def heic_of_ten_bits():
+    """A photo as cameras write it that have more than 8 bits."""
+    buffer, size = io.BytesIO(), portrait().shape[1::-1]
+    levels = (portrait().astype(np.uint16) << 8).tobytes()
+    pillow_heif.encode("RGB;16", size, levels, buffer)
+    return buffer.getvalue()
+
+
+def heic_that_claims(width, height):
+    """A photo of 280×260 pixels whose header says something else."""
+    content = encode(None, "HEIF")
+    start = content.index(b"ispe") + 8
+    return content[:start] + struct.pack(">II", width, height) + content[start + 8 :]
 
 
 def png_of_64_bits(alpha):
@@ -295,6 +312,10 @@ ODD = {
     "AVIF": (1, lambda: encode(None, "AVIF")),
     "AVIF with transparency": (1, lambda: encode(with_alpha(), "AVIF")),
     "lossless WebP with transparency": (1, lambda: encode(with_alpha(), "WEBP", lossless=True)),
+    "HEIC": (1, lambda: encode(None, "HEIF")),
+    "HEIC in tiles, as phones write it": (1, lambda: encode(None, "HEIF", tile_size=64)),
+    "HEIC with transparency": (1, lambda: encode(with_alpha(), "HEIF")),
+    "HEIC of 10 bits": (1, heic_of_ten_bits),
     "BMP": (1, lambda: encode(None, "BMP")),
     "PPM": (1, lambda: encode(None, "PPM")),
     "PPM of decimal numbers": (
@@ -352,9 +373,9 @@ ODD = {
     "7z": (ARCHIVE, lambda: b"7z\xbc\xaf\x27\x1c" + bytes(200)),
     "program": (NO_IMAGE, lambda: b"\x7fELF\2\1\1" + bytes(200)),
     "random bytes": (NO_IMAGE, lambda: np.random.default_rng(1).bytes(5000)),
-    "HEIC of a phone": (KIND.format("a HEIC photo"), lambda: container(b"heic")),
-    "HEIC of another phone": (KIND.format("a HEIC photo"), lambda: container(b"mif1")),
-    "AVIF without a picture": (KIND.format("an AVIF photo"), lambda: container(b"avif")),
+    "HEIC without a picture": (AGAIN.format("a HEIC photo"), lambda: container(b"heic")),
+    "HEIC of another phone": (AGAIN.format("a HEIC photo"), lambda: container(b"mif1")),
+    "AVIF without a picture": (AGAIN.format("an AVIF photo"), lambda: container(b"avif")),
     "JPEG XL": (KIND.format("a JPEG XL photo"), lambda: b"\xff\x0a" + bytes(500)),
     "JPEG XL in a container": (
         KIND.format("a JPEG XL photo"),
@@ -379,9 +400,18 @@ ODD = {
         for share in (0.1, 0.5, 0.99)
     },
     "AVIF cut off at 50%": (
-        "|".join([DAMAGED, KIND.format("an AVIF photo")]),
+        "|".join([DAMAGED, AGAIN.format("an AVIF photo")]),
         lambda: cut_off(encode(None, "AVIF"), 0.5),
     ),
+    "HEIC cut off at 50%": (DAMAGED, lambda: cut_off(encode(None, "HEIF"), 0.5)),
+    "HEIC cut off in its header": (
+        AGAIN.format("a HEIC photo"),
+        lambda: cut_off(encode(None, "HEIF"), 0.05),
+    ),
+    "HEIC that claims 10,000×10,000": (TOO_LARGE, lambda: heic_that_claims(10_000, 10_000)),
+    "HEIC that claims 60,000×60,000": (TOO_LARGE, lambda: heic_that_claims(60_000, 60_000)),
+    "HEIC with more pixels than it claims": (DAMAGED, lambda: heic_that_claims(40, 30)),
+    "HEIC with fewer pixels than it claims": (DAMAGED, lambda: heic_that_claims(4000, 3000)),
     "WebP cut off at 50%": (NO_IMAGE, lambda: cut_off(encode(None, "WEBP"), 0.5)),
     "TIFF cut off at 50%": (DAMAGED, lambda: cut_off(encode(None, "TIFF"), 0.5)),
     "GIF cut off at 50%": (DAMAGED, lambda: cut_off(encode(None, "GIF"), 0.5)),

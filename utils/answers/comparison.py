@@ -10,6 +10,8 @@ from ..faces import alignment, detection
 from ..faces.alignment import Aligning
 from ..faces.detection import Face, Which
 
+SAME_FACE = 0.5  # least overlap of two boxes of one face, found in two ways
+
 
 @dataclass(frozen=True)
 class ChosenFace:
@@ -18,14 +20,17 @@ class ChosenFace:
     It lives as long as a question is worked on: a photo may take 190 MB, so no answer keeps it.
 
     Attributes:
-        photo: uint8 RGB ``(height, width, 3)``.
-        face: the face that is meant.
-        faces: all faces of the photo, the largest first.
+        photo: uint8 RGB ``(height, width, 3)``, turned so that its faces are upright.
+        face: the face that is meant, in pixels of ``photo``.
+        faces: the prominent faces, the largest first (:func:`detection.prominent`), and the face
+            that is meant, if it is a smaller one.
+        quarter_turns: how the photo was turned, 0 to 3 (:func:`detection.turned`).
     """
 
     photo: np.ndarray = field(repr=False)
     face: Face
     faces: list[Face]
+    quarter_turns: int
 
 
 @dataclass(frozen=True)
@@ -33,20 +38,22 @@ class FaceInPhoto:
     """The face of a photo that is compared, and the others beside it.
 
     Attributes:
-        face: the compared face.
-        faces: all faces of the photo, the largest first.
+        face: the compared face, in pixels of the turned photo.
+        faces: it and the others that may be chosen by their number, the largest first.
+        quarter_turns: how the photo was turned, 0 to 3 (:func:`detection.turned`).
         crop: the compared face, aligned for a network, uint8 RGB ``(size, size, 3)``.
         landmarks: its five landmarks (x, y) in the crop, ``(5, 2)`` pixels.
     """
 
     face: Face
     faces: list[Face]
+    quarter_turns: int
     crop: np.ndarray = field(repr=False)
     landmarks: np.ndarray = field(repr=False)
 
     @property
     def number(self) -> int:
-        """The number of the compared face among the faces of the photo; 1 is the largest."""
+        """The number of the compared face among ``faces``; 1 is the largest."""
         # two faces may have equal boxes, so the same object is looked for
         same = [face is self.face for face in self.faces]
         return 1 + same.index(True)
@@ -71,7 +78,7 @@ class Comparison:
 
     @property
     def all_faces(self) -> tuple[list[Face], list[Face]]:
-        """All faces of each photo, the largest first."""
+        """The faces of each photo that may be chosen by number, the largest first."""
         return self.first.faces, self.second.faces
 
     @property
@@ -86,7 +93,7 @@ class Comparison:
 
     @property
     def faces_found(self) -> tuple[int, int]:
-        """How many faces each photo has."""
+        """How many faces each photo has to choose from."""
         return len(self.first.faces), len(self.second.faces)
 
     @property
@@ -94,12 +101,18 @@ class Comparison:
         """Which face of each photo is compared: 1 is the largest."""
         return self.first.number, self.second.number
 
+    @property
+    def quarter_turns(self) -> tuple[int, int]:
+        """How each photo was turned so that its face is upright: 0 to 3, counter-clockwise."""
+        return self.first.quarter_turns, self.second.quarter_turns
+
     def to_dict(self) -> dict:
-        """The compared faces, their numbers, and how many there are, as plain numbers."""
+        """The compared faces, their numbers, how many there are, and the turns of the photos."""
         return {
             "faces": [face.to_dict() for face in self.faces],
             "face_numbers": list(self.face_numbers),
             "faces_found": list(self.faces_found),
+            "quarter_turns": list(self.quarter_turns),
         }
 
 
@@ -111,7 +124,7 @@ def choose_faces(
     Args:
         a: the first photo, as :func:`images.read` takes it.
         b: the second photo.
-        which: which face of each photo, by number or point (:func:`detection.choose`).
+        which: which face of each photo, by number or point (:func:`choose_face`).
 
     Raises:
         ImageError: a photo cannot be used.
@@ -126,21 +139,49 @@ def choose_faces(
 
 
 def choose_face(source: images.Source, place: str, which: Which = 1) -> ChosenFace:
-    """One face of one photo.
+    """One face of one photo, which is turned if it shows faces only on their side.
 
     Args:
         source: the photo, as :func:`images.read` takes it.
         place: what messages call a photo without a path.
-        which: of its faces, by number or point (:func:`detection.choose`).
+        which: one of the prominent faces by its number, the largest by default, or any face by a
+            point (x, y) in pixels of the turned photo.
 
     Raises:
         ImageError: the photo cannot be used.
         FaceError: there is no face in it, or not the chosen one.
     """
+    # the faces are in pixels of the photo as it was turned
     name = images.name_of(source, place)
     photo = images.read(source, name)  # uint8 RGB (height, width, 3)
-    faces = detection.detect(photo)  # in the photo's own pixels
-    return ChosenFace(photo, detection.choose(faces, which, name, photo), faces)
+    quarter_turns, faces = detection.upright(photo)
+    photo = detection.turned(photo, quarter_turns)
+
+    if isinstance(which, int):
+        face = detection.choose(faces, which, name, photo)
+    else:
+        face = _face_at(which, faces, photo, name)
+        faces = _with(face, faces)
+    return ChosenFace(photo, face, faces, quarter_turns)
+
+
+def _face_at(point: tuple[float, float], faces: list[Face], photo: np.ndarray, name: str) -> Face:
+    """The prominent face that holds a point, or the nearest of all faces of the photo."""
+    around = [face for face in faces if face.holds(point)]
+    if around:
+        return detection.choose(around, point)
+
+    # a prominent face is the same object as before: it has its number
+    nearest = detection.choose(detection.detect(photo), point, name, photo)
+    same = [face for face in faces if face.overlap(nearest) > SAME_FACE]
+    return detection.choose(same, point) if same else nearest
+
+
+def _with(face: Face, faces: list[Face]) -> list[Face]:
+    """The faces, and this one, if it is not among them, at its place."""
+    if any(face is other for other in faces):
+        return faces
+    return sorted([*faces, face], key=lambda other: -other.area)
 
 
 def compare(network: Aligning, a: ChosenFace, b: ChosenFace) -> Comparison:
@@ -157,4 +198,10 @@ def compare(network: Aligning, a: ChosenFace, b: ChosenFace) -> Comparison:
 def _align(network: Aligning, chosen: ChosenFace) -> FaceInPhoto:
     """The chosen face as the network sees it."""
     aligned = alignment.align_face(network, chosen.photo, chosen.face)
-    return FaceInPhoto(chosen.face, chosen.faces, aligned.crop, aligned.landmarks)
+    return FaceInPhoto(
+        face=chosen.face,
+        faces=chosen.faces,
+        quarter_turns=chosen.quarter_turns,
+        crop=aligned.crop,
+        landmarks=aligned.landmarks,
+    )

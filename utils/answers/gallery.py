@@ -471,7 +471,7 @@ class Gallery:
         Args:
             photo: path, bytes, binary file object, or RGB uint8 array.
             top: how many people of either list.
-            which: of the photo's faces, by number or point (:func:`detection.choose`).
+            which: of the photo's faces, by number or point (:func:`comparison.choose_face`).
 
         Raises:
             ImageError: the photo cannot be used.

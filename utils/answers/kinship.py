@@ -266,7 +266,7 @@ class KinshipAnswer:
             "unlike": self.unlike.to_dict(),
             "photos": list(self.photos),
             "regions": self.regions.to_dict() if self.regions else None,
-            **self.comparison.to_dict(),  # faces, face_numbers, faces_found
+            **self.comparison.to_dict(),  # faces, their numbers and turns
             "model": self.model,
             "version": self.version,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
@@ -327,7 +327,7 @@ class Kinship:
             a: the first photo: path, bytes, binary file object, or RGB uint8 array.
             b: the second photo.
             explain: also measure what each region of the faces carries (about a second).
-            faces: which face of each photo, by number or point (:func:`detection.choose`).
+            faces: which face of each photo, by number or point (:func:`comparison.choose_face`).
             also: more photos of the first person, and of the second; the largest face of each.
                 A person's photos are averaged, and errors become fewer. Regions are explained on
                 the first photos alone.

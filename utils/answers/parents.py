@@ -115,6 +115,7 @@ class ParentsAnswer:
         same_person = [same.to_dict() for same in self.same_person]
         numbers = [face.number for face in faces]
         counts = [len(face.faces) for face in faces]
+        turns = [face.quarter_turns for face in faces]
         # as KinshipAnswer has them, with three faces and two sides
         return {
             "related": self.related,
@@ -130,6 +131,7 @@ class ParentsAnswer:
             "faces": [face.face.to_dict() for face in faces],
             "face_numbers": numbers,
             "faces_found": counts,
+            "quarter_turns": turns,
             "model": self.model,
             "version": self.version,
         }
@@ -150,7 +152,7 @@ def predict(
         b: a photo of the other parent.
         child: a photo of the child.
         model: compares pairs; default: the shipped one, for which the combination was fitted.
-        faces: which face of each photo, by number or point (:func:`detection.choose`).
+        faces: which face of each photo, by number or point (:func:`comparison.choose_face`).
         also: more photos of each of the three; the largest face of each. A person's photos are
             averaged, and errors become fewer.
 

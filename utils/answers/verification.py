@@ -89,7 +89,7 @@ class Verification:
             "rates": self.rates.to_dict() if self.rates else None,
             "verdict": self.verdict,
             "explanation": self.explanation,
-            **self.comparison.to_dict(),  # faces, face_numbers, faces_found
+            **self.comparison.to_dict(),  # faces, their numbers and turns
             "backbone": self.backbone,
             "seconds": round(self.seconds, 3),
         }
@@ -113,7 +113,7 @@ def verify(
         b: the second photo.
         backbone: name of a face encoder.
         threshold: a policy of :data:`calibration.POLICIES`, or a cosine distance in [0, 2].
-        faces: which face of each photo, by number or point (:func:`detection.choose`).
+        faces: which face of each photo, by number or point (:func:`comparison.choose_face`).
 
     Raises:
         ImageError: a photo cannot be used.
