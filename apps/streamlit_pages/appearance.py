@@ -23,7 +23,7 @@ FOUND = "found"  # no answer, but something that was found
 FRESH = "answer is fresh"
 # A new answer is brought into view, and said by screen readers.
 BRING_INTO_VIEW = """<script>
-(() => {
+(() => { // $number
   const heading = document.querySelector('[class*="st-key-answer-"] h2');
   if (!heading) return;
   heading.tabIndex = -1;
@@ -109,8 +109,12 @@ def show_answer(
                 st.markdown("\n\n".join(sentences))
             if below:
                 st.html(below)
-    if st.session_state.pop(FRESH, False):
-        st.html(BRING_INTO_VIEW, unsafe_allow_javascript=True)
+    # a script of the same text would not run a second time
+    number = st.session_state.pop(FRESH, None)
+    if number is not None:
+        script = BRING_INTO_VIEW.replace("$number", str(number))
+        with st.container(key="into-view"):
+            st.html(script, unsafe_allow_javascript=True)
 
 
 def _face(crop: np.ndarray, place: int) -> str:
@@ -118,6 +122,11 @@ def _face(crop: np.ndarray, place: int) -> str:
     data = base64.b64encode(images.to_jpeg(crop)).decode()
     name = ("first", "second")[place]
     return f'<img src="data:image/jpeg;base64,{data}" alt="The face in the {name} photo">'
+
+
+def note_fresh() -> None:
+    """The next answer is a new one: it is brought into view."""
+    st.session_state[FRESH] = st.session_state["answers"] = 1 + st.session_state.get("answers", 0)
 
 
 def gauge(share: float, low: float, high: float) -> str:

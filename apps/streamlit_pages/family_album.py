@@ -98,7 +98,7 @@ def make(text: str) -> None:
         st.session_state[MADE] = Made.of(Album.of(folder, folder / "album", progress=tell))
     except CourseError as error:
         st.session_state[PROBLEM] = str(error)
-    st.session_state[appearance.FRESH] = True
+    appearance.note_fresh()
     bar.empty()
 
 
@@ -171,7 +171,7 @@ def show_rules() -> None:
 
 def show_example() -> None:
     """An album of people who do not exist, to click."""
-    st.subheader("No folder at hand? Try this one", anchor=False)
+    st.header("No folder at hand? Try this one", anchor=False)
     st.markdown("Three families that a computer drew, in twelve pictures.")
     picture = images.read(example_picture())
     appearance.picture_button(picture, "An example album", "album-example", ask_example, width=320)

@@ -36,7 +36,7 @@ def page() -> None:
 
 def show_example() -> None:
     """A picture of people who do not exist, to click."""
-    st.subheader("No photo at hand? Try this one", anchor=False)
+    st.header("No photo at hand? Try this one", anchor=False)
     st.markdown("These faces belong to nobody; a computer drew them.")
     wall = images.read(photos.example_wall())
     appearance.picture_button(wall, "Six portraits on a wall", "wall", take_example, width=320)
@@ -61,11 +61,11 @@ def show_faces(photo: Photo, view: View) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.image(marked, alt=f"The photo with {count} faces marked", output_format="JPEG")
-        with st.expander("Another photo", key=f"other {photo.key}"):
+        with st.expander("Exchange the photo", key=f"other {photo.key}"):
             photos.ask(SLOT, "Another photo")
     with right, st.container(horizontal=True, gap="small", key="cut-outs"):
         for number, cut_out in enumerate(cut_outs, start=1):
-            st.image(cut_out, f"Face {number}", width=112, alt="", output_format="JPEG")
+            st.image(cut_out, f"Face {number}", width=104, alt="", output_format="JPEG")
 
     facts = {"size": view.size, "faces": [face.to_dict() for face in faces]}
     appearance.show_downloads(

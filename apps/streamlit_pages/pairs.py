@@ -88,11 +88,12 @@ def _side(slot: str) -> View | None:
     # the photo, its faces, and a place for another one
     count = len(view.faces)
     told = "one face" if count == 1 else f"{count} faces; number {photo.face} is compared"
-    st.image(_marked(photo, view), alt=f"The {slot} photo: {told}", output_format="JPEG")
+    with st.container(horizontal_alignment="center", key=f"whole-{slot}"):
+        st.image(_marked(photo, view), alt=f"The {slot} photo: {told}", output_format="JPEG")
     if count > 1:
         st.markdown(f"**Which face?** Number {photo.face} of {count} is compared.")
         choose_face(photo, view)
-    with st.expander(f"Another {slot} photo", key=f"{slot} other {photo.key}"):
+    with st.expander(f"Exchange the {slot} photo", key=f"{slot} other {photo.key}"):
         photos.ask(slot, f"Another {slot} photo")
     return view
 
@@ -108,7 +109,7 @@ def choose_face(photo: Photo, view: View) -> None:
                 _choose,
                 (photo, number),
                 is_chosen=number == photo.face,
-                width=96,
+                width=88,
             )
 
 
@@ -124,7 +125,7 @@ def _marked(photo: Photo, view: View) -> np.ndarray:
 
 def show_examples() -> None:
     """Pairs of people who do not exist, to click."""
-    st.subheader("No photos at hand? Try these", anchor=False)
+    st.header("No photos at hand? Try these", anchor=False)
     st.markdown("These faces belong to nobody; a computer drew them.")
     with st.container(horizontal=True, gap="medium", key="examples"):
         for name in scenes.EXAMPLES:
@@ -144,4 +145,4 @@ def truth_of(pair: Pair) -> list[str]:
     """A sentence about what an example shows."""
     if not pair.truth:
         return []
-    return [f"In truth, this example shows **{pair.truth}**."]
+    return [f"In truth, this example shows **{pair.truth}**; a computer drew it."]

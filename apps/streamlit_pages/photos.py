@@ -2,6 +2,7 @@
 
 import functools
 import io
+import re
 import threading
 import weakref
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from PIL import Image
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from apps.streamlit_pages import appearance
 from apps.flask_app.isolation import CallTimeoutError, WorkerCrashedError, Workers
+from apps.streamlit_pages import appearance
 from utils import images
 from utils.data import scenes
 from utils.errors import CourseError, ImageError
@@ -31,7 +32,8 @@ THUMBNAIL = 112  # pixels of a face to choose
 AT_ONCE = 2  # photos that are decoded, searched or compared at a time; others wait
 DECODE_SECONDS, DECODER_BYTES = 10, 3 * 2**30
 SHELF_BYTES = 400 * 2**20  # of the photos of all sessions together, as they were sent
-WALL = "six portraits on a wall"
+LET_GO = "was let go, as many photos of others came after it; choose it again."
+ODD_LETTERS, LONGEST_NAME = re.compile(r"[^\w .()-]"), 60
 
 
 @dataclass(eq=False)
@@ -114,9 +116,7 @@ class Shelf:
                 if kept is not None and kept.content is not None:
                     total += len(kept.content)
                     if total > self._most:
-                        kept.refuse(
-                            f"{kept.name} was let go, as many photos came after it; choose it again."
-                        )
+                        kept.refuse(f"{kept.name} {LET_GO}")
 
 
 shelf = Shelf(SHELF_BYTES)
@@ -132,7 +132,7 @@ def put(slot: str, photo: Photo) -> None:
     """
     shelf.add(photo)
     st.session_state[slot] = photo
-    st.session_state[appearance.FRESH] = True
+    appearance.note_fresh()
 
 
 def photo_in(slot: str) -> Photo | None:
@@ -150,13 +150,18 @@ def take_upload(slot: str, key: str) -> None:
     file = st.session_state.get(key)
     if file is None:
         return
-    name = file.name if "file" in key else "The photo from the camera"
+    name = short(file.name) if key.startswith(f"{slot} file") else "The photo from the camera"
     put(slot, Photo(name, file.getvalue()))
     # Streamlit keeps uploads as long as the session; this one is kept here
     context = get_script_run_ctx()
     if context and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
         context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
     st.session_state[f"{slot} round"] = st.session_state.get(f"{slot} round", 0) + 1
+
+
+def short(name: str) -> str:
+    """A file's name for sentences: not long, without letters that a page takes for marks."""
+    return ODD_LETTERS.sub("?", name)[-LONGEST_NAME:] or "The photo"
 
 
 def ask(slot: str, label: str) -> None:
@@ -171,7 +176,7 @@ def ask(slot: str, label: str) -> None:
     file, camera = f"{slot} file {turn}", f"{slot} camera {turn}"
     # any file may be chosen: what it holds decides whether it is a photo, and not its ending
     st.file_uploader(
-        f"**{label}**",
+        label,
         key=file,
         on_change=take_upload,
         args=(slot, file),

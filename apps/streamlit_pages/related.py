@@ -1,6 +1,7 @@
 """The page that says whether two people are related."""
 
 import gc
+import io
 
 import matplotlib.pyplot as plt
 import streamlit as st
@@ -14,6 +15,12 @@ from utils.answers.explanation import Regions
 from utils.answers.kinship import KinshipAnswer
 from utils.scoring.calibration import percent
 
+# What is said where they may be one person.
+OTHERWISE = {
+    kinship.LIKELY: "likely related",
+    kinship.CANNOT_SAY: "these photos do not decide",
+    kinship.UNLIKELY: "probably not related",
+}
 TONES = {kinship.LIKELY: appearance.RELATED, kinship.UNLIKELY: appearance.NOT}
 
 
@@ -65,37 +72,29 @@ def show_verdict(answer: KinshipAnswer, pair: Pair) -> None:
         tone = appearance.ONE_PERSON
         sentences = [
             "Then the question has no answer. If they are two people: "
-            f"{bands[answer.band]} ({percent(answer.probability)})."
+            f"{OTHERWISE[answer.band]} ({percent(answer.probability)})."
         ]
     if answer.unlike.sentence:
         sentences.append(answer.unlike.sentence)
-    sentences += pairs.truth_of(pair)
-    if pair.truth:
+    for truth in pairs.truth_of(pair):
         sentences.append(
-            "The model learnt from photographs, and takes drawn strangers for relatives more "
-            "often than real ones."
+            f"{truth} The model learnt from photographs, and takes drawn strangers for relatives "
+            "more often than real ones."
         )
     line = appearance.gauge(answer.probability, answer.bands.unlikely, answer.bands.likely)
     appearance.show_answer(tone, answer.headline, sentences, answer.comparison.crops, line)
 
 
-bands = {
-    kinship.LIKELY: "likely related",
-    kinship.CANNOT_SAY: "these photos do not decide",
-    kinship.UNLIKELY: "probably not related",
-}
-
-
 def meaning(answer: KinshipAnswer) -> str:
     """What the answer says and how often it is wrong, in plain words."""
-    chance, bands = percent(answer.probability), answer.bands
+    bands = answer.bands
     if answer.band == kinship.LIKELY:
-        wrong = of_100(bands.strangers_among_likely)
-        return f"**{chance}.** But {wrong} pairs that get this answer are strangers."
-    if answer.band == kinship.UNLIKELY:
-        wrong = of_100(bands.kin_among_unlikely)
-        return f"**{chance}.** But {wrong} pairs that get this answer are relatives."
-    return f"**{chance}.** For {of_100(bands.cannot_say)} pairs, one photo of each is not enough."
+        worth = f"But {of_100(bands.strangers_among_likely)} pairs with this answer are strangers."
+    elif answer.band == kinship.UNLIKELY:
+        worth = f"But {of_100(bands.kin_among_unlikely)} pairs with this answer are relatives."
+    else:
+        worth = f"For {of_100(bands.cannot_say)} pairs, one photo of each is not enough."
+    return f"The probability is **{percent(answer.probability)}**. {worth}"
 
 
 def show_more(model: kinship.Kinship, answer: KinshipAnswer, pair: Pair) -> None:
@@ -131,7 +130,7 @@ def show_more(model: kinship.Kinship, answer: KinshipAnswer, pair: Pair) -> None
 
 def show_regions(answer: KinshipAnswer, regions: Regions) -> None:
     """The two faces coloured by what each part carries."""
-    st.subheader("Whose nose is it?", anchor=False)
+    st.header("Whose nose is it?", anchor=False)
     left, right = st.columns([2, 3], gap="medium", vertical_alignment="center")
     pictures = plots.region_pictures(answer.comparison.crops, regions)
     names = ["The first face, coloured", "The second face, coloured"]
@@ -152,7 +151,8 @@ def in_words(regions: Regions) -> str:
     for sign, side in ((1, "for"), (-1, "against")):
         # what is smaller than its own error says nothing
         strength = {name: sign * value for name, value in regions.carried.items()}
-        names = [name for name in strength if strength[name] > 2 * regions.spread[name]]
+        error = {name: explanation.CLEAR * value for name, value in regions.spread.items()}
+        names = [name for name in strength if strength[name] > error[name]]
         names.sort(key=strength.__getitem__, reverse=True)
         if names:
             listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
@@ -177,13 +177,25 @@ def show_numbers(answer: KinshipAnswer, regions: Regions) -> None:
         column.metric(label, value)
     for sentence in [answer.verdict, *answer.explanation]:
         st.markdown(sentence)
-    figure = plots.regions(answer.comparison.crops, regions)
-    st.pyplot(figure, width="content")
-    plt.close(figure)  # or pyplot keeps the faces, for all sessions, as long as the server runs
+    st.image(bars(answer, regions), alt="What each region carries: faces and bars")
     st.caption(
         "Log-odds of kinship that each region carries; the lines are twice the standard error. "
         f"{answer.model}, version {answer.version}; {answer.seconds['total']:.1f} seconds."
     )
+
+
+def bars(answer: KinshipAnswer, regions: Regions) -> bytes:
+    """The regions in colour and as bars, as PNG.
+
+    Args:
+        answer: of the model.
+        regions: what each carries.
+    """
+    figure = plots.regions(answer.comparison.crops, regions)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    plt.close(figure)  # or pyplot keeps the faces, for all sessions, as long as the server runs
+    return buffer.getvalue()
 
 
 page()
