@@ -130,10 +130,15 @@ def show_album(made: Made) -> None:
         }
     )
     if made.problems:
-        with st.expander(f"{len(made.problems)} files could not be used"):
+        with st.expander(f"{files_of(len(made.problems))} could not be used"):
             for problem in made.problems[:SHOWN]:
                 st.text(problem)
     st.iframe(made.out / PAGE, height=PAGE_HEIGHT, alt="The album")
+
+
+def files_of(count: int) -> str:
+    """So many files."""
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def read(path: Path) -> bytes:
