@@ -25,7 +25,7 @@ PAGES = {
 
 def main() -> None:
     """The frame of every page, and the page that was chosen."""
-    st.set_page_config("Faces", ":material/face:", layout="wide")
+    st.set_page_config("Faces", appearance.ICON, layout="wide")
     appearance.use_style()
     pages = []
     for name, (title, icon) in PAGES.items():

@@ -16,6 +16,7 @@ from utils.errors import CourseError
 
 ROOT = Path(__file__).resolve().parents[2]
 STYLE = Path(__file__).with_name("style.css")
+ICON = ROOT / "apps" / "flask_app" / "static" / "icon.svg"
 # The colours of an answer: `--tone-…` in the style.
 RELATED, UNDECIDED, NOT, ONE_PERSON = "related", "undecided", "not", "one-person"
 FOUND = "found"  # no answer, but something that was found

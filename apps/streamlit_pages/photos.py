@@ -15,6 +15,7 @@ import streamlit as st
 from PIL import Image
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from apps.flask_app.isolation import CallTimeoutError, WorkerCrashedError, Workers
 from apps.streamlit_pages import appearance
@@ -148,7 +149,8 @@ def take_upload(slot: str, key: str) -> None:
         key: of the field.
     """
     file = st.session_state.get(key)
-    if file is None:
+    # a browser that has not yet heard of the empty field sends the file again, which is gone
+    if not isinstance(file, UploadedFile):
         return
     name = short(file.name) if key.startswith(f"{slot} file") else "The photo from the camera"
     put(slot, Photo(name, file.getvalue()))

@@ -144,6 +144,11 @@ def test_albums_are_not_offered_where_others_may_look(at_this_machine, address):
         app.switch_page("streamlit_pages/family_album.py")
 
 
+def test_a_file_may_be_as_large_as_a_photo_whatever_the_settings_say():
+    for field in visitor("same_person").file_uploader:
+        assert field.proto.max_upload_size_mb == images.MAX_BYTES // 2**20 == 40
+
+
 # --- find faces ---------------------------------------------------------------------------------
 
 
