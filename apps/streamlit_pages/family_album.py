@@ -61,6 +61,7 @@ def page() -> None:
     )
     if not visitors.sits_here():
         raise AlbumError("Albums are made only for who sits at the machine that the app runs on.")
+    # what was found stands above the place for another folder
     top = st.container()
     with st.container(border=True, key="album-folder"):
         folder = st.text_input(
@@ -86,6 +87,7 @@ def make(text: str) -> None:
     Args:
         text: the folder as it was typed.
     """
+    # whatever was said before does not hold any more
     for key in (MADE, PROBLEM):
         st.session_state.pop(key, None)
     bar = st.progress(0.0, "Looking into the folder…")
@@ -122,6 +124,7 @@ def show_album(made: Made) -> None:
     appearance.show_answer(
         appearance.FOUND, f"{made.people} people in {made.photos} photos", made.sentences
     )
+    # what a spreadsheet or a browser opens, and what was left out
     appearance.show_downloads(
         {
             "Save the people": (edits.PEOPLE, read(made.out / edits.PEOPLE), "text/csv"),

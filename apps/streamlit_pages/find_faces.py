@@ -23,6 +23,7 @@ def page() -> None:
         "Face Detection” and “Face Detection 2",
         "07_face_detection",
     )
+    # a photo that is refused makes room for another one
     photo = photos.photo_in(SLOT)
     view = photos.look(photo, "this photo") if photo is not None else None
     if photo is not None and view is not None:
@@ -49,6 +50,7 @@ def take_example() -> None:
 
 def show_faces(photo: Photo, view: View) -> None:
     """How many faces, the photo beside the faces, and what can be saved."""
+    # the toggle for doubtful faces stands below what it changes
     doubtful = st.session_state.get(f"doubtful {photo.key}", False)
     faces, cut_outs, aligned = photos.once(
         "faces", (photo.key, doubtful), lambda: faces_of(photo, doubtful)
@@ -106,12 +108,14 @@ def show_numbers(photo: Photo, view: View, faces: list[Face], aligned: np.ndarra
         faces: that are numbered.
         aligned: uint8 RGB ``(faces, size, size, 3)``.
     """
+    # the photo and the detector
     width, height = view.size
     st.markdown(
         f"The photo has {width:,} × {height:,} pixels. The detector is MTCNN; its confidence is "
         "between 0 and 1. Boxes are in pixels of the photo."
     )
     st.toggle("Show small and doubtful faces, too", key=f"doubtful {photo.key}")
+    # a row for each face
     rows = []
     for number, face in enumerate(faces, start=1):
         size = {"width": round(face.box[2]), "height": round(face.box[3])}

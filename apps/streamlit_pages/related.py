@@ -32,6 +32,7 @@ def page() -> None:
         "",
         "05_fine_tuning",
     )
+    # the answer stands above the photos that it is about
     top = st.container()
     pair = pairs.two_photos()
     if pair is not None:
@@ -99,6 +100,7 @@ def meaning(answer: KinshipAnswer) -> str:
 
 def show_more(model: kinship.Kinship, answer: KinshipAnswer, pair: Pair) -> None:
     """Which parts of the faces carry the answer, what can be saved, and the numbers."""
+    # this takes longer than the answer, which is shown already
     crops, landmarks = answer.comparison.crops, answer.comparison.landmarks
     with st.spinner("Which parts of the faces speak for it?"):
         regions = photos.once(
@@ -110,6 +112,7 @@ def show_more(model: kinship.Kinship, answer: KinshipAnswer, pair: Pair) -> None
         "nothing alike. It must not be used to decide about anybody’s family, residence, "
         "inheritance or child."
     )
+    # the whole answer, to keep
     told = [answer.headline, answer.verdict, *answer.explanation, regions.sentence]
     facts = answer.to_dict() | {"regions": regions.to_dict()}
     appearance.show_downloads(
@@ -131,6 +134,7 @@ def show_more(model: kinship.Kinship, answer: KinshipAnswer, pair: Pair) -> None
 def show_regions(answer: KinshipAnswer, regions: Regions) -> None:
     """The two faces coloured by what each part carries."""
     st.header("Whose nose is it?", anchor=False)
+    # the faces, and beside them what the colours mean
     left, right = st.columns([2, 3], gap="medium", vertical_alignment="center")
     pictures = plots.region_pictures(answer.comparison.crops, regions)
     names = ["The first face, coloured", "The second face, coloured"]
@@ -167,6 +171,7 @@ def show_numbers(answer: KinshipAnswer, regions: Regions) -> None:
         answer: of the model.
         regions: what each carries.
     """
+    # side by side where there is room
     numbers = {
         "Probability of kinship": percent(answer.probability),
         "Strangers among the likely": percent(answer.bands.strangers_among_likely),

@@ -23,6 +23,7 @@ def page() -> None:
         "Face Verification",
         "08_face_verification",
     )
+    # the answer stands above the photos that it is about
     top = st.container()
     pair = pairs.two_photos()
     if pair is not None:
@@ -71,6 +72,7 @@ def worth(answer: Verification) -> str:
 
 def show_more(answer: Verification, pair: Pair) -> None:
     """What can be saved, the other question, and the numbers."""
+    # the whole answer, to keep
     told = [answer.verdict, *answer.explanation]
     appearance.show_downloads(
         {
@@ -94,6 +96,7 @@ def show_more(answer: Verification, pair: Pair) -> None:
 
 def show_numbers(answer: Verification) -> None:
     """Distance and threshold, which can be exchanged, and error rates with their intervals."""
+    # another threshold is another answer
     st.selectbox(
         "How strict should it be?",
         list(calibration.POLICIES),
@@ -110,6 +113,7 @@ def show_numbers(answer: Verification) -> None:
     }
     for column, (label, value) in zip(st.columns(4), numbers.items(), strict=True):
         column.metric(label, value)
+    # what they are worth
     for sentence in answer.explanation:
         st.markdown(sentence)
     if answer.rates is not None:
