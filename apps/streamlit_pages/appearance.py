@@ -149,6 +149,17 @@ def gauge(share: float, low: float, high: float) -> str:
     return f'<div class="gauge" aria-hidden="true">{needle}{bands}</div>'
 
 
+def counted(number: int, name: str, several: str = "") -> str:
+    """A number with its noun.
+
+    Args:
+        number: how many.
+        name: of one.
+        several: of more than one; empty: with an s.
+    """
+    return f"{number:,} {name if number == 1 else several or f'{name}s'}"
+
+
 def of_100(rate: float) -> str:
     """A rate for people who do not count in percent."""
     count = round(100 * rate)

@@ -7,6 +7,7 @@ import numpy as np
 import streamlit as st
 
 from apps.streamlit_pages import appearance, visitors
+from apps.streamlit_pages.appearance import counted
 from utils import files, images, settings
 from utils.answers.album import edits
 from utils.answers.album.album import SHOWN, Album
@@ -41,13 +42,13 @@ class Made:
     @classmethod
     def of(cls, album: Album) -> "Made":
         """From an album."""
-        pairs, questions = album.pairs[LIKELY], len(album.questions)
-        sentences = [
-            f"{album.faces} faces were found. {pairs} pairs of people are likely related.",
-            f"{questions} questions are open: pairs of people who may be one."
-            if questions
-            else "Nothing is open: nobody seems to be in it twice.",
-        ]
+        faces, questions = counted(album.faces, "face"), len(album.questions)
+        pairs = counted(album.pairs[LIKELY], "pair")
+        sentences = [f"In them: {faces}. Likely related: {pairs} of people."]
+        if questions:
+            sentences.append(
+                f"{counted(questions, 'question')} for you: is it one person, or are they two?"
+            )
         return cls(album.out, len(album.people), album.photos, sentences, album.problems)
 
 
@@ -122,7 +123,9 @@ def folder_of(text: str) -> Path:
 def show_album(made: Made) -> None:
     """What was found, the album's own page, and its tables to save."""
     appearance.show_answer(
-        appearance.FOUND, f"{made.people} people in {made.photos} photos", made.sentences
+        appearance.FOUND,
+        f"{counted(made.people, 'person', 'people')} in {counted(made.photos, 'photo')}",
+        made.sentences,
     )
     # what a spreadsheet or a browser opens, and what was left out
     appearance.show_downloads(
@@ -133,15 +136,10 @@ def show_album(made: Made) -> None:
         }
     )
     if made.problems:
-        with st.expander(f"{files_of(len(made.problems))} could not be used"):
+        with st.expander(f"{counted(len(made.problems), 'file')} could not be used"):
             for problem in made.problems[:SHOWN]:
                 st.text(problem)
     st.iframe(made.out / PAGE, height=PAGE_HEIGHT, alt="The album")
-
-
-def files_of(count: int) -> str:
-    """So many files."""
-    return "1 file" if count == 1 else f"{count} files"
 
 
 def read(path: Path) -> bytes:

@@ -56,9 +56,7 @@ def show_faces(photo: Photo, view: View) -> None:
         "faces", (photo.key, doubtful), lambda: faces_of(photo, doubtful)
     )
     count = len(faces)
-    appearance.show_answer(
-        appearance.FOUND, "One face found" if count == 1 else f"{count} faces found", []
-    )
+    appearance.show_answer(appearance.FOUND, f"{appearance.counted(count, 'face')} found", [])
     marked = drawing.numbered(view.picture, faces, view.scale)
     left, right = st.columns([3, 2], gap="medium")
     with left:

@@ -186,7 +186,7 @@ def ask(slot: str, label: str) -> None:
     )
     if st.toggle("Use the camera", key=f"{slot} with camera {turn}"):
         st.camera_input(
-            f"{label}: look into the camera",
+            "Look into the camera",
             key=camera,
             on_change=take_upload,
             args=(slot, camera),

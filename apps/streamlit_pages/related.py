@@ -72,7 +72,7 @@ def show_verdict(answer: KinshipAnswer, pair: Pair) -> None:
         # one person twice is not a question of kinship
         tone = appearance.ONE_PERSON
         sentences = [
-            "Then the question has no answer. If they are two people: "
+            "If so, the question has no answer. If they are two people: "
             f"{OTHERWISE[answer.band]} ({percent(answer.probability)})."
         ]
     if answer.unlike.sentence:
@@ -152,7 +152,7 @@ def show_regions(answer: KinshipAnswer, regions: Regions) -> None:
 def in_words(regions: Regions) -> str:
     """Which parts speak for a relationship and which against it, the strongest first."""
     sentences = []
-    for sign, side in ((1, "for"), (-1, "against")):
+    for sign, side in ((1, "For"), (-1, "Against")):
         # what is smaller than its own error says nothing
         strength = {name: sign * value for name, value in regions.carried.items()}
         error = {name: explanation.CLEAR * value for name, value in regions.spread.items()}
@@ -160,7 +160,7 @@ def in_words(regions: Regions) -> str:
         names.sort(key=strength.__getitem__, reverse=True)
         if names:
             listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-            sentences.append(f"Most of what speaks {side} it: {listed}.")
+            sentences.append(f"**{side} it:** {listed}.")
     return " ".join(sentences) or "No single part stands out."
 
 

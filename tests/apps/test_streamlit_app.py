@@ -166,7 +166,7 @@ def test_small_and_doubtful_faces_are_shown_to_those_who_ask():
     large, small = scenes.two_photos("strangers", 3)
     spots = [scenes.Portrait(260, 260, 320, 0), scenes.Portrait(640, 260, 70, 0)]
     app = upload(visitor(), "photo", images.to_jpeg(scenes.hang([large, small], spots, 760, 520)))
-    assert headlines(app) == ["One face found"]
+    assert headlines(app) == ["1 face found"]
     (doubtful,) = [toggle for toggle in app.toggle if "doubtful" in toggle.label]
     doubtful.set_value(True).run()
     assert headlines(app) == ["2 faces found"]
@@ -174,7 +174,7 @@ def test_small_and_doubtful_faces_are_shown_to_those_who_ask():
 
 def test_an_uploaded_photo_takes_the_place_of_the_example():
     app = upload(click(visitor(), "wall"), "photo", jpeg_of("same", 0))
-    assert headlines(app) == ["One face found"]
+    assert headlines(app) == ["1 face found"]
     assert any("224 × 224 pixels" in text for text in texts(app))
 
 
@@ -184,7 +184,7 @@ def test_a_photo_of_the_camera_is_taken_like_a_file():
     assert not app.camera_input
     choice.set_value(True).run()
     app.camera_input[0].set_value(("a.jpg", jpeg_of("same", 0), "image/jpeg")).run()
-    assert headlines(app) == ["One face found"] and not app.camera_input
+    assert headlines(app) == ["1 face found"] and not app.camera_input
 
 
 UNUSABLE = {
@@ -200,7 +200,7 @@ def test_a_refused_file_clears_the_answer_and_is_named_once():
     app = visitor()
     for sentence, content in UNUSABLE.items():
         upload(app, "photo", jpeg_of("same", 0))
-        assert headlines(app) == ["One face found"]
+        assert headlines(app) == ["1 face found"]
         upload(app, "photo", content)
         assert [error[: len(sentence)] for error in errors(app)] == [sentence]
         assert not headlines(app) and not app.table
@@ -213,7 +213,7 @@ def test_what_a_file_holds_decides_and_not_its_ending():
     for kind in ("JPEG", "PNG", "WEBP", "HEIF", "AVIF"):
         for name in ("a.jfif", "a", "a.txt"):
             upload(app, "photo", saved(face, kind), name)
-            assert not app.error and headlines(app) == ["One face found"], (kind, name)
+            assert not app.error and headlines(app) == ["1 face found"], (kind, name)
     upload(app, "photo", b"no photo", "a.HEIC")
     assert errors(app)[0].startswith("a.HEIC is not an image")
 
@@ -234,7 +234,7 @@ def test_a_sideways_photo_is_turned_whether_it_says_so_or_not(noted):
     sideways = Image.fromarray(np.rot90(scenes.two_photos("same", 3)[0])[:200])
     sideways.putalpha(255)
     app = upload(visitor(), "photo", saved(sideways, "PNG", exif=exif), "phone.png")
-    assert headlines(app) == ["One face found"]
+    assert headlines(app) == ["1 face found"]
     assert any("200 × 224 pixels" in text for text in texts(app))
 
 
@@ -407,7 +407,7 @@ def test_one_person_twice_is_said_first_and_nobody_is_called_related(related):
     (answer,) = app.session_state["once kinship"].values()
     assert answer.same_person.warning
     assert headlines(app) == [answer.headline] == [kinship.ONE_PERSON]
-    assert any(text.startswith("Then the question has no answer.") for text in texts(app))
+    assert any(text.startswith("If so, the question has no answer.") for text in texts(app))
 
 
 def test_two_strangers_are_not_related_and_nothing_is_asked_without_two_faces(
