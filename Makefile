@@ -21,7 +21,7 @@ COMPILE := $(UV) pip compile pyproject.toml --universal --python-version 3.11 \
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help course book test lab app streamlit notebooks colab lock clean
+.PHONY: help course book unit test lab app streamlit notebooks colab lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +34,10 @@ course: .venv/.course ## Run every lesson in order, and make the book in build/c
 book: .venv/.course ## Make the book in build/course/ without running the lessons again
 	@$(PY) notebooks/book.py
 
-test: .venv/.test ## Check style and types, run the unit tests, then lessons and solutions under nbval
+unit: .venv/.test ## Run the unit tests alone, without those that start servers, browsers and other programs
+	$(PY) -m pytest tests -m "not program" -n 2 --dist loadfile
+
+test: .venv/.test ## Check style and types, run all tests, then lessons and solutions under nbval
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy

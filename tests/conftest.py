@@ -24,6 +24,7 @@ gc.disable()
 LONG = (
     "apps/test_streamlit_app.py",
     "apps/test_streamlit_browser.py",
+    "apps/test_streamlit_hostile.py",
     "apps/flask_app/test_main.py",
     "benchmarks/test_benchmarks.py",
     "commands/test_training.py",
@@ -38,6 +39,26 @@ LONG = (
     "commands/test_unreadable.py",
     "commands/test_scoring.py",
 )
+# Files whose tests start programs: servers, browsers, workers, Sphinx, a fresh interpreter with
+# TensorFlow. They take more than half of the time; `make unit` leaves them out.
+PROGRAMS = (
+    "apps/test_streamlit_browser.py",
+    "apps/test_streamlit_hostile.py",
+    "apps/test_streamlit_settings.py",
+    "apps/flask_app/test_browser.py",
+    "apps/flask_app/test_connections.py",
+    "apps/flask_app/test_hostile.py",
+    "apps/flask_app/test_isolation.py",
+    "apps/flask_app/test_main.py",
+    "benchmarks/test_benchmarks.py",
+    "faces/backbones/test_originals.py",
+    "faces/test_engines.py",
+    "notebooks/test_book.py",
+    "notebooks/test_build.py",
+    "test_quiet.py",
+    "test_surroundings.py",
+    "training/test_distribution.py",
+)
 TESTS = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -45,14 +66,19 @@ BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 def pytest_configure(config):
     """Let pytest-xdist hand out the files in the order of the collection."""
-    missing = [name for name in LONG if not (TESTS / name).is_file()]
+    config.addinivalue_line("markers", "program: starts programs, see PROGRAMS in conftest.py")
+    missing = [name for name in (*LONG, *PROGRAMS) if not (TESTS / name).is_file()]
     assert not missing, f"tests/conftest.py names files that are not there: {missing}"
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the long files."""
+    """Mark the tests that start programs, and begin with the long files."""
+    programs = {TESTS / name for name in PROGRAMS}
+    for item in items:
+        if item.path in programs:
+            item.add_marker(pytest.mark.program)
     places = {TESTS / name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path, len(LONG)))
 

@@ -66,7 +66,7 @@ def test_hostile_files_are_told_in_a_sentence_and_leave_no_memory_behind(app, mo
             odd[name] = sentences
     grown = memory() - before
     assert not odd
-    assert count == 85 and grown < 100e6
+    assert count == 51 and grown < 100e6
     assert told(app, wall) == ["6 faces found"]
 
 
