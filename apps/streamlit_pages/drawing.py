@@ -24,15 +24,18 @@ def numbered(picture: np.ndarray, faces: list[Face], scale: float, chosen: int =
     # the chosen face last, so that nothing lies on it
     order = sorted(range(1, len(faces) + 1), key=lambda number: number == chosen)
     for number in order:
-        is_chosen = chosen in (0, number)
         x, y, width, height = (scale * value for value in faces[number - 1].box)
         # a dark line around the coloured one, so that it is seen on every ground
-        for grow, colour in ((unit, OTHER_GROUND), (0, CHOSEN if is_chosen else OTHER)):
+        colour = CHOSEN if chosen in (0, number) else OTHER
+        for grow, line_colour in ((unit, OTHER_GROUND), (0, colour)):
             corners = (x - grow, y - grow, x + width + grow, y + height + grow)
             line = round(1.5 * unit + grow)
-            draw.rounded_rectangle(corners, 4 * unit, outline=colour, width=line)
-        if len(faces) > 1:
-            _draw_number(draw, (x, y), number, unit, CHOSEN_GROUND if is_chosen else OTHER_GROUND)
+            draw.rounded_rectangle(corners, 4 * unit, outline=line_colour, width=line)
+    # no box lies on a number
+    for number in order if len(faces) > 1 else []:
+        x, y, width, _ = (scale * value for value in faces[number - 1].box)
+        ground = CHOSEN_GROUND if chosen in (0, number) else OTHER_GROUND
+        _draw_number(draw, (x, y), number, min(unit, width / 22), ground)
     return np.asarray(image)
 
 
@@ -45,7 +48,7 @@ def _draw_number(
         draw: on the picture.
         corner: (x, y) in pixels.
         number: of the face.
-        unit: pixels that a line is wide.
+        unit: a seventh of the disc's radius.
         ground: colour of the disc.
     """
     radius = 7 * unit
