@@ -24,6 +24,7 @@ gc.disable()
 LONG = (
     "apps/test_streamlit_app.py",
     "apps/test_streamlit_browser.py",
+    "apps/test_streamlit_hostile.py",
     "apps/flask_app/test_main.py",
     "benchmarks/test_benchmarks.py",
     "commands/test_training.py",
@@ -42,6 +43,7 @@ LONG = (
 # TensorFlow. They take more than half of the time; `make unit` leaves them out.
 PROGRAMS = (
     "apps/test_streamlit_browser.py",
+    "apps/test_streamlit_hostile.py",
     "apps/test_streamlit_settings.py",
     "apps/flask_app/test_browser.py",
     "apps/flask_app/test_connections.py",

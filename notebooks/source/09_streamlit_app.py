@@ -544,18 +544,23 @@ if exercises.check(greets):
 # %% [markdown]
 # ## 8. The app of the course, and where to host one
 #
-# `apps/streamlit_app.py` is this app with more in it: examples for those who have no photo at hand, a
-# slider for the detector's confidence, error rates beside the verdict, and a fourth page that asks the
-# kinship model. Results are kept in the session of the visitor who sent the photo. Only the last few
-# are kept, so that the memory of a session stays bounded.
+# `apps/streamlit_app.py` is this app for visitors who never heard of a threshold. It is a frame around
+# files in `apps/streamlit_pages/`, one for each page: `st.navigation` shows their names, and a photo
+# stays when its visitor goes from one question to another. *Find faces* joins the two pages of the
+# published app, *The same person?* is its face verification, and two more ask the kinship model and
+# make a family album. The answer comes first, in words; numbers wait behind a click. Faces and examples
+# are pictures to click: a picture and a button in one container, and some CSS.
+#
+# Decoded photos are forgotten at the end of every run, and only the last few results are kept, in the
+# session of the visitor who sent the photo. So the memory of a session stays bounded. Files are decoded
+# in a process of their own, because a file that was made to harm may crash its decoder.
 
 # %%
 course_app = Path(apps.__file__).with_name("streamlit_app.py")
 visitor = AppTest.from_file(str(course_app), default_timeout=120).run()
-visitor.selectbox[0].select("Kinship").run()
-visitor.radio[0].set_value("a parent and a child").run()
-verdicts = [box.value for box in (*visitor.success, *visitor.info, *visitor.warning)]
-print(verdicts[0])
+visitor.switch_page("streamlit_pages/related.py").run()
+visitor.button(key="a parent and a child").click().run()
+print(visitor.header[0].value)
 plt.ion();  # a page with a figure has switched off those of the notebook
 
 # %% [markdown]

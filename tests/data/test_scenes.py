@@ -135,3 +135,13 @@ def test_drawn_face_without_a_part_is_another_picture():
     for part in scenes.FACE_PARTS:
         others = [other for other in scenes.FACE_PARTS if other != part]
         assert (scenes.drawn_face(others) != whole).any()
+
+
+def test_family_pictures_show_people_side_by_side_the_same_for_the_same_seed():
+    pictures = scenes.family_pictures(3)
+    for picture, again in zip(pictures, scenes.family_pictures(3), strict=True):
+        assert_array_equal(picture, again)
+        count = (picture.shape[1] - 20) // 300
+        faces = [face for face in detection.detect(picture) if face.confidence > 0.9]
+        places = sorted(int(face.centre[0] // 300) for face in faces)
+        assert 2 <= count <= 4 and places == list(range(count))

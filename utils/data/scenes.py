@@ -84,6 +84,36 @@ def _portrait(x: float, y: float, cell: float, askew: bool, rng: np.random.Gener
     return Portrait(round(x + shift), round(y), side, float(rng.uniform(-tilt, tilt)))
 
 
+def family_pictures(count: int = 12, seed: int = 11) -> list[np.ndarray]:
+    """Pictures of three synthetic families: each shows two or more of one family, side by side.
+
+    Args:
+        count: number of pictures.
+        seed: the same seed gives the same pictures.
+
+    Returns:
+        RGB uint8, 360 pixels high.
+    """
+    rng = np.random.default_rng(seed)
+    model = eigenfaces.load()
+    families = []
+    for name, children in (("F0001", 2), ("F0002", 1), ("F0003", 2)):
+        families.append(synthetic.make_family(name, len(model.components), children, False, rng))
+
+    # the families take turns; who is in a picture is drawn
+    pictures = []
+    for number in range(count):
+        family = families[number % len(families)]
+        there = rng.permutation(len(family))[: int(rng.integers(2, len(family) + 1))]
+        people = [family[place].coefficients for place in there]
+        photos = synthetic.develop(synthetic.take_photograph(people, rng), model)
+        spots = []
+        for place in range(len(photos)):
+            spots.append(Portrait(160 + 300 * place, 180, 200, float(rng.uniform(-3, 3))))
+        pictures.append(hang(photos, spots, 300 * len(photos) + 20, 360))
+    return pictures
+
+
 def hang(
     photos: list[np.ndarray], portraits: list[Portrait], width: int, height: int
 ) -> np.ndarray:

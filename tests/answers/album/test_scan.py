@@ -44,6 +44,21 @@ def test_every_face_is_found_in_the_order_of_the_names(folder, networks):
     assert first.size == (140, 80)
 
 
+def test_a_function_is_told_how_far_it_is_and_no_bar_is_shown(folder, networks, capsys):
+    told = []
+    scan.scan(folder, folder.parent / "out", networks, lambda *place: told.append(place))
+    assert told == [(number, 5) for number in range(1, 6)]
+    assert "Finding faces" not in capsys.readouterr().err
+
+    # one who stops there loses nothing that was finished, and the folder is free again
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan.scan(folder, folder.parent / "out", networks, stop)
+    assert searched(folder, networks).searched == 0
+
+
 def test_what_is_known_is_not_searched_again_whatever_it_is_called(folder, networks, paint):
     searched(folder, networks)
     embedded = networks.kinship.embedded

@@ -59,7 +59,7 @@ class Album:
     encoder: str
 
     @classmethod
-    def of(cls, folder: str | Path, out: str | Path, progress: bool = True) -> "Album":
+    def of(cls, folder: str | Path, out: str | Path, progress: scan.Progress = True) -> "Album":
         """Find and group the faces of a folder, compare the people, and write the album.
 
         A second run takes the corrections from the tables in ``out``, and searches only photos
@@ -68,7 +68,8 @@ class Album:
         Args:
             folder: of photos, with the folders in it; it is only read.
             out: the folder of the album; it may be a folder in the other one.
-            progress: show bars.
+            progress: show a bar; or a function that is told the photos that were looked at, and
+                how many there are.
 
         Raises:
             AlbumError: there is no photo, or a correction cannot be followed.

@@ -7,7 +7,7 @@ import re
 import stat
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ AHEAD = 4  # photos that are decoded while others are searched
 BATCH_PHOTOS, BATCH_PIXELS = 16, 24_000_000  # held and searched at once: 72 MB
 # Where cameras write the day: an IFD, and the tags that are looked at in this order.
 EXIF_IFD, TAKEN_TAGS, CHANGED_TAG = 0x8769, (0x9003, 0x9004), 0x0132
+Progress = bool | Callable[[int, int], None]  # a bar, or what is told of photos done and all
 DAY = re.compile(r"(\d{4})[:\-/.](\d{2})[:\-/.](\d{2})")
 
 
@@ -90,14 +91,15 @@ class Scan:
     known: dict[str, PhotoFaces]
 
 
-def scan(folder: Path, out: Path, networks: Networks, progress: bool = True) -> Scan:
+def scan(folder: Path, out: Path, networks: Networks, progress: Progress = True) -> Scan:
     """Find the faces of every photo in a folder; what the store has is not searched again.
 
     Args:
         folder: is only read. Hidden files, links to folders and ``out`` are passed over.
         out: where the album is, with its store.
         networks: that embed the faces.
-        progress: show a bar.
+        progress: show a bar; or a function that is told the photos that were looked at, and how
+            many there are.
 
     Raises:
         AlbumError: it is no folder, or there is no photo in it.
@@ -111,10 +113,10 @@ def scan(folder: Path, out: Path, networks: Networks, progress: bool = True) -> 
     # the digest of each photo that could be read, by its name
     digests: dict[str, str] = {}
     searched = 0
-    with tqdm(total=len(paths), desc="Finding faces", unit="photo", disable=not progress) as bar:
+    with _Bar(len(paths), progress) as bar:
         waiting: list[Decoded] = []
         for decoded in _decoded(folder, paths, seen, known):
-            bar.update(1)
+            bar.step()
             if decoded.problem:
                 problems.append(decoded.problem)
                 continue
@@ -128,6 +130,30 @@ def scan(folder: Path, out: Path, networks: Networks, progress: bool = True) -> 
         searched += _keep(waiting, networks, store, known)
     seen.save()
     return Scan(_photos(digests, known), problems, searched, known)
+
+
+class _Bar:
+    """How many photos were looked at: shown as a bar, told to a function, or neither."""
+
+    def __init__(self, total: int, progress: Progress):
+        self._bar = tqdm(
+            total=total, desc="Finding faces", unit="photo", disable=progress is not True
+        )
+        self._tell = progress if callable(progress) else None
+        self._done, self._total = 0, total
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def step(self) -> None:
+        """One more."""
+        self._done += 1
+        self._bar.update(1)
+        if self._tell:
+            self._tell(self._done, self._total)
 
 
 def _is_full(photos: "Sequence[Decoded]") -> bool:

@@ -1,0 +1,206 @@
+"""The page that says whether two people are related."""
+
+import gc
+import io
+
+import matplotlib.pyplot as plt
+import streamlit as st
+
+from apps.streamlit_pages import appearance, pairs, photos
+from apps.streamlit_pages.appearance import of_100
+from apps.streamlit_pages.pairs import Pair
+from utils import images, plots
+from utils.answers import explanation, kinship
+from utils.answers.explanation import Regions
+from utils.answers.kinship import KinshipAnswer
+from utils.scoring.calibration import percent
+
+# What is said where they may be one person.
+OTHERWISE = {
+    kinship.LIKELY: "likely related",
+    kinship.CANNOT_SAY: "these photos do not decide",
+    kinship.UNLIKELY: "probably not related",
+}
+TONES = {kinship.LIKELY: appearance.RELATED, kinship.UNLIKELY: appearance.NOT}
+
+
+def page() -> None:
+    """Two photos in; a verdict, what it is worth, and which parts of the faces carry it."""
+    appearance.show_title(
+        "Are they related?",
+        "Give a photo of each of two people: do their faces look like those of relatives?",
+        "",
+        "05_fine_tuning",
+    )
+    # the answer stands above the photos that it is about
+    top = st.container()
+    pair = pairs.two_photos()
+    if pair is not None:
+        # the model is loaded for the first pair, not for whoever looks at the page
+        model = kinship_model()
+        with top:
+            answer = compared(model, pair)
+            show_verdict(answer, pair)
+        show_more(model, answer, pair)
+    pairs.show_examples()
+
+
+@st.cache_resource(show_spinner="Loading the model…")
+def kinship_model() -> kinship.Kinship:
+    """The shipped model, read when it is first asked for."""
+    model = kinship.Kinship.load()
+    gc.collect()
+    gc.freeze()
+    return model
+
+
+def compared(model: kinship.Kinship, pair: Pair) -> KinshipAnswer:
+    """The answer without its explanation, computed once."""
+
+    def compute() -> KinshipAnswer:
+        return model.predict(*pair.decoded(), explain=False, faces=pair.faces)
+
+    with st.spinner("Comparing…"):
+        return photos.once("kinship", pair.key, compute)
+
+
+def show_verdict(answer: KinshipAnswer, pair: Pair) -> None:
+    """The answer in plain words, and how often such a one is wrong."""
+    tone = TONES.get(answer.band, appearance.UNDECIDED)
+    sentences = [meaning(answer)]
+    if answer.same_person.warning:
+        # one person twice is not a question of kinship
+        tone = appearance.ONE_PERSON
+        sentences = [
+            "If so, the question has no answer. If they are two people: "
+            f"{OTHERWISE[answer.band]} ({percent(answer.probability)})."
+        ]
+    if answer.unlike.sentence:
+        sentences.append(answer.unlike.sentence)
+    for truth in pairs.truth_of(pair):
+        sentences.append(
+            f"{truth} The model learnt from photographs, and takes drawn strangers for relatives "
+            "more often than real ones."
+        )
+    line = appearance.gauge(answer.probability, answer.bands.unlikely, answer.bands.likely)
+    appearance.show_answer(tone, answer.headline, sentences, answer.comparison.crops, line)
+
+
+def meaning(answer: KinshipAnswer) -> str:
+    """What the answer says and how often it is wrong, in plain words."""
+    bands = answer.bands
+    if answer.band == kinship.LIKELY:
+        worth = f"But {of_100(bands.strangers_among_likely)} pairs with this answer are strangers."
+    elif answer.band == kinship.UNLIKELY:
+        worth = f"But {of_100(bands.kin_among_unlikely)} pairs with this answer are relatives."
+    else:
+        worth = f"For {of_100(bands.cannot_say)} pairs, one photo of each is not enough."
+    return f"The probability is **{percent(answer.probability)}**. {worth}"
+
+
+def show_more(model: kinship.Kinship, answer: KinshipAnswer, pair: Pair) -> None:
+    """Which parts of the faces carry the answer, what can be saved, and the numbers."""
+    # this takes longer than the answer, which is shown already
+    crops, landmarks = answer.comparison.crops, answer.comparison.landmarks
+    with st.spinner("Which parts of the faces speak for it?"):
+        regions = photos.once(
+            "regions", pair.key, lambda: explanation.explain(model.encoder, crops, landmarks)
+        )
+    show_regions(answer, regions)
+    st.markdown(
+        "It is no paternity test: faces resemble each other by chance, and relatives may look "
+        "nothing alike. It must not be used to decide about anybody’s family, residence, "
+        "inheritance or child."
+    )
+    # the whole answer, to keep
+    told = [answer.headline, answer.verdict, *answer.explanation, regions.sentence]
+    facts = answer.to_dict() | {"regions": regions.to_dict()}
+    appearance.show_downloads(
+        {
+            "Save the answer": ("answer.txt", appearance.as_text(told), "text/plain"),
+            "Save the numbers": ("answer.json", appearance.as_json(facts), "application/json"),
+            "Save the picture": ("photos.jpg", images.to_jpeg(pair.picture()), "image/jpeg"),
+        }
+    )
+    st.page_link(
+        "streamlit_pages/same_person.py",
+        label="Ask of the same photos: the same person?",
+        icon=":material/arrow_forward:",
+    )
+    with st.expander("Numbers and technical terms", key="numbers of kinship"):
+        show_numbers(answer, regions)
+
+
+def show_regions(answer: KinshipAnswer, regions: Regions) -> None:
+    """The two faces coloured by what each part carries."""
+    st.header("Whose nose is it?", anchor=False)
+    # the faces, and beside them what the colours mean
+    left, right = st.columns([2, 3], gap="medium", vertical_alignment="center")
+    pictures = plots.region_pictures(answer.comparison.crops, regions)
+    names = ["The first face, coloured", "The second face, coloured"]
+    with left, st.container(horizontal=True, gap="small", key="coloured"):
+        for picture, name in zip(pictures, names, strict=True):
+            st.image(picture, width=140, alt=name, output_format="JPEG")
+    with right:
+        st.markdown(
+            "Each part was exchanged for that of people who do not exist. **Orange** parts speak "
+            "for a relationship, **blue** ones against it; the stronger the colour, the more."
+        )
+        st.markdown(in_words(regions))
+
+
+def in_words(regions: Regions) -> str:
+    """Which parts speak for a relationship and which against it, the strongest first."""
+    sentences = []
+    for sign, side in ((1, "For"), (-1, "Against")):
+        # what is smaller than its own error says nothing
+        strength = {name: sign * value for name, value in regions.carried.items()}
+        error = {name: explanation.CLEAR * value for name, value in regions.spread.items()}
+        names = [name for name in strength if strength[name] > error[name]]
+        names.sort(key=strength.__getitem__, reverse=True)
+        if names:
+            listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+            sentences.append(f"**{side} it:** {listed}.")
+    return " ".join(sentences) or "No single part stands out."
+
+
+def show_numbers(answer: KinshipAnswer, regions: Regions) -> None:
+    """Probability, bands and error rates, and what each region carries as bars.
+
+    Args:
+        answer: of the model.
+        regions: what each carries.
+    """
+    # side by side where there is room
+    numbers = {
+        "Probability of kinship": percent(answer.probability),
+        "Strangers among the likely": percent(answer.bands.strangers_among_likely),
+        "Kin among the unlikely": percent(answer.bands.kin_among_unlikely),
+        "Pairs without an answer": percent(answer.bands.cannot_say),
+    }
+    for column, (label, value) in zip(st.columns(4), numbers.items(), strict=True):
+        column.metric(label, value)
+    for sentence in [answer.verdict, *answer.explanation]:
+        st.markdown(sentence)
+    st.image(bars(answer, regions), alt="What each region carries: faces and bars")
+    st.caption(
+        "Log-odds of kinship that each region carries; the lines are twice the standard error. "
+        f"{answer.model}, version {answer.version}; {answer.seconds['total']:.1f} seconds."
+    )
+
+
+def bars(answer: KinshipAnswer, regions: Regions) -> bytes:
+    """The regions in colour and as bars, as PNG.
+
+    Args:
+        answer: of the model.
+        regions: what each carries.
+    """
+    figure = plots.regions(answer.comparison.crops, regions)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    plt.close(figure)  # or pyplot keeps the faces, for all sessions, as long as the server runs
+    return buffer.getvalue()
+
+
+page()
