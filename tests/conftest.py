@@ -48,7 +48,7 @@ PROGRAMS = (
     "apps/flask_app/test_browser.py",
     "apps/flask_app/test_connections.py",
     "apps/flask_app/test_hostile.py",
-    "apps/flask_app/test_isolation.py",
+    "apps/test_isolation.py",
     "apps/flask_app/test_main.py",
     "benchmarks/test_benchmarks.py",
     "faces/backbones/test_originals.py",

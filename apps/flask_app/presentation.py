@@ -27,7 +27,6 @@ THUMBNAILS = 24  # faces to choose from in a photo, the largest
 THUMBNAIL = 96  # pixels
 LEAST = 44  # least side of what is touched to choose a face, in pixels of the picture
 MOST = 0.995  # a probability that is rounded to 100 %
-SMALL_PART = 0.15  # what carries less than this share of the largest part is not named
 LIKELY, UNLIKELY = "likely", "unlikely"  # two of the three bands
 BAR = 98  # length of the longest bar, in a box that is 200 wide
 
@@ -173,7 +172,7 @@ def result(
         "pictures": pictures,
         "gauge": gauge(answer.probability, answer.bands),
         "coloured": [_data_url(crop) for crop in crops],
-        "regions": regions_in_words(answer.regions),
+        "regions": answer.regions.in_words,
         "bars": bars(answer.regions),
     }
 
@@ -264,32 +263,6 @@ def worth(answer: "KinshipAnswer") -> str:
         )
     share, what = wrong[answer.band]
     return f"{tested} {100 * share:.0f} of 100 pairs with this answer {what}."
-
-
-def regions_in_words(regions: "Regions") -> str:
-    """Which regions speak for kinship and which against it, in sentences."""
-    names: dict[bool, list[str]] = {True: [], False: []}
-    order = sorted(regions.carried, key=lambda name: -abs(regions.carried[name]))
-    least = SMALL_PART * abs(regions.carried[order[0]])
-    for name in order:
-        if regions.stands_out(name) and abs(regions.carried[name]) >= least:
-            names[regions.carried[name] > 0].append(f"the {name}")
-    sentences = []
-    for is_for, what in ((True, "for kinship"), (False, "against it")):
-        if names[is_for]:
-            # eyes and brows are several by themselves
-            is_one = len(names[is_for]) == 1 and not names[is_for][0].endswith("s")
-            verb = "speaks" if is_one else "speak"
-            sentences.append(f"{_listed(names[is_for]).capitalize()} {verb} {what}.")
-    if not names[True] and names[False]:
-        return sentences[0].replace("against it", "against kinship")
-    return " ".join(sentences) or "No part of the faces stands out."
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Such as ``the eyes, the nose and the jaw``."""
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 # --- drawings -----------------------------------------------------------------------------------

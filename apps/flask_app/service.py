@@ -7,7 +7,6 @@ import functools
 import gc
 import itertools
 import logging
-import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +22,9 @@ from utils import images
 from utils.data import scenes
 from utils.errors import CourseError, ImageError
 
+from .. import decoding
+from ..isolation import CallTimeoutError
 from .examples import EXAMPLES
-from .isolation import CallTimeoutError, WorkerCrashedError, Workers
 from .uploads import Upload
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ RETRY_SECONDS = 5
 FURTHER_SIDE = 2048  # longest side of further photos of a person, in pixels
 PATIENCE = 3  # so many times as long as one photo, all photos of a request may take to decode
 TOO_LONG = "the photos took too long to decode; send fewer of them, or save them smaller."
-DECODER_BYTES = 2 * 2**30  # address space of a process that decodes
 
 log = logging.getLogger(__name__)
 
@@ -158,41 +157,9 @@ class Service:
         return self._examples[name]
 
     def decode(self, content: bytes, name: str) -> np.ndarray:
-        """:func:`images.read` in another process, within the configured pixels and seconds.
-
-        Args:
-            content: bytes of an image file.
-            name: what messages call the photo.
-
-        Raises:
-            ImageError: it cannot be read, takes too long, or crashes its decoder.
-        """
-        try:
-            return self._decode_twice(content, name)
-        except CallTimeoutError as error:
-            raise ImageError(
-                f"{name} took more than {self.config['DECODE_SECONDS']:g} seconds to decode; "
-                "save it anew as a plain JPEG."
-            ) from error
-        except WorkerCrashedError as error:
-            raise ImageError(
-                f"{name} could not be decoded; save it anew as a plain JPEG."
-            ) from error
-
-    def _decode_twice(self, content: bytes, name: str) -> np.ndarray:
-        """Try once more if the process ended: somebody else may have ended it."""
-        read = functools.partial(
-            decoders().call,
-            self.config["DECODE_SECONDS"],
-            images.read,
-            content,
-            name,
-            max_pixels=self.config["MAX_PIXELS"],
-        )
-        try:
-            return read()
-        except WorkerCrashedError:
-            return read()
+        """:func:`decoding.decode`, within the configured pixels and seconds."""
+        seconds, pixels = self.config["DECODE_SECONDS"], self.config["MAX_PIXELS"]
+        return decoding.decode(content, name, seconds, pixels)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -251,17 +218,3 @@ def _client_has_left() -> bool:
 
 def _come_back(reason: str) -> ServiceUnavailable:
     return ServiceUnavailable(f"{reason}; try again in a few seconds.", retry_after=RETRY_SECONDS)
-
-
-@functools.cache
-def _started_decoders() -> Workers:
-    return Workers(multiprocessing.cpu_count(), DECODER_BYTES, images.__name__)
-
-
-_starting = threading.Lock()
-
-
-def decoders() -> Workers:
-    """The processes that turn bytes into pixels: one set, whatever the number of applications."""
-    with _starting:
-        return _started_decoders()

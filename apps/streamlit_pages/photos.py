@@ -1,6 +1,5 @@
 """The photos of a session: taken in, decoded, searched for faces, and let go."""
 
-import functools
 import io
 import re
 import threading
@@ -17,7 +16,7 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from apps.flask_app.isolation import CallTimeoutError, WorkerCrashedError, Workers
+from apps import decoding
 from apps.streamlit_pages import appearance
 from utils import images
 from utils.data import scenes
@@ -31,7 +30,7 @@ KEPT = 3  # results of each kind that a session keeps
 SHOWN_SIDE = 1280  # the most pixels of a picture on a page, each way
 THUMBNAIL = 112  # pixels of a face to choose
 AT_ONCE = 2  # photos that are decoded, searched or compared at a time; others wait
-DECODE_SECONDS, DECODER_BYTES = 10, 3 * 2**30
+DECODE_SECONDS = 10  # of a photo
 SHELF_BYTES = 400 * 2**20  # of the photos of all sessions together, as they were sent
 LET_GO = "was let go, as many photos of others came after it; choose it again."
 ODD_LETTERS, LONGEST_NAME = re.compile(r"[^\w .()-]"), 60
@@ -219,33 +218,6 @@ def example_pair(example: str) -> tuple[bytes, bytes]:
 # --- looking at photos --------------------------------------------------------------------------
 
 
-@functools.cache
-def decoders() -> Workers:
-    """Processes that turn bytes into pixels: what crashes one or takes too long harms nobody."""
-    return Workers(AT_ONCE, DECODER_BYTES, images.__name__)
-
-
-def decode(content: bytes, name: str) -> np.ndarray:
-    """:func:`images.read` in another process.
-
-    Args:
-        content: bytes of an image file.
-        name: what messages call the photo.
-
-    Raises:
-        ImageError: it cannot be read, takes too long, or crashes its decoder.
-    """
-    try:
-        return decoders().call(DECODE_SECONDS, images.read, content, name)
-    except CallTimeoutError as error:
-        raise ImageError(
-            f"{name} took more than {DECODE_SECONDS} seconds to decode; save it anew as a plain "
-            "JPEG."
-        ) from error
-    except WorkerCrashedError as error:
-        raise ImageError(f"{name} could not be decoded; save it anew as a plain JPEG.") from error
-
-
 def pixels(photo: Photo) -> np.ndarray:
     """The photo as RGB uint8 ``(height, width, 3)``, decoded once in a run of the page.
 
@@ -256,7 +228,7 @@ def pixels(photo: Photo) -> np.ndarray:
     if photo.key not in arrays:
         if photo.content is None:
             raise ImageError(photo.problem)
-        arrays[photo.key] = decode(photo.content, photo.name)
+        arrays[photo.key] = decoding.decode(photo.content, photo.name, DECODE_SECONDS)
     return arrays[photo.key]
 
 

@@ -142,26 +142,12 @@ def show_regions(answer: KinshipAnswer, regions: Regions) -> None:
         for picture, name in zip(pictures, names, strict=True):
             st.image(picture, width=140, alt=name, output_format="JPEG")
     with right:
+        st.markdown(f"**{regions.in_words}**")
         st.markdown(
-            "Each part was exchanged for that of people who do not exist. **Orange** parts speak "
-            "for a relationship, **blue** ones against it; the stronger the colour, the more."
+            "Each part was exchanged for that of people who do not exist, and the faces were "
+            "compared again. **Orange** parts speak for kinship, **blue** ones against it; the "
+            "stronger the colour, the more."
         )
-        st.markdown(in_words(regions))
-
-
-def in_words(regions: Regions) -> str:
-    """Which parts speak for a relationship and which against it, the strongest first."""
-    sentences = []
-    for sign, side in ((1, "For"), (-1, "Against")):
-        # what is smaller than its own error says nothing
-        strength = {name: sign * value for name, value in regions.carried.items()}
-        error = {name: explanation.CLEAR * value for name, value in regions.spread.items()}
-        names = [name for name in strength if strength[name] > error[name]]
-        names.sort(key=strength.__getitem__, reverse=True)
-        if names:
-            listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-            sentences.append(f"**{side} it:** {listed}.")
-    return " ".join(sentences) or "No single part stands out."
 
 
 def show_numbers(answer: KinshipAnswer, regions: Regions) -> None:

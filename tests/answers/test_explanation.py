@@ -323,3 +323,22 @@ def test_explanation_is_exported_in_plain_rounded_numbers_without_masks():
     assert [exported[name]["carried"] for name in REGIONS] == [0.123, -0.5, 0, 0, 1, 2]
     assert all(exported[name]["spread"] == 0.078 for name in REGIONS)
     assert "masks" not in repr(regions)
+
+
+@pytest.mark.parametrize(
+    ("carried", "words"),
+    [
+        (
+            (1.0, -0.5, 0.25, 0.0, -1.0, 0.1),
+            "The eyes and the nose speak for kinship. The jaw and the brows speak against it.",
+        ),
+        ((0, 0, 0, 0.9, 0, -0.3), "The mouth speaks for kinship. The forehead speaks against it."),
+        ((0, -0.9, 0, 0, 0, 0.01), "The brows speak against kinship."),
+        ((0, 0, 0, 0.1, 0, 0), "No part of the faces stands out."),
+    ],
+)
+def test_regions_that_stand_out_are_named_the_strongest_first(carried, words):
+    regions = dict(zip(explanation.REGIONS, carried, strict=True))
+    spread = dict.fromkeys(explanation.REGIONS, 0.06)
+    masks = np.zeros((2, 6, 4, 4))
+    assert explanation.Regions(regions, spread, masks).in_words == words

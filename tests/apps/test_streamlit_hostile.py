@@ -9,6 +9,7 @@ import pytest
 from hostile_files import all_files, bombs, many_scans
 from streamlit.testing.v1 import AppTest
 
+from apps import decoding, isolation
 from apps.streamlit_pages import photos
 from utils import images
 from utils.data import scenes
@@ -77,8 +78,8 @@ def test_work_without_end_is_cut_off_and_a_decoder_that_ends_is_told(app, monkey
     ]
 
     class Ending:
-        def call(self, *_):
-            raise photos.WorkerCrashedError("The process ended.")
+        def call(self, *_, **__):
+            raise isolation.WorkerCrashedError("The process ended.")
 
-    monkeypatch.setattr(photos, "decoders", Ending)
+    monkeypatch.setattr(decoding, "decoders", Ending)
     assert told(app, b"any") == ["a.jpg could not be decoded; save it anew as a plain JPEG."]

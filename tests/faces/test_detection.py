@@ -438,7 +438,7 @@ def test_photo_with_a_doubtful_face_is_turned_to_a_much_surer_one(
         return [[with_confidence(confidences[int(photo[0, 0, 0])])] for photo in photos]
 
     # each way to turn it has another number in its corner
-    photo = np.repeat(np.array([[[0], [1]], [[3], [2]]], np.uint8), 3, axis=2)
+    photo = np.kron(np.array([[[0], [1]], [[3], [2]]], np.uint8), np.ones((24, 24, 3), np.uint8))
     monkeypatch.setattr(detection, "detect_many", search)
     monkeypatch.setattr(
         detection, "prominent", lambda photo: detection._prominent_of(search([photo])[0])
@@ -564,3 +564,10 @@ def test_face_is_exported_in_plain_rounded_numbers(group_faces):
     }
     exported = group_faces[0].to_dict()  # MTCNN's own numbers are plain too
     assert json.loads(json.dumps(exported)) == exported
+
+
+@pytest.mark.parametrize("shape", [(20, 50_000, 3), (50_000, 20, 3), (30, 50_000, 3)])
+def test_photo_of_one_long_line_has_no_face_however_it_is_searched(shape):
+    line = np.full(shape, 128, np.uint8)
+    assert detection.upright(line) == (0, [])
+    assert detection.detect(line, min_face=20) == []

@@ -7,6 +7,7 @@ encoder has seen.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..training.models import Encoder
 REGIONS = ("eyes", "brows", "nose", "mouth", "jaw", "forehead")
 DONORS = 6  # faces whose regions are put in
 BATCH = 16  # faces that are embedded at a time: more take memory and no less time
+SMALL_PART = 0.15  # what carries less than this share of the largest region is not named
 CLEAR = 2  # a region stands out if it carries more than so many standard errors
 
 
@@ -82,6 +84,27 @@ class Regions:
             parts.append(f"{beginning}: {', '.join(opposing)}")
         return ("; ".join(parts) or "No region stands out") + ". (Log-odds that a region carries.)"
 
+    @property
+    def in_words(self) -> str:
+        """Which regions speak for kinship and which against it, without numbers."""
+        names: dict[bool, list[str]] = {True: [], False: []}
+        order = sorted(self.carried, key=lambda name: -abs(self.carried[name]))
+        least = SMALL_PART * abs(self.carried[order[0]])
+        for name in order:
+            if self.stands_out(name) and abs(self.carried[name]) >= least:
+                names[self.carried[name] > 0].append(f"the {name}")
+
+        sentences = []
+        for is_for, what in ((True, "for kinship"), (False, "against it")):
+            if names[is_for]:
+                # eyes and brows are several by themselves
+                is_one = len(names[is_for]) == 1 and not names[is_for][0].endswith("s")
+                verb = "speaks" if is_one else "speak"
+                sentences.append(f"{_listed(names[is_for]).capitalize()} {verb} {what}.")
+        if not names[True] and names[False]:
+            return sentences[0].replace("against it", "against kinship")
+        return " ".join(sentences) or "No part of the faces stands out."
+
     def stands_out(self, name: str) -> bool:
         """Whether a region carries more than chance: two standard errors."""
         return abs(self.carried[name]) > CLEAR * self.spread[name]
@@ -95,6 +118,12 @@ class Regions:
             name: {"carried": round(self.carried[name], 3), "spread": round(self.spread[name], 3)}
             for name in REGIONS
         }
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Such as ``the eyes, the nose and the jaw``."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def explain(encoder: Encoder | Ensemble, crops: np.ndarray, landmarks: np.ndarray) -> Regions:

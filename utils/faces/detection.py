@@ -216,6 +216,8 @@ def _turns_to_surest(photo: np.ndarray) -> int:
     """The quarter turns after which a small copy of a photo shows a much surer face; 0: none."""
     height, width = photo.shape[:2]
     size, scale = _searched_size(height, width, None, TURNED_SIDE)
+    if min(size) < MTCNN_MIN_SIDE:
+        return 0
     small = _shrink(photo, size, quickly=True) if scale < 1 else photo
     views = [turned(small, quarter_turns) for quarter_turns in range(4)]
 
@@ -522,6 +524,8 @@ def _in_tiles(photo: np.ndarray, scale: float, side: int) -> list[Face]:
         side: of a tile in pixels, or the photo's own where it is shorter.
     """
     height, width = (round(length * scale) for length in photo.shape[:2])
+    if min(height, width) < MTCNN_MIN_SIDE:
+        return []
     copy = _shrink(photo, (width, height)) if scale < 1 else photo
     high, wide = min(side, height), min(side, width)
     faces = []

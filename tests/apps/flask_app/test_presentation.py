@@ -124,25 +124,6 @@ def test_what_an_answer_is_worth_is_said_for_its_band(answer, probability, words
     assert words in presentation.worth(dataclasses.replace(answer, probability=probability))
 
 
-@pytest.mark.parametrize(
-    ("carried", "words"),
-    [
-        (
-            (1.0, -0.5, 0.25, 0.0, -1.0, 0.1),
-            "The eyes and the nose speak for kinship. The jaw and the brows speak against it.",
-        ),
-        ((0, 0, 0, 0.9, 0, -0.3), "The mouth speaks for kinship. The forehead speaks against it."),
-        ((0, -0.9, 0, 0, 0, 0.01), "The brows speak against kinship."),
-        ((0, 0, 0, 0.1, 0, 0), "No part of the faces stands out."),
-    ],
-)
-def test_regions_that_stand_out_are_named_the_strongest_first(carried, words):
-    regions = dict(zip(explanation.REGIONS, carried, strict=True))
-    spread = dict.fromkeys(explanation.REGIONS, 0.06)
-    masks = np.zeros((2, 6, 4, 4))
-    assert presentation.regions_in_words(Regions(regions, spread, masks)) == words
-
-
 def test_bars_start_in_the_middle_and_are_as_long_as_what_a_region_carries():
     carried = dict(zip(explanation.REGIONS, (1.0, -0.5, 0.25, 0.0, -1.0, 0.1), strict=True))
     spread = dict.fromkeys(explanation.REGIONS, 0.07)

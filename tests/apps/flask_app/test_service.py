@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from werkzeug.exceptions import ClientDisconnected, ServiceUnavailable
 
-from apps.flask_app import isolation, service
+from apps import isolation
+from apps.flask_app import service
 from apps.flask_app.uploads import Upload
 from utils import images
 from utils.answers import kinship

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from apps.flask_app import isolation
+from apps import isolation
 from utils import images
 from utils.errors import ImageError
 

@@ -20,7 +20,7 @@ from utils.errors import CourseError
 
 Result = TypeVar("Result")
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 30
 
 
