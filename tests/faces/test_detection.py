@@ -445,7 +445,15 @@ def test_photo_with_a_doubtful_face_is_turned_to_a_much_surer_one(
     )
     turns, faces = detection.upright(photo)
     assert turns == quarter_turns
-    assert detection._surest(faces) == confidences[turns]
+    assert max((face.confidence for face in faces), default=0) == confidences[turns]
+
+
+@pytest.mark.parametrize(("side", "quarter_turns"), [(80, 0), (90, 1)])
+def test_photo_is_not_turned_for_a_face_that_is_much_smaller(monkeypatch, side, quarter_turns):
+    # on its side, the photo shows a surer face
+    views = [[with_confidence(0.95, 100, 100)], [with_confidence(0.999, side, side)], [], []]
+    monkeypatch.setattr(detection, "detect_many", lambda photos: views)
+    assert detection._turns_to_surest(grey(100, 100)) == quarter_turns
 
 
 def test_photo_with_a_sure_face_is_not_searched_turned(faces, paste, monkeypatch):
