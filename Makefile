@@ -53,7 +53,7 @@ lab: .venv/.course ## Open the lessons in JupyterLab
 app: .venv/.course ## Serve the kinship page and its JSON API on http://127.0.0.1:5000 (PORT=5001: elsewhere)
 	$(PY) -m apps.flask_app --port $(PORT)
 
-streamlit: .venv/.course ## Open the app for detection, verification and kinship in the browser
+streamlit: .venv/.course ## Open the app for faces, verification, kinship and family albums in the browser
 	$(PY) -m streamlit run apps/streamlit_app.py
 
 notebooks: .venv/.course ## Make the notebooks anew from notebooks/source/ (LESSON=02: those of one lesson)
