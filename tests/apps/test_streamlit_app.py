@@ -12,10 +12,12 @@ from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from apps.streamlit_pages import photos, visitors
-from utils import images, settings
+from utils import files, images, settings
 from utils.answers import explanation, kinship, verification
+from utils.answers.album.album import Album
 from utils.data import scenes
 from utils.faces import detection
+from utils.scoring.calibration import rounded
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "streamlit_app.py"
 NO_FACE = images.to_jpeg(np.full((120, 160, 3), 200, np.uint8))
@@ -392,6 +394,8 @@ def test_example_shows_whether_they_are_related_how_sure_that_is_and_what_it_res
         "Kin among the unlikely": "9.6 %",
         "Pairs without an answer": "45.1 %",
     }
+    assert any(f"is **{rounded(answer.probability)}**." in text for text in texts(app))
+    assert any("far fewer are related" in text for text in texts(app))
     assert {answer.verdict, *answer.explanation} <= set(texts(app))
     assert any("this example shows **a parent and a child**" in text for text in texts(app))
     assert any("about 9 of 100 pairs with this answer are strangers" in t for t in texts(app))
@@ -407,7 +411,10 @@ def test_one_person_twice_is_said_first_and_nobody_is_called_related(related):
     (answer,) = app.session_state["once kinship"].values()
     assert answer.same_person.warning
     assert headlines(app) == [answer.headline] == [kinship.ONE_PERSON]
-    assert any(text.startswith("If so, the question has no answer.") for text in texts(app))
+    (sentence,) = [text for text in texts(app) if text.startswith("If so, the question of")]
+    # as the Flask app says it
+    assert f"two relatives, is {rounded(answer.same_person.probability)}." in sentence
+    assert f"{answer.band_in_words.lower()} ({rounded(answer.probability)})." in sentence
 
 
 def test_two_strangers_are_not_related_and_nothing_is_asked_without_two_faces(
