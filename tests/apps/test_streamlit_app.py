@@ -477,7 +477,8 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(album, tmp_path):
         tmp_path / "empty": "is a folder without photos; name the folder of your photos.",
         "~nobody-of-this-name": "is not a folder; name the folder of your photos.",
         "/" + "a" * 5000: "is not a folder; name the folder of your photos.",
-        "a\0b": "is not a folder; name the folder of your photos.",
+        "/a\0b": "is not a folder; name the folder of your photos.",
+        ".": "is not a whole path; type one such as /home/me/Pictures.",
     }.items():
         make(album, folder)
         assert len(errors(album)) == 1 and errors(album)[0].endswith(sentence), folder
@@ -511,6 +512,33 @@ def test_an_album_is_made_beside_its_photos_and_a_second_time_from_what_is_there
     assert headlines(album) == [f"{count} people in 2 photos"]
     (tmp_path / "album" / "people.csv").unlink()
     assert errors(album.run())[0].endswith("people.csv cannot be read; make the album again.")
+
+
+def test_an_album_that_cannot_be_kept_or_has_no_photo_is_one_sentence(
+    album, tmp_path, monkeypatch
+):
+    (tmp_path / "broken.jpg").write_bytes(b"no photo")
+    make(album, tmp_path)
+    (sentence,) = errors(album)
+    assert sentence.startswith(f"None of the photos in {tmp_path} can be read.")
+    assert "broken.jpg is not an image" in sentence and not headlines(album)
+
+    # something else has the album's name
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "album").write_text("text")
+    (tmp_path / "taken" / "photo.jpg").write_bytes(jpeg_of("strangers", 0))
+    make(album, tmp_path / "taken")
+    (sentence,) = errors(album)
+    assert sentence.startswith(f"The album cannot be kept in {tmp_path / 'taken' / 'album'} (")
+
+    # a page has no options
+    def refuse(folder, out, **_):
+        with files.room_in(out, 10**18):
+            raise AssertionError("there is room")
+
+    monkeypatch.setattr(Album, "of", refuse)
+    make(album, tmp_path / "taken")
+    assert errors(album)[0].endswith("Make room there, or copy the photos to another disk.")
 
 
 def test_who_sits_elsewhere_is_made_no_album(album, monkeypatch):
