@@ -157,7 +157,7 @@ def result(
     # the photos with their faces, and the faces with their regions
     comparison = answer.comparison
     sides = (comparison.first, comparison.second)
-    crops = plots.region_pictures(comparison.crops, answer.regions)
+    crops = plots.region_pictures(comparison.crops, answer.regions.without_doubtful)
     pictures = []
     for place, (field, side) in enumerate(zip(PLACES, sides, strict=True)):
         picture = _picture_with_faces(field, photos[place], side)

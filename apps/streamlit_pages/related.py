@@ -133,7 +133,8 @@ def show_regions(answer: KinshipAnswer, regions: Regions) -> None:
     st.header("Whose nose is it?", anchor=False)
     # the faces, and beside them what the colours mean
     left, right = st.columns([2, 3], gap="medium", vertical_alignment="center")
-    pictures = plots.region_pictures(answer.comparison.crops, regions)
+    # a colour for what the sentence names, and for nothing else
+    pictures = plots.region_pictures(answer.comparison.crops, regions.without_doubtful)
     names = ["The first face, coloured", "The second face, coloured"]
     with left, st.container(horizontal=True, gap="small", key="coloured"):
         for picture, name in zip(pictures, names, strict=True):
