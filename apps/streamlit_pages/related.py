@@ -70,8 +70,8 @@ def show_verdict(answer: KinshipAnswer, pair: Pair) -> None:
             f"not two relatives, is {rounded(answer.same_person.probability)}. If they are two "
             f"people all the same: {answer.band_in_words.lower()} ({rounded(answer.probability)})."
         ]
-    if answer.unlike.sentence:
-        sentences.append(answer.unlike.sentence)
+    if answer.unlike.in_words:
+        sentences.append(answer.unlike.in_words)
     for truth in pairs.truth_of(pair):
         sentences.append(
             f"{truth} The model learnt from photographs, and takes drawn strangers for relatives "
