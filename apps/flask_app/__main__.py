@@ -10,6 +10,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from apps.flask_app import create_app
 from apps.flask_app.connections import Connections, answers_pending, make_server
@@ -19,7 +21,11 @@ from utils.errors import CourseError
 
 DRAIN_SECONDS = 60
 MAX_PORT = 65535
+LOCAL_NAMES = ["127.0.0.1", "localhost"]
 M_ARENA_MAX = -8  # of glibc's mallopt
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     # a server of this machine alone answers under its own names alone
     if _is_loopback(options.host) and not app.config["TRUSTED_HOSTS"]:
-        app.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost", "[::1]"]
+        app.config["TRUSTED_HOSTS"] = LOCAL_NAMES
+        app.wsgi_app = LocalName(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's manual
     connections: Connections = {}
     try:
         server = make_server(app, options.host, options.port, connections)
@@ -53,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     service = app.extensions["service"]
     GentleEnd(service, connections).watch()
-    log.info("Open http://%s:%s (loading the model; Ctrl-C ends it)", options.host, options.port)
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    log.info("Open http://%s:%s (loading the model; Ctrl-C ends it)", host, options.port)
     server.run()
     printing.drop_output()
     return 2 if service.failed.is_set() else 0
@@ -116,6 +124,28 @@ class GentleEnd:
     def _end_without_model(self) -> None:
         self._service.failed.wait()
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+class LocalName:
+    """Names this machine ``localhost`` in requests to ``[::1]``.
+
+    Werkzeug compares names up to their first colon, so it trusts no address of IPv6.
+
+    Args:
+        application: what answers.
+    """
+
+    def __init__(self, application: "WSGIApplication"):
+        self._application = application
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer a request."""
+        name, bracket, port = environ.get("HTTP_HOST", "").partition("]")
+        if name + bracket == "[::1]":
+            environ["HTTP_HOST"] = f"localhost{port}"
+        return self._application(environ, start_response)
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,7 +5,16 @@ Problem details are JSON for programs (RFC 9457).
 
 import http
 
-from flask import Flask, Response, current_app, g, json, render_template, request
+from flask import (
+    Flask,
+    Response,
+    current_app,
+    g,
+    has_request_context,
+    json,
+    render_template,
+    request,
+)
 from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import HTTPException, SecurityError
 
@@ -28,6 +37,7 @@ SENTENCES = {
     501: "The request is sent in a way that this server does not read; send it plainly.",
     500: "Something went wrong here, and it is not your fault. Try again.",
 }
+TOO_MANY = "There are too many photos or fields, or one of the fields is too long."  # also 413
 OWN_SENTENCES = (404, 405, 408, 413, 429, 431, 501)  # always ours, whatever a library says
 
 
@@ -50,10 +60,19 @@ def sentence(error: HTTPException) -> str:
     is_ours = error.description != type(error).description
     if error.description and is_ours and status not in OWN_SENTENCES:
         return error.description
+    if status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE and _has_allowed_length():
+        return TOO_MANY
     # MB, which one of the sentences names
     limit = (current_app.config["MAX_CONTENT_LENGTH"] or 0) // 2**20
     text = SENTENCES.get(status, f"{http.HTTPStatus(status).phrase}.")
     return text.format(limit=limit)
+
+
+def _has_allowed_length() -> bool:
+    """Whether the request, which is refused as too large, has no more bytes than it may have."""
+    length = request.content_length if has_request_context() else None
+    most = current_app.config["MAX_CONTENT_LENGTH"]
+    return length is not None and most is not None and length <= most
 
 
 def answer(status: int, detail: str, error: str) -> Response:

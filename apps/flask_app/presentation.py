@@ -11,7 +11,7 @@ from PIL import Image
 
 from utils import images, plots
 from utils.faces import alignment, detection
-from utils.scoring.calibration import percent
+from utils.scoring.calibration import percent, rounded
 
 from .uploads import PEOPLE, PLACES, Upload, further_photos
 
@@ -26,7 +26,6 @@ STRIP = 2  # so many times as long as wide, a photo is too long to be shown whol
 THUMBNAILS = 24  # faces to choose from in a photo, the largest
 THUMBNAIL = 96  # pixels
 LEAST = 44  # least side of what is touched to choose a face, in pixels of the picture
-MOST = 0.995  # a probability that is rounded to 100 %
 LIKELY, UNLIKELY = "likely", "unlikely"  # two of the three bands
 BAR = 98  # length of the longest bar, in a box that is 200 wide
 
@@ -158,7 +157,7 @@ def result(
     # the photos with their faces, and the faces with their regions
     comparison = answer.comparison
     sides = (comparison.first, comparison.second)
-    crops = plots.region_pictures(comparison.crops, answer.regions)
+    crops = plots.region_pictures(comparison.crops, answer.regions.without_doubtful)
     pictures = []
     for place, (field, side) in enumerate(zip(PLACES, sides, strict=True)):
         picture = _picture_with_faces(field, photos[place], side)
@@ -240,13 +239,6 @@ def _data_url(picture: np.ndarray) -> str:
 
 
 # --- words --------------------------------------------------------------------------------------
-
-
-def rounded(probability: float) -> str:
-    """A probability as it is said to visitors, such as ``64 %``; never 0 or 100."""
-    if probability > MOST:
-        return "over 99 %"
-    return "under 1 %" if probability < 1 - MOST else f"{100 * probability:.0f} %"
 
 
 def worth(answer: "KinshipAnswer") -> str:

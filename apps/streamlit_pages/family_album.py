@@ -1,5 +1,6 @@
 """The page that makes a family album of a folder of photos on this machine."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from utils.data import scenes
 from utils.errors import AlbumError, CourseError
 
 MADE, PROBLEM = "album made", "album problem"
+OUT = "name an output on another disk (--out)"  # advice of the command line
 EXAMPLE_PICTURES = 12
 PAGE_HEIGHT = 760  # pixels of the album's own page
 
@@ -97,27 +99,55 @@ def make(text: str) -> None:
         bar.progress(done / total, f"Looking for faces: {done} of {total} photos")
 
     try:
-        folder = folder_of(text)
-        st.session_state[MADE] = Made.of(Album.of(folder, folder / "album", progress=tell))
+        st.session_state[MADE] = Made.of(album_of(folder_of(text), tell))
     except CourseError as error:
-        st.session_state[PROBLEM] = str(error)
+        # who uses a page gives no options
+        st.session_state[PROBLEM] = str(error).replace(OUT, "copy the photos to another disk")
     appearance.note_fresh()
     bar.empty()
+
+
+def album_of(folder: Path, tell: Callable[[int, int], None]) -> Album:
+    """The album of a folder, kept in it.
+
+    Args:
+        folder: of photos.
+        tell: is called with the number of photos that were searched, and of all.
+
+    Raises:
+        AlbumError: the folder cannot be used or written to, or none of its photos can be read.
+    """
+    out = folder / "album"
+    try:
+        album = Album.of(folder, out, progress=tell)
+    except OSError as error:
+        raise AlbumError(
+            f"The album cannot be kept in {out} ({error.strerror}); copy the photos to a folder "
+            "of your own."
+        ) from error
+    if not album.photos:
+        reason = " ".join(album.problems[:1])
+        raise AlbumError(f"None of the photos in {folder} can be read. {reason}".strip())
+    return album
 
 
 def folder_of(text: str) -> Path:
     """The folder that somebody typed.
 
     Raises:
-        AlbumError: nothing was typed, or it names nobody's home.
+        AlbumError: nothing was typed, no whole path, or it names nobody's home.
     """
     text = text.strip().strip("\"'")
     if not text:
         raise AlbumError("Type the folder of your photos first, such as /home/me/Pictures.")
     try:
-        return Path(text).expanduser()
+        folder = Path(text).expanduser()
     except RuntimeError as error:
         raise AlbumError(f"{text} is not a folder; name the folder of your photos.") from error
+    # a visitor does not know the folder that the app was started in
+    if not folder.is_absolute():
+        raise AlbumError(f"{text} is not a whole path; type one such as /home/me/Pictures.")
+    return folder
 
 
 def show_album(made: Made) -> None:

@@ -13,14 +13,8 @@ from utils import images, plots
 from utils.answers import explanation, kinship
 from utils.answers.explanation import Regions
 from utils.answers.kinship import KinshipAnswer
-from utils.scoring.calibration import percent
+from utils.scoring.calibration import percent, rounded
 
-# What is said where they may be one person.
-OTHERWISE = {
-    kinship.LIKELY: "likely related",
-    kinship.CANNOT_SAY: "these photos do not decide",
-    kinship.UNLIKELY: "probably not related",
-}
 TONES = {kinship.LIKELY: appearance.RELATED, kinship.UNLIKELY: appearance.NOT}
 
 
@@ -72,11 +66,12 @@ def show_verdict(answer: KinshipAnswer, pair: Pair) -> None:
         # one person twice is not a question of kinship
         tone = appearance.ONE_PERSON
         sentences = [
-            "If so, the question has no answer. If they are two people: "
-            f"{OTHERWISE[answer.band]} ({percent(answer.probability)})."
+            "If so, the question of kinship has no answer. The chance that it is one person, and "
+            f"not two relatives, is {rounded(answer.same_person.probability)}. If they are two "
+            f"people all the same: {answer.band_in_words.lower()} ({rounded(answer.probability)})."
         ]
-    if answer.unlike.sentence:
-        sentences.append(answer.unlike.sentence)
+    if answer.unlike.in_words:
+        sentences.append(answer.unlike.in_words)
     for truth in pairs.truth_of(pair):
         sentences.append(
             f"{truth} The model learnt from photographs, and takes drawn strangers for relatives "
@@ -95,7 +90,7 @@ def meaning(answer: KinshipAnswer) -> str:
         worth = f"But {of_100(bands.kin_among_unlikely)} pairs with this answer are relatives."
     else:
         worth = f"For {of_100(bands.cannot_say)} pairs, one photo of each is not enough."
-    return f"The probability is **{percent(answer.probability)}**. {worth}"
+    return f"The probability is **{rounded(answer.probability)}**. {worth}"
 
 
 def show_more(model: kinship.Kinship, answer: KinshipAnswer, pair: Pair) -> None:
@@ -108,6 +103,8 @@ def show_more(model: kinship.Kinship, answer: KinshipAnswer, pair: Pair) -> None
         )
     show_regions(answer, regions)
     st.markdown(
+        "The number holds where relatives and strangers are as likely beforehand; of two people "
+        "picked from a crowd, far fewer are related.\n\n"
         "It is no paternity test: faces resemble each other by chance, and relatives may look "
         "nothing alike. It must not be used to decide about anybody’s family, residence, "
         "inheritance or child."
@@ -136,7 +133,8 @@ def show_regions(answer: KinshipAnswer, regions: Regions) -> None:
     st.header("Whose nose is it?", anchor=False)
     # the faces, and beside them what the colours mean
     left, right = st.columns([2, 3], gap="medium", vertical_alignment="center")
-    pictures = plots.region_pictures(answer.comparison.crops, regions)
+    # a colour for what the sentence names, and for nothing else
+    pictures = plots.region_pictures(answer.comparison.crops, regions.without_doubtful)
     names = ["The first face, coloured", "The second face, coloured"]
     with left, st.container(horizontal=True, gap="small", key="coloured"):
         for picture, name in zip(pictures, names, strict=True):

@@ -342,3 +342,14 @@ def test_regions_that_stand_out_are_named_the_strongest_first(carried, words):
     spread = dict.fromkeys(explanation.REGIONS, 0.06)
     masks = np.zeros((2, 6, 4, 4))
     assert explanation.Regions(regions, spread, masks).in_words == words
+
+
+def test_pictures_colour_what_is_named_and_nothing_doubtful():
+    # the eyes carry most, and are the least sure of it
+    carried = dict(zip(explanation.REGIONS, (-2.0, 0.5, 0.1, 0.0, -0.6, 0.01), strict=True))
+    spread = dict.fromkeys(explanation.REGIONS, 0.04) | {"eyes": 1.5}
+    regions = explanation.Regions(carried, spread, np.ones((2, 6, 4, 4)))
+    shown = regions.without_doubtful
+    assert shown.in_words == regions.in_words
+    assert {name for name, value in shown.carried.items() if value} == set(regions.named)
+    assert "eyes" not in regions.named and shown.carried["jaw"] == -0.6

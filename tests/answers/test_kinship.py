@@ -263,9 +263,17 @@ def test_faces_unlike_those_measured_are_named_photo_by_photo():
         "is turned, so the rates of other faces do not hold. Where a decision is forced, with one "
         "face turned, 30.0 % of kin are rejected and 20.0 % of strangers accepted."
     )
+    # for visitors, without decimals
+    assert unlike.in_words == (
+        "Take care: the face in the first photo is small and turned, the face in the second photo "
+        "is turned, so the usual rates do not hold. Where the model must decide, with one face "
+        "turned, it takes 30 of 100 relatives for strangers, and 20 of 100 strangers for "
+        "relatives."
+    )
     unmeasured = kinship.Unlike(("small",), (), {})
+    assert unmeasured.in_words.endswith("is small, so the usual rates do not hold.")
     assert unmeasured.sentence.endswith("is small, so the rates of other faces do not hold.")
-    assert kinship.Unlike((), (), {}).sentence == ""
+    assert kinship.Unlike((), (), {}).sentence == kinship.Unlike((), (), {}).in_words == ""
 
 
 def test_several_photos_of_a_person_are_averaged_and_the_answer_says_so(model, photos, answers):

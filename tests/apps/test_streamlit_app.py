@@ -12,10 +12,12 @@ from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from apps.streamlit_pages import photos, visitors
-from utils import images, settings
+from utils import files, images, settings
 from utils.answers import explanation, kinship, verification
+from utils.answers.album.album import Album
 from utils.data import scenes
 from utils.faces import detection
+from utils.scoring.calibration import rounded
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "streamlit_app.py"
 NO_FACE = images.to_jpeg(np.full((120, 160, 3), 200, np.uint8))
@@ -392,6 +394,8 @@ def test_example_shows_whether_they_are_related_how_sure_that_is_and_what_it_res
         "Kin among the unlikely": "9.6 %",
         "Pairs without an answer": "45.1 %",
     }
+    assert any(f"is **{rounded(answer.probability)}**." in text for text in texts(app))
+    assert any("far fewer are related" in text for text in texts(app))
     assert {answer.verdict, *answer.explanation} <= set(texts(app))
     assert any("this example shows **a parent and a child**" in text for text in texts(app))
     assert any("about 9 of 100 pairs with this answer are strangers" in t for t in texts(app))
@@ -407,7 +411,10 @@ def test_one_person_twice_is_said_first_and_nobody_is_called_related(related):
     (answer,) = app.session_state["once kinship"].values()
     assert answer.same_person.warning
     assert headlines(app) == [answer.headline] == [kinship.ONE_PERSON]
-    assert any(text.startswith("If so, the question has no answer.") for text in texts(app))
+    (sentence,) = [text for text in texts(app) if text.startswith("If so, the question of")]
+    # as the Flask app says it
+    assert f"two relatives, is {rounded(answer.same_person.probability)}." in sentence
+    assert f"{answer.band_in_words.lower()} ({rounded(answer.probability)})." in sentence
 
 
 def test_two_strangers_are_not_related_and_nothing_is_asked_without_two_faces(
@@ -470,7 +477,8 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(album, tmp_path):
         tmp_path / "empty": "is a folder without photos; name the folder of your photos.",
         "~nobody-of-this-name": "is not a folder; name the folder of your photos.",
         "/" + "a" * 5000: "is not a folder; name the folder of your photos.",
-        "a\0b": "is not a folder; name the folder of your photos.",
+        "/a\0b": "is not a folder; name the folder of your photos.",
+        ".": "is not a whole path; type one such as /home/me/Pictures.",
     }.items():
         make(album, folder)
         assert len(errors(album)) == 1 and errors(album)[0].endswith(sentence), folder
@@ -504,6 +512,33 @@ def test_an_album_is_made_beside_its_photos_and_a_second_time_from_what_is_there
     assert headlines(album) == [f"{count} people in 2 photos"]
     (tmp_path / "album" / "people.csv").unlink()
     assert errors(album.run())[0].endswith("people.csv cannot be read; make the album again.")
+
+
+def test_an_album_that_cannot_be_kept_or_has_no_photo_is_one_sentence(
+    album, tmp_path, monkeypatch
+):
+    (tmp_path / "broken.jpg").write_bytes(b"no photo")
+    make(album, tmp_path)
+    (sentence,) = errors(album)
+    assert sentence.startswith(f"None of the photos in {tmp_path} can be read.")
+    assert "broken.jpg is not an image" in sentence and not headlines(album)
+
+    # something else has the album's name
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "album").write_text("text")
+    (tmp_path / "taken" / "photo.jpg").write_bytes(jpeg_of("strangers", 0))
+    make(album, tmp_path / "taken")
+    (sentence,) = errors(album)
+    assert sentence.startswith(f"The album cannot be kept in {tmp_path / 'taken' / 'album'} (")
+
+    # a page has no options
+    def refuse(folder, out, **_):
+        with files.room_in(out, 10**18):
+            raise AssertionError("there is room")
+
+    monkeypatch.setattr(Album, "of", refuse)
+    make(album, tmp_path / "taken")
+    assert errors(album)[0].endswith("Make room there, or copy the photos to another disk.")
 
 
 def test_who_sits_elsewhere_is_made_no_album(album, monkeypatch):

@@ -242,3 +242,19 @@ def test_two_visitors_at_once_get_their_own_answers_and_leave_nothing_behind(
         page.get_by_text(answer.explanation[1]).wait_for()
         assert page.get_by_test_id("stMetricValue").first.inner_text() == f"{answer.distance:.4f}"
     assert left_behind() == before
+
+
+def test_the_words_below_the_gauge_and_of_messages_of_streamlit_are_not_cramped(visit):
+    page = visit("related", "phone dark")
+    page.get_by_role("button", name="Two strangers").click()
+    # the needle ends above the words, and two lines of words belong together
+    page.locator(".gauge i").wait_for()
+    page.wait_for_function(IDLE)
+    needle = page.locator(".gauge i").bounding_box()
+    words = page.locator(".gauge small").first.bounding_box()
+    assert needle["y"] + needle["height"] <= words["y"]
+    assert words["height"] < 40
+    # the title of a message keeps its distance from the border
+    page.goto(f"{page.url.removesuffix('related')}nowhere")
+    title = page.get_by_role("dialog").get_by_role("heading", name="Page not found")
+    assert title.evaluate("title => parseFloat(getComputedStyle(title).paddingLeft)") > 8

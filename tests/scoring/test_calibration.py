@@ -238,6 +238,20 @@ def test_share_for_people_is_never_a_certain_one(share, words):
     assert calibration.percent(share) == words
 
 
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [
+        (0.0, "under 1 %"),
+        (0.004, "under 1 %"),
+        (0.006, "1 %"),
+        (0.5, "50 %"),
+        (0.999, "over 99 %"),
+    ],
+)
+def test_a_probability_is_said_without_decimals_and_never_as_certain(probability, words):
+    assert calibration.rounded(probability) == words
+
+
 def test_rates_are_exported_in_plain_rounded_numbers():
     intervals = [Interval(np.float64(value), 0.0, 1.0) for value in (0.11111, 0.2, 0.3)]
     assert json.loads(json.dumps(calibration.Rates(0.123456, *intervals).to_dict())) == {

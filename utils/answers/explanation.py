@@ -6,6 +6,7 @@ Fergus, ECCV 2014), but with something that looks like a face instead of a grey 
 encoder has seen.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -85,14 +86,27 @@ class Regions:
         return ("; ".join(parts) or "No region stands out") + ". (Log-odds that a region carries.)"
 
     @property
+    def named(self) -> list[str]:
+        """The regions that stand out and carry more than a small part, the largest first."""
+        order = sorted(self.carried, key=lambda name: -abs(self.carried[name]))
+        least = SMALL_PART * abs(self.carried[order[0]])
+        return [
+            name for name in order if self.stands_out(name) and abs(self.carried[name]) >= least
+        ]
+
+    @property
+    def without_doubtful(self) -> "Regions":
+        """The same, but what :attr:`in_words` does not name carries nothing: for pictures."""
+        names = self.named
+        carried = {name: value * (name in names) for name, value in self.carried.items()}
+        return dataclasses.replace(self, carried=carried)
+
+    @property
     def in_words(self) -> str:
         """Which regions speak for kinship and which against it, without numbers."""
         names: dict[bool, list[str]] = {True: [], False: []}
-        order = sorted(self.carried, key=lambda name: -abs(self.carried[name]))
-        least = SMALL_PART * abs(self.carried[order[0]])
-        for name in order:
-            if self.stands_out(name) and abs(self.carried[name]) >= least:
-                names[self.carried[name] > 0].append(f"the {name}")
+        for name in self.named:
+            names[self.carried[name] > 0].append(f"the {name}")
 
         sentences = []
         for is_for, what in ((True, "for kinship"), (False, "against it")):

@@ -124,13 +124,9 @@ class Unlike:
     @property
     def sentence(self) -> str:
         """What is said of such faces; empty where the faces are like others."""
-        parts = []
-        for place, names in (("first", self.first), ("second", self.second)):
-            if names:
-                parts.append(f"the face in the {place} photo is {' and '.join(names)}")
-        if not parts:
+        if not self._parts:
             return ""
-        sentence = f"Take care: {', '.join(parts)}, so the rates of other faces do not hold."
+        sentence = f"Take care: {self._parts}, so the rates of other faces do not hold."
         # what was measured on such faces, forced to decide
         worth = []
         for name, (rejected, accepted) in self.errors.items():
@@ -141,6 +137,31 @@ class Unlike:
         if worth:
             sentence += f" Where a decision is forced, {'; '.join(worth)}."
         return sentence
+
+    @property
+    def in_words(self) -> str:
+        """The same for visitors: what was measured as counts of 100 pairs."""
+        if not self._parts:
+            return ""
+        sentence = f"Take care: {self._parts}, so the usual rates do not hold."
+        worth = []
+        for name, (rejected, accepted) in self.errors.items():
+            worth.append(
+                f"with one face {name}, it takes {100 * rejected:.0f} of 100 relatives for "
+                f"strangers, and {100 * accepted:.0f} of 100 strangers for relatives"
+            )
+        if worth:
+            sentence += f" Where the model must decide, {'; '.join(worth)}."
+        return sentence
+
+    @property
+    def _parts(self) -> str:
+        """What each face is; empty where both are like others."""
+        parts = []
+        for place, names in (("first", self.first), ("second", self.second)):
+            if names:
+                parts.append(f"the face in the {place} photo is {' and '.join(names)}")
+        return ", ".join(parts)
 
     def to_dict(self) -> dict[str, list[str]]:
         """The names by photo."""

@@ -33,6 +33,7 @@ POLICIES = {
 DEFAULT = "relatives"
 QUANTILES = 80  # of the training pairs' distances: where the error rates are measured
 LEAST_DISTANCE = 1e-6  # a distance of 0 has no logarithm
+MOST = 0.995  # a probability that is rounded to 100 %
 LARGEST_LOGIT = 30  # beyond it exp() overflows, and no probability is that sure
 
 
@@ -212,6 +213,13 @@ def percent(share: float) -> str:
     if share > 0.999:
         return "more than 99.9 %"
     return f"{100 * share:.1f} %"
+
+
+def rounded(probability: float) -> str:
+    """A probability as it is said to visitors, such as ``64 %``; never 0 or 100."""
+    if probability > MOST:
+        return "over 99 %"
+    return "under 1 %" if probability < 1 - MOST else f"{100 * probability:.0f} %"
 
 
 def _with_interval(rate: Interval) -> str:

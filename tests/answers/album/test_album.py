@@ -132,6 +132,8 @@ def test_folder_without_faces_is_an_album_of_nobody(tmp_path, networks, paint):
     album = Album.of(tmp_path / "photos", tmp_path / "out", progress=False)
     assert album.people == album.relations == album.questions == []
     assert not (tmp_path / "out/graph.png").exists()
+    page = " ".join((tmp_path / "out/index.html").read_text("utf-8").split())
+    assert "<p>1 photo, 0 faces, 0 people." in page
     assert Album.of(tmp_path / "photos", tmp_path / "out", progress=False).photos == 1
 
 

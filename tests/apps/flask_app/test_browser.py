@@ -196,6 +196,12 @@ def test_photos_are_dropped_pasted_and_removed(visit, files):
     assert page.evaluate(CHOSEN) == [["a.jpg", "b.jpg", "c.jpg"], ["d.jpg"]]
     place(page).get_by_text("3 photos; this one is shown, all are averaged.").wait_for()
     assert_accessible(page)
+    # a photo that the browser cannot show has a button like the others
+    page.evaluate(GIVE, ["drop", "dataTransfer", ["e.heic"], [0]])
+    page.get_by_text("e.heic", exact=True).wait_for()
+    sizes = [button.bounding_box()["height"] for button in page.locator(".further button").all()]
+    assert len(sizes) == 3 and max(sizes) - min(sizes) < 1
+    page.get_by_role("button", name="Remove e.heic").click()
     page.get_by_role("button", name="Remove b.jpg").click()
     assert page.evaluate(CHOSEN) == [["a.jpg", "c.jpg"], ["d.jpg"]]
     compare(page)

@@ -43,10 +43,10 @@ def test_too_large_a_request_is_refused_unread(make_app, post, alert):
     assert alert(page) == "The photos are too large; together they may have 3 MB."
 
 
-def test_too_many_parts_are_refused(client):
+def test_too_many_parts_are_refused_and_not_called_too_large(client, alert):
     fields = {f"field{number}": "x" for number in range(1000)}
     page = client.post("/upload", data=fields, content_type="multipart/form-data")
-    assert page.status_code == 413
+    assert page.status_code == 413 and alert(page).startswith("There are too many photos")
 
 
 def test_names_of_this_machine_alone_are_answered_where_they_are_set(make_app):

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from apps.flask_app.__main__ import main, share_heaps
+from apps.flask_app.__main__ import LOCAL_NAMES, LocalName, main, share_heaps
 from utils import images
 from utils.answers import kinship
 from utils.data import scenes
@@ -192,6 +192,22 @@ def test_a_port_that_is_taken_is_one_sentence(monkeypatch, capsys):
         f"Nothing can be served on 127.0.0.1, port {port} (Address already in use); choose "
         "another with --host and --port.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("[::1]:5000", 200),
+        ("[::1]", 200),
+        ("localhost:5000", 200),
+        ("[::1].example.org", 400),
+        ("[::2]:5000", 400),
+    ],
+)
+def test_this_machine_is_known_by_its_ipv6_address_too(make_app, host, status):
+    app = make_app(TRUSTED_HOSTS=LOCAL_NAMES)
+    app.wsgi_app = LocalName(app.wsgi_app)
+    assert app.test_client().get("/healthz", headers={"Host": host}).status_code == status
 
 
 def test_a_host_that_is_none_is_one_sentence(monkeypatch, capsys):

@@ -100,20 +100,6 @@ def test_gauge_shows_the_bands_and_where_the_probability_is():
 @pytest.mark.parametrize(
     ("probability", "words"),
     [
-        (0.0, "under 1 %"),
-        (0.004, "under 1 %"),
-        (0.006, "1 %"),
-        (0.5, "50 %"),
-        (0.999, "over 99 %"),
-    ],
-)
-def test_a_probability_is_said_without_decimals_and_never_as_certain(probability, words):
-    assert presentation.rounded(probability) == words
-
-
-@pytest.mark.parametrize(
-    ("probability", "words"),
-    [
         (0.9, "9 of 100 pairs with this answer were not related."),
         (0.5, "The faces do not decide it. When the model was tested on"),
         (0.5, "this was so for 45 of 100 pairs."),
