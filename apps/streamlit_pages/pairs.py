@@ -141,6 +141,27 @@ def _take_example(name: str) -> None:
         photos.put(slot, Photo(f"the {slot} photo", content, truth=name))
 
 
+def show_ways_on(told: list[str], facts: dict, pair: Pair, page: str, question: str) -> None:
+    """What can be saved of an answer, and the other question about the same photos.
+
+    Args:
+        told: the answer in sentences.
+        facts: the answer in numbers.
+        pair: the photos that it is about.
+        page: the name of the page that asks the other question.
+        question: the other question.
+    """
+    appearance.show_downloads(
+        {
+            "Save the answer": ("answer.txt", appearance.as_text(told), "text/plain"),
+            "Save the numbers": ("answer.json", appearance.as_json(facts), "application/json"),
+            "Save the picture": ("photos.jpg", images.to_jpeg(pair.picture()), "image/jpeg"),
+        }
+    )
+    label = f"Ask of the same photos: {question}"
+    st.page_link(f"streamlit_pages/{page}.py", label=label, icon=":material/arrow_forward:")
+
+
 def truth_of(pair: Pair) -> list[str]:
     """A sentence about what an example shows."""
     if not pair.truth:

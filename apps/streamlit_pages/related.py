@@ -112,25 +112,15 @@ def show_more(model: kinship.Kinship, answer: KinshipAnswer, pair: Pair) -> None
     # the whole answer, to keep
     told = [answer.headline, answer.verdict, *answer.explanation, regions.sentence]
     facts = answer.to_dict() | {"regions": regions.to_dict()}
-    appearance.show_downloads(
-        {
-            "Save the answer": ("answer.txt", appearance.as_text(told), "text/plain"),
-            "Save the numbers": ("answer.json", appearance.as_json(facts), "application/json"),
-            "Save the picture": ("photos.jpg", images.to_jpeg(pair.picture()), "image/jpeg"),
-        }
-    )
-    st.page_link(
-        "streamlit_pages/same_person.py",
-        label="Ask of the same photos: the same person?",
-        icon=":material/arrow_forward:",
-    )
+    pairs.show_ways_on(told, facts, pair, "same_person", "the same person?")
     with st.expander("Numbers and technical terms", key="numbers of kinship"):
         show_numbers(answer, regions)
 
 
 def show_regions(answer: KinshipAnswer, regions: Regions) -> None:
     """The two faces coloured by what each part carries."""
-    st.header("Whose nose is it?", anchor=False)
+    title = "If they are two people: what is alike"
+    st.header(title if answer.same_person.warning else "Whose nose is it?", anchor=False)
     # the faces, and beside them what the colours mean
     left, right = st.columns([2, 3], gap="medium", vertical_alignment="center")
     # a colour for what the sentence names, and for nothing else

@@ -74,22 +74,7 @@ def show_more(answer: Verification, pair: Pair) -> None:
     """What can be saved, the other question, and the numbers."""
     # the whole answer, to keep
     told = [answer.verdict, *answer.explanation]
-    appearance.show_downloads(
-        {
-            "Save the answer": ("answer.txt", appearance.as_text(told), "text/plain"),
-            "Save the numbers": (
-                "answer.json",
-                appearance.as_json(answer.to_dict()),
-                "application/json",
-            ),
-            "Save the picture": ("photos.jpg", images.to_jpeg(pair.picture()), "image/jpeg"),
-        }
-    )
-    st.page_link(
-        "streamlit_pages/related.py",
-        label="Ask of the same photos: are they related?",
-        icon=":material/arrow_forward:",
-    )
+    pairs.show_ways_on(told, answer.to_dict(), pair, "related", "are they related?")
     with st.expander("Numbers and technical terms", key="numbers of verification"):
         show_numbers(answer)
 

@@ -162,8 +162,8 @@ def ordered(bad, good, place):
 @pytest.mark.parametrize("place", ["first", "second"])
 def test_a_photo_without_a_face_is_named_by_its_path_or_its_place(pictures, place):
     advice = (
-        "; use a photo in which one looks at the camera, sharp, upright and at least 20 pixels "
-        "wide."
+        "; use a sharp, upright photo of somebody who looks at the camera, with a face at least "
+        "20 pixels wide."
     )
     for bad, name in (
         (NOBODY, f"the {place} photo"),

@@ -190,7 +190,7 @@ def test_a_photo_of_the_camera_is_taken_like_a_file():
 
 
 UNUSABLE = {
-    "No face was found in this photo; use a photo in which one looks at the camera": NO_FACE,
+    "No face was found in this photo; use a sharp, upright photo": NO_FACE,
     "me.jpg is empty": b"",
     "me.jpg is not an image": b"GIF89a",
     "me.jpg is truncated": NO_FACE[:1000],

@@ -513,8 +513,8 @@ def test_chosen_face_is_the_largest_by_default():
         (
             0,
             1,
-            "No face was found in b.jpg; use a photo in which one looks at the camera, "
-            "sharp, upright and at least 20 pixels wide.",
+            "No face was found in b.jpg; use a sharp, upright photo of somebody who looks at the "
+            "camera, with a face at least 20 pixels wide.",
         ),
     ],
 )
@@ -540,10 +540,10 @@ def test_photo_without_a_name_is_called_the_photo():
 
 
 NO_FACE = {  # (height, width): the rest of the sentence
-    (300, 400): "use a photo in which one looks at the camera, sharp, upright and at least 20 "
-    "pixels wide.",
-    (20000, 1080): "use a photo in which one looks at the camera, sharp, upright and at least "
-    "313 pixels wide (a photo of 1080×20000 pixels is shrunk before the search), or cut out the "
+    (300, 400): "use a sharp, upright photo of somebody who looks at the camera, with a face at "
+    "least 20 pixels wide.",
+    (20000, 1080): "use a sharp, upright photo of somebody who looks at the camera, with a face "
+    "at least 313 pixels wide (a photo of 1080×20000 pixels is shrunk before the search), or cut out the "
     "part that shows the face.",
     (40000, 600): "its 600×40000 pixels are too narrow to be searched: use a photo of another "
     "shape, or cut out the part that shows the face.",

@@ -359,7 +359,7 @@ def _advice(photo: np.ndarray | None) -> str:
             "the part that shows the face."
         )
     wanted = (
-        "use a photo in which one looks at the camera, sharp, upright and at least "
+        "use a sharp, upright photo of somebody who looks at the camera, with a face at least "
         f"{least} pixels wide"
     )
     # a photo that is not shrunk needs no explanation
