@@ -9,7 +9,7 @@ import streamlit as st
 from apps.streamlit_pages import appearance, pairs, photos
 from apps.streamlit_pages.appearance import of_100
 from apps.streamlit_pages.pairs import Pair
-from utils import images, plots
+from utils import plots
 from utils.answers import explanation, kinship
 from utils.answers.explanation import Regions
 from utils.answers.kinship import KinshipAnswer

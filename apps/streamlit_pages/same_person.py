@@ -6,7 +6,6 @@ import streamlit as st
 from apps.streamlit_pages import appearance, pairs, photos
 from apps.streamlit_pages.appearance import of_100
 from apps.streamlit_pages.pairs import Pair
-from utils import images
 from utils.answers import verification
 from utils.answers.verification import Verification
 from utils.scoring import calibration

@@ -543,8 +543,8 @@ NO_FACE = {  # (height, width): the rest of the sentence
     (300, 400): "use a sharp, upright photo of somebody who looks at the camera, with a face at "
     "least 20 pixels wide.",
     (20000, 1080): "use a sharp, upright photo of somebody who looks at the camera, with a face "
-    "at least 313 pixels wide (a photo of 1080×20000 pixels is shrunk before the search), or cut out the "
-    "part that shows the face.",
+    "at least 313 pixels wide (a photo of 1080×20000 pixels is shrunk before the search), or cut "
+    "out the part that shows the face.",
     (40000, 600): "its 600×40000 pixels are too narrow to be searched: use a photo of another "
     "shape, or cut out the part that shows the face.",
 }
