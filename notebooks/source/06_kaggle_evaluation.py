@@ -496,6 +496,9 @@ ablation.table(files.read_json(settings.RESULTS / "ablation.json"))
 # lesson 05), 0.04 over the head. The mirror image and the cohort cost nothing in training and bring a
 # little more. A head on top of the fine-tuned encoder, or a mean with the head on the frozen one,
 # brings nothing more. Half the steps, or half the pairs a step, cost little and take half the time.
+# Another loss costs most, then a learning rate that is too high. Without the augmentation or the
+# averaging of the weights, or with the upper half of the layers alone, it is as good as the whole
+# recipe, within what three runs can tell. (Minutes are missing where the machine did other work, too.)
 # *Against ours* is the mean difference to `ours`, with its standard deviation over the runs: a
 # difference smaller than that is not known to be one.
 #

@@ -205,6 +205,7 @@ def test_an_example_album_is_one_click(visit):
 
 def test_it_works_by_keyboard_alone(visit):
     page = visit("same-person")
+    page.get_by_role("link", name="Family album").wait_for()
     page.wait_for_function(IDLE)
     names = []
     while len(names) < 30 and "One person twice" not in names:
