@@ -119,7 +119,7 @@ def show_more(model: kinship.Kinship, answer: KinshipAnswer, pair: Pair) -> None
 
 def show_regions(answer: KinshipAnswer, regions: Regions) -> None:
     """The two faces coloured by what each part carries."""
-    title = "If they are two people: what is alike"
+    title = "If they are two people: whose nose is it?"
     st.header(title if answer.same_person.warning else "Whose nose is it?", anchor=False)
     # the faces, and beside them what the colours mean
     left, right = st.columns([2, 3], gap="medium", vertical_alignment="center")
