@@ -125,7 +125,7 @@ def test_of_several_faces_one_is_chosen_without_sending_the_photos_again(client,
     page = post(client, photos["wall"], photos["same0"])
     assert "6 faces; number 1 was compared" in text_of(page)
     # before what is explained, and by picture or thumbnail
-    assert page.text.index("Compare the chosen faces") < page.text.index("Where the answer")
+    assert page.text.index("Compare the chosen faces") < page.text.index('id="regions"')
     assert re.findall(r'id="(face1-\d)"', page.text) == re.findall(r'for="(face1-\d)"', page.text)
     points = re.findall(r'name="kept_face1"\s+value="(\d+,\d+)"', page.text)
     kept = dict(re.findall(r'name="(kept\d)" value="([^"]+)"', page.text))
@@ -158,7 +158,7 @@ def test_an_unusable_photo_is_one_sentence_above_the_form(client, post, photos, 
 def test_no_face_is_said_and_the_photos_stay_in_the_form(client, post, photos, alert):
     page = post(client, photos["same0"], photos["grey"])
     assert page.status_code == 422
-    assert alert(page).startswith("No face was found in the second photo; use a photo")
+    assert alert(page).startswith("No face was found in the second photo; use a sharp, upright photo")
     kept = dict(re.findall(r'name="(kept\d)" value="([^"]+)"', page.text))
     assert list(kept) == ["kept1", "kept2"]
     again = post(client, kept1=kept["kept1"], kept2=kept["kept1"])
