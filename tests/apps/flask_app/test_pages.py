@@ -158,7 +158,9 @@ def test_an_unusable_photo_is_one_sentence_above_the_form(client, post, photos, 
 def test_no_face_is_said_and_the_photos_stay_in_the_form(client, post, photos, alert):
     page = post(client, photos["same0"], photos["grey"])
     assert page.status_code == 422
-    assert alert(page).startswith("No face was found in the second photo; use a sharp, upright photo")
+    assert alert(page).startswith(
+        "No face was found in the second photo; use a sharp, upright photo"
+    )
     kept = dict(re.findall(r'name="(kept\d)" value="([^"]+)"', page.text))
     assert list(kept) == ["kept1", "kept2"]
     again = post(client, kept1=kept["kept1"], kept2=kept["kept1"])
