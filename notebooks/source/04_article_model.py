@@ -69,7 +69,7 @@ a, b = embeddings[rows_a], embeddings[rows_b]  # (pairs, 128) each
 #
 # The next cell only asks which networks' weights are on this machine; preparing a photo needs none.
 #
-# **Guess first.** One photo is prepared for each of the course's seven encoders. Will its first pixel
+# **Guess first.** One photo is prepared for each of the course's nine encoders. Will its first pixel
 # be the same three numbers for all of them?
 
 # %%

@@ -144,16 +144,18 @@ def test_encoder_benchmark_gives_positive_times_and_agreement(results):
     assert max(result["largest_difference"].values()) < 1e-5
 
 
-# --- SFace --------------------------------------------------------------------------------------
+# --- ports of ONNX files ------------------------------------------------------------------------
 
 
-def test_sface_without_its_weights_is_one_sentence(load, side_by_side, capsys):
-    parity = load("sface_parity")
-    assert side_by_side.main(parity.run, parity.build_parser().parse_args([])) == 2
-    assert "sface are not here; run: kincourse weights sface" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["edgeface", "mobilefacenet", "sface"])
+def test_port_without_its_weights_is_one_sentence(load, side_by_side, capsys, name):
+    parity = load("onnx_parity")
+    options = parity.build_parser().parse_args(["--backbone", name])
+    assert side_by_side.main(parity.run, options) == 2
+    assert f"{name} are not here; run: kincourse weights {name}" in capsys.readouterr().err
 
 
-def test_sface_table_says_by_how_much_the_two_differ(load, families_root, monkeypatch):
+def test_table_of_a_port_says_by_how_much_the_two_differ(load, families_root, monkeypatch):
     def noise(seed):
         def embed(faces):
             shapes.append(faces.shape)
@@ -161,9 +163,9 @@ def test_sface_table_says_by_how_much_the_two_differ(load, families_root, monkey
 
         return embed
 
-    parity, shapes = load("sface_parity"), []
+    parity, shapes = load("onnx_parity"), []
     monkeypatch.setattr(
-        parity, "contenders", lambda: {parity.KERAS: noise(1), parity.ONNX: noise(2)}
+        parity, "contenders", lambda name: {parity.KERAS: noise(1), parity.ONNX: noise(2)}
     )
     monkeypatch.setattr(type(backbones.get("sface")), "weights_path", lambda self: None)
     options = ["--data", str(families_root), "--faces", "1", "--repeats", "1"]
@@ -544,7 +546,7 @@ def test_benchmark_prints_a_table_or_json(load, side_by_side, results, capsys, n
 SCRIPTS = [
     "generator",
     "encoder",
-    "sface_parity",
+    "onnx_parity",
     "two_networks",
     "detection",
     "serving",

@@ -266,13 +266,16 @@ def test_folds_that_were_trained_otherwise_are_refused_and_kept(
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("arguments", [[], ["--backbones", "dlib-resnet", "facenet"]])
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [([], "edgeface"), (["--backbones", "dlib-resnet", "facenet"], "facenet")],
+)
 def test_folds_of_an_encoder_without_weights_are_refused_before_the_data_is_read(
-    refused, tmp_path, arguments
+    refused, tmp_path, arguments, name
 ):
     out = tmp_path / "folds"
     sentence = refused("train", "folds", *arguments, "--data", tmp_path / "gone", "--out", out)
-    assert "The weights of facenet are not here; run: kincourse weights facenet " in sentence
+    assert f"The weights of {name} are not here; run: kincourse weights {name} " in sentence
     assert not out.exists()
 
 

@@ -216,7 +216,7 @@ def embed(options: argparse.Namespace) -> Result:
 @verb(
     "weights",
     "fetch the weights of other face networks, or list where they come from",
-    ["weights", "weights facenet sface"],
+    ["weights", "weights edgeface facenet"],
     [
         option(
             "names",

@@ -297,7 +297,7 @@ def ablation(options: argparse.Namespace) -> Result:
 @verb(
     "train folds",
     "fine-tune the encoders that ship, one of each backbone for each fold (hours; can be stopped)",
-    ["train folds --data recognizing-faces-in-the-wild.zip", "train folds --backbones sface"],
+    ["train folds --data recognizing-faces-in-the-wild.zip", "train folds --backbones edgeface"],
     [
         DATA,
         option(
@@ -331,7 +331,7 @@ def train_folds(options: argparse.Namespace) -> Result:
     from ..faces import backbones
     from ..training import encoder
 
-    chosen = [backbones.get(name) for name in options.backbones or encoder.RECIPES]
+    chosen = [backbones.get(name) for name in options.backbones or encoder.SHIPPED]
     for backbone in chosen:
         backbone.weights_path()  # weights that are missing are told before the photos are read
     dataset = open_data(options.data, sizes=[backbone.input_size for backbone in chosen])

@@ -96,19 +96,21 @@ class FinetuneSettings:
             )
 
 
-# How the encoders of the shipped model are fine-tuned, chosen on inner folds.
+# The encoders of the shipped model.
+SHIPPED = ("dlib-resnet", "edgeface", "mobilefacenet")
+# How encoders are fine-tuned, chosen on inner folds.
 RECIPES = {
+    "dlib-resnet": FinetuneSettings(precision="mixed_bfloat16"),
+    "edgeface": FinetuneSettings(steps=120, learning_rate=1e-4, warmup=30, check_every=40),
     "facenet": FinetuneSettings(
         steps=240, learning_rate=5e-5, check_every=60, precision="mixed_bfloat16"
     ),
-    "sface": FinetuneSettings(
-        steps=120,
-        learning_rate=1.5e-4,
-        warmup=30,
-        check_every=60,
-        precision="mixed_bfloat16",
+    "mobilefacenet": FinetuneSettings(
+        steps=240, learning_rate=1e-4, warmup=30, check_every=40, precision="mixed_bfloat16"
     ),
-    "dlib-resnet": FinetuneSettings(precision="mixed_bfloat16"),
+    "sface": FinetuneSettings(
+        steps=120, learning_rate=1.5e-4, warmup=30, check_every=60, precision="mixed_bfloat16"
+    ),
 }
 
 

@@ -20,10 +20,11 @@ def test_size_of_the_default_is_that_of_its_file():
     assert ORIGINS[name].size == backbones.get(name).weights_path().stat().st_size
 
 
-def test_origin_of_facenet_is_the_package_that_its_file_is_taken_out_of():
-    weights = backbones.get("facenet").weights
+@pytest.mark.parametrize("name", ["edgeface", "facenet", "mobilefacenet", "sface"])
+def test_origin_is_the_package_that_the_file_is_taken_out_of(name):
+    weights = backbones.get(name).weights
     assert isinstance(weights, ArchivedWeights)
-    assert ORIGINS["facenet"].source == f"{weights.project} {weights.version}"
+    assert ORIGINS[name].source == f"{weights.project} {weights.version}"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

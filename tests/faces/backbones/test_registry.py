@@ -13,8 +13,10 @@ from utils.faces import backbones
 # Name, side of the crops, length of an embedding, preprocessing.
 BACKBONES = [
     ("dlib-resnet", 150, 128, "centred256"),
+    ("edgeface", 112, 512, "arcface-frame"),
     ("facenet", 160, 128, "per-image"),
     ("facenet512", 160, 512, "fixed"),
+    ("mobilefacenet", 112, 512, "arcface-frame"),
     ("sface", 112, 128, "arcface-frame"),
     ("vggface-resnet50", 224, 2048, "vggface2"),
     ("vggface-senet50", 224, 2048, "vggface2"),

