@@ -421,8 +421,8 @@ def test_figures_of_two_parents_are_those_of_the_calibration(search_page):
     ):
         assert f"| {title} | {interval(one[name])} | {interval(many[name])} |" in search_page
     bands, protocol = one["bands"], measured["protocol"]
-    for name in ("strangers_among_likely", "kin_among_unlikely"):
-        assert f"each wrong in {rate(bands[name])}" in search_page
+    wrong = [rate(bands[name]) for name in ("strangers_among_likely", "kin_among_unlikely")]
+    assert f"are wrong in {wrong[0]} and in {wrong[1]};" in search_page
     assert f"of {rate(bands['cannot_say'])} nothing is said" in search_page
     assert f"{protocol['candidates']:,} such candidates" in search_page
     assert f"{protocol['triples']} triples of {protocol['families']} families" in search_page

@@ -33,7 +33,7 @@ def test_file_of_the_course_is_for_the_model_of_the_course(name, encoders):
     assert 0 < decisions.odds.unlikely < 0.5 < decisions.odds.likely < 1
     # the shipped model's own encoders, in its order
     names = [fingerprint.split("-")[0] for fingerprint in encoders]
-    assert names == ["dlib", "facenet", "sface"]
+    assert names == ["dlib", "edgeface", "mobilefacenet"]
 
 
 def test_measured_figures_reach_the_goals(content):

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..weights import ArchivedWeights
 from .arcface import ArcFaceBackbone
+from .onnx_file import keras_kernel
 
 if TYPE_CHECKING:
     import keras
@@ -226,9 +227,9 @@ class _File:
         return [self[f"{name}.weight"], self[f"{name}.bias"]]
 
     def convolution(self, name: str, depthwise: bool = False) -> list[np.ndarray]:
-        """From (out, in, row, column) to Keras's (row, column, in, out), or (…, out, 1)."""
+        """Kernel and bias."""
         kernel, bias = self.pair(name)
-        return [kernel.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0)), bias]
+        return [keras_kernel(kernel, depthwise), bias]
 
     def low_rank(self, name: str, factor: np.ndarray | float = 1.0) -> list[np.ndarray]:
         """The next two matrices and a bias, times a factor for each channel behind them."""

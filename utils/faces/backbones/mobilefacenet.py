@@ -12,6 +12,7 @@ import numpy as np
 
 from ..weights import ArchivedWeights
 from .arcface import ArcFaceBackbone, prelu
+from .onnx_file import keras_kernel
 
 if TYPE_CHECKING:
     import keras
@@ -72,18 +73,19 @@ class MobileFaceNet(ArcFaceBackbone):
         kernels = iter([pair for pair in pairs if pair[0].ndim == 4])
         slopes = iter([each.transpose(1, 2, 0) for each in listed if each.ndim == 3])
 
-        def convolution() -> list[np.ndarray]:
-            return _keras_order(*next(kernels))
+        def convolution(depthwise: bool = False) -> list[np.ndarray]:
+            kernel, bias = next(kernels)
+            return [keras_kernel(kernel, depthwise), bias]
 
-        def with_slopes() -> list[np.ndarray]:
-            return [*convolution(), next(slopes)]
+        def with_slopes(depthwise: bool = False) -> list[np.ndarray]:
+            return [*convolution(depthwise), next(slopes)]
 
         # from the input to the output
         arrays = with_slopes()
         arrays += [*_twos(*next(kernels)), next(slopes)]
         for _, _, blocks in STAGES:
             for _ in range(blocks + 1):
-                arrays += [*with_slopes(), *with_slopes(), *convolution()]
+                arrays += [*with_slopes(), *with_slopes(depthwise=True), *convolution()]
         for _ in LAST:
             arrays += with_slopes()
         return [*arrays, *_embedding(tensors)]
@@ -131,12 +133,6 @@ def _block(
 
 
 # --- the ONNX file ------------------------------------------------------------------------------
-
-
-def _keras_order(kernel: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
-    """From (out, in, row, column) to (row, column, in, out); of a depthwise one (…, out, 1)."""
-    depthwise = kernel.shape[1] == 1 and kernel.shape[2] > 1
-    return [kernel.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0)), bias]
 
 
 def _twos(kernel: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:

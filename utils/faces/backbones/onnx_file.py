@@ -55,6 +55,19 @@ def tensors(content: bytes) -> dict[str, np.ndarray]:
     return tensors
 
 
+def keras_kernel(kernel: np.ndarray, depthwise: bool = False) -> np.ndarray:
+    """The kernel of a convolution as Keras has it.
+
+    Args:
+        kernel: as ONNX has it, ``(out, in, row, column)``.
+        depthwise: whether each channel is convolved by itself: ``(out, 1, row, column)``.
+
+    Returns:
+        ``(row, column, in, out)``, or ``(row, column, out, 1)`` of a depthwise one.
+    """
+    return kernel.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+
+
 @functools.cache
 def _onnx_model() -> Any:
     """The message class of an ONNX model, with the tensors alone; the rest is skipped.

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..weights import ArchivedWeights
 from .arcface import ArcFaceBackbone, prelu
+from .onnx_file import keras_kernel
 
 if TYPE_CHECKING:
     import keras
@@ -123,9 +124,7 @@ def _convolution(tensors: dict[str, np.ndarray], layer: str) -> list[np.ndarray]
     """Kernel, bias and slopes of a convolution, merged with the normalisation behind it."""
     kernel = tensors[f"{layer}_conv2d_weight"]  # (out, in, row, column)
     scale, shift = _affine(tensors, f"{layer}_batchnorm", EPSILON)
-    # Keras has (row, column, in, out); of a depthwise one (row, column, channel, 1)
-    axes = (2, 3, 0, 1) if layer.endswith("_dw") else (2, 3, 1, 0)
-    merged = (kernel * scale[:, None, None, None]).transpose(axes)
+    merged = keras_kernel(kernel * scale[:, None, None, None], layer.endswith("_dw"))
     slopes = tensors[f"{layer}_relu_gamma"].reshape(1, 1, len(kernel))
     return [merged, shift, slopes]
 
