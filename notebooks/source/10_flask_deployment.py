@@ -730,7 +730,7 @@ print(f"this process: {psutil.Process().memory_info().rss / 1e9:.1f} GB")
 # visitor. At some length of the queue a server has to say "later".
 #
 # The memory is that of this notebook, which holds the model twice. A server process holds it once: it
-# takes 1.4 GB when it starts, and 1.5 to 2.7 GB once visitors have come
+# takes 1.2 GB when it starts, and 1.4 to 2.7 GB once visitors have come
 # ([docs/hosting.md](../docs/hosting.md)).
 #
 # `benchmarks/serving.py` repeats the comparison with 640 requests from 32 clients at once, and with the
