@@ -247,7 +247,7 @@ def weights(options: argparse.Namespace) -> Result:
     return Result({"weights": rows}, "\n".join(lines))
 
 
-_WEIGHTS_LINE = "{:18}{:31}{:14}{:>5}  {}"  # of the list: name, source, licence, MB, file
+_WEIGHTS_LINE = "{:18}{:31}{:25}{:>5}  {}"  # of the list: name, source, licence, MB, file
 
 
 def _fetched(backbone: "Backbone", progress: bool) -> dict:
