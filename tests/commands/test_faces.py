@@ -396,7 +396,7 @@ def test_weights_that_are_not_published_there_are_one_sentence(refused, publishe
 
 def test_unknown_network_is_one_sentence_and_nothing_is_fetched(refused, publisher, no_weights):
     sentence = refused("weights", "facenet", "resnet")
-    assert "There is no backbone 'resnet'; choose one of: dlib-resnet, facenet" in sentence
+    assert "There is no backbone 'resnet'; choose one of: dlib-resnet, edgeface" in sentence
     assert not no_weights.exists()
 
 

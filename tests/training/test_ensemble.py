@@ -503,7 +503,7 @@ def test_file_for_photos_preprocessed_otherwise_is_refused(stored):
 def test_file_of_a_backbone_that_is_not_there_is_refused_by_its_name(stored):
     rewrite(stored, facts=FACTS | {"encoders": ["toy-small", "resnet"]})
     with pytest.raises(
-        BackboneError, match="There is no backbone 'resnet'; choose one of: dlib-resnet, facenet"
+        BackboneError, match="There is no backbone 'resnet'; choose one of: dlib-resnet, edgeface"
     ):
         ensemble.load(stored)
 

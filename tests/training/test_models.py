@@ -505,7 +505,7 @@ def test_model_of_a_backbone_that_is_not_there_is_refused_by_its_name(
 ):
     replace_members(copies[kind], kinship_json=json.dumps(facts))
     with pytest.raises(
-        BackboneError, match="There is no backbone 'resnet'; choose one of: dlib-resnet, face"
+        BackboneError, match="There is no backbone 'resnet'; choose one of: dlib-resnet, edge"
     ):
         loaders[kind](copies[kind])
 
