@@ -342,7 +342,10 @@ def test_thresholds_and_their_errors_are_those_of_the_calibration(results_page):
         assert share_interval(**error) in results_page
 
 
-@pytest.mark.parametrize("name", ["dlib-resnet", "facenet", "sface"])
+ENCODERS = ["dlib-resnet", "edgeface", "facenet", "mobilefacenet", "sface"]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
 def test_encoders_are_compared_by_their_calibrations(name):
     calibration = result(f"calibration/{name}.json")
     accepted = calibration["accepted"]
