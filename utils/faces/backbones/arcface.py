@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,13 +94,13 @@ class ArcFaceBackbone(Backbone):
                 f"The content does not hold {self.name}; run: kincourse weights {self.name}"
             ) from error
 
+    @abc.abstractmethod
     def arrays(self, tensors: dict[str, np.ndarray]) -> list[np.ndarray]:
         """The network's arrays, in its order, from the tensors of the file by name.
 
         Raises:
             KeyError, StopIteration, TypeError, ValueError: they are not of this network.
         """
-        raise NotImplementedError
 
     @functools.cached_property
     def _shapes(self) -> list[tuple[int, ...]]:
