@@ -470,6 +470,11 @@ def test_jpeg_is_the_same_every_time_and_close_to_the_pixels():
     assert np.abs(images.decode(images.to_jpeg(smooth())).astype(int) - smooth()).mean() < 2
 
 
+def test_a_data_url_holds_the_picture():
+    assert images.data_url(b"\xff\xd8\xff") == "data:image/jpeg;base64,/9j/"
+    assert images.data_url(b"<svg/>", "svg+xml") == "data:image/svg+xml;base64,PHN2Zy8+"
+
+
 @pytest.mark.parametrize("source", ["file", "array"])
 def test_a_lower_limit_of_pixels_may_be_set(source):
     photo = np.zeros((30, 40, 3), np.uint8)

@@ -1,5 +1,6 @@
 """One reader for photos: whatever a user hands over becomes RGB uint8, or one named error."""
 
+import base64
 import errno
 import io
 import os
@@ -249,6 +250,16 @@ def to_jpeg(image: np.ndarray, quality: int = 92) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
+
+
+def data_url(content: bytes, kind: str = "jpeg") -> str:
+    """The address of a picture that holds the picture itself (RFC 2397).
+
+    Args:
+        content: of an image file.
+        kind: its media type, without `image/`.
+    """
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def is_photo(path: Path) -> bool:

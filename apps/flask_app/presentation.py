@@ -235,7 +235,7 @@ def _base64(picture: np.ndarray) -> str:
 
 
 def _data_url(picture: np.ndarray) -> str:
-    return f"data:image/jpeg;base64,{_base64(picture)}"
+    return images.data_url(images.to_jpeg(picture))
 
 
 # --- words --------------------------------------------------------------------------------------

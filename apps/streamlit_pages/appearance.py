@@ -1,12 +1,11 @@
 """How the app looks: the style, the answer's card, pictures to click, downloads, the foot."""
 
-import base64
 import functools
 import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
@@ -120,9 +119,9 @@ def show_answer(
 
 def _face(crop: np.ndarray, place: int) -> str:
     """One of the compared faces as HTML."""
-    data = base64.b64encode(images.to_jpeg(crop)).decode()
     name = ("first", "second")[place]
-    return f'<img src="data:image/jpeg;base64,{data}" alt="The face in the {name} photo">'
+    address = images.data_url(images.to_jpeg(crop))
+    return f'<img src="{address}" alt="The face in the {name} photo">'
 
 
 def note_fresh() -> None:
@@ -169,6 +168,29 @@ def of_100(rate: float) -> str:
 # --- pictures -----------------------------------------------------------------------------------
 
 
+def show_picture(
+    content: bytes,
+    alt: str,
+    caption: str = "",
+    width: int | Literal["content", "stretch"] = "content",
+    kind: str = "jpeg",
+) -> None:
+    """A picture that the page holds itself.
+
+    Streamlit would give it an address of the server's, and drop the picture when another visitor's
+    page is done while this one is drawn again.
+
+    Args:
+        content: of an image file.
+        alt: what is said in place of the picture; empty for one that says nothing new.
+        caption: words below it.
+        width: in pixels, or as wide as it is, or as the place for it.
+        kind: the file's media type, without `image/`.
+    """
+    address = images.data_url(content, kind)
+    st.image(address, caption or None, width=width, alt=alt)
+
+
 def picture_button(
     picture: np.ndarray,
     label: str,
@@ -191,7 +213,7 @@ def picture_button(
     """
     state = "chosen" if is_chosen else "other"
     with st.container(key=f"picture-{state}-{key}", width=width, gap=None):
-        st.image(picture, width="stretch", alt="", output_format="JPEG")
+        show_picture(images.to_jpeg(picture), "", width="stretch")
         st.button(
             label,
             key=key,

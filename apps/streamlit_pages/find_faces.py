@@ -57,20 +57,20 @@ def show_faces(photo: Photo, view: View) -> None:
     )
     count = len(faces)
     appearance.show_answer(appearance.FOUND, f"{appearance.counted(count, 'face')} found", [])
-    marked = drawing.numbered(view.picture, faces, view.scale)
+    marked = images.to_jpeg(drawing.numbered(view.picture, faces, view.scale))
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        st.image(marked, alt=f"The photo with {count} faces marked", output_format="JPEG")
+        appearance.show_picture(marked, f"The photo with {count} faces marked")
         with st.expander("Exchange the photo", key=f"other {photo.key}"):
             photos.ask(SLOT, "Another photo")
     with right, st.container(horizontal=True, gap="small", key="cut-outs"):
         for number, cut_out in enumerate(cut_outs, start=1):
-            st.image(cut_out, f"Face {number}", width=104, alt="", output_format="JPEG")
+            appearance.show_picture(images.to_jpeg(cut_out), "", f"Face {number}", 104)
 
     facts = {"size": view.size, "faces": [face.to_dict() for face in faces]}
     appearance.show_downloads(
         {
-            "Save the picture": ("faces.jpg", images.to_jpeg(marked), "image/jpeg"),
+            "Save the picture": ("faces.jpg", marked, "image/jpeg"),
             "Save the faces": ("faces.zip", zipped(cut_outs), "application/zip"),
             "Save the numbers": ("faces.json", appearance.as_json(facts), "application/json"),
         }
@@ -123,8 +123,10 @@ def show_numbers(photo: Photo, view: View, faces: list[Face], aligned: np.ndarra
         "**Aligned:** eyes and mouth lie at the same pixels in each of these. This is what a "
         "network takes."
     )
-    captions = [f"face {number}" for number in range(1, len(faces) + 1)]
-    st.image(list(aligned), captions, width=96, alt=captions, output_format="JPEG")
+    with st.container(horizontal=True, gap="small"):
+        for number, crop in enumerate(aligned, start=1):
+            name = f"face {number}"
+            appearance.show_picture(images.to_jpeg(crop), name, name, 96)
 
 
 def zipped(pictures: list[np.ndarray]) -> bytes:

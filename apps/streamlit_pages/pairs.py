@@ -89,7 +89,8 @@ def _side(slot: str) -> View | None:
     count = len(view.faces)
     told = "one face" if count == 1 else f"{count} faces; number {photo.face} is compared"
     with st.container(horizontal_alignment="center", key=f"whole-{slot}"):
-        st.image(_marked(photo, view), alt=f"The {slot} photo: {told}", output_format="JPEG")
+        marked = images.to_jpeg(_marked(photo, view))
+        appearance.show_picture(marked, f"The {slot} photo: {told}")
     if count > 1:
         st.markdown(f"**Which face?** Number {photo.face} of {count} is compared.")
         choose_face(photo, view)

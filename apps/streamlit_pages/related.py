@@ -9,7 +9,7 @@ import streamlit as st
 from apps.streamlit_pages import appearance, pairs, photos
 from apps.streamlit_pages.appearance import of_100
 from apps.streamlit_pages.pairs import Pair
-from utils import plots
+from utils import images, plots
 from utils.answers import explanation, kinship
 from utils.answers.explanation import Regions
 from utils.answers.kinship import KinshipAnswer
@@ -128,7 +128,7 @@ def show_regions(answer: KinshipAnswer, regions: Regions) -> None:
     names = ["The first face, coloured", "The second face, coloured"]
     with left, st.container(horizontal=True, gap="small", key="coloured"):
         for picture, name in zip(pictures, names, strict=True):
-            st.image(picture, width=140, alt=name, output_format="JPEG")
+            appearance.show_picture(images.to_jpeg(picture), name, width=140)
     with right:
         st.markdown(f"**{regions.in_words}**")
         st.markdown(
@@ -156,7 +156,8 @@ def show_numbers(answer: KinshipAnswer, regions: Regions) -> None:
         column.metric(label, value)
     for sentence in [answer.verdict, *answer.explanation]:
         st.markdown(sentence)
-    st.image(bars(answer, regions), alt="What each region carries: faces and bars")
+    told = "What each region carries: faces and bars"
+    appearance.show_picture(bars(answer, regions), told, kind="png")
     st.caption(
         "Log-odds of kinship that each region carries; the lines are twice the standard error. "
         f"{answer.model}, version {answer.version}; {answer.seconds['total']:.1f} seconds."

@@ -6,6 +6,7 @@ import streamlit as st
 from apps.streamlit_pages import appearance, pairs, photos
 from apps.streamlit_pages.appearance import of_100
 from apps.streamlit_pages.pairs import Pair
+from utils import images
 from utils.answers import verification
 from utils.answers.verification import Verification
 from utils.scoring import calibration
@@ -102,11 +103,10 @@ def show_numbers(answer: Verification) -> None:
         st.markdown(sentence)
     if answer.rates is not None:
         show_rates(answer.rates)
-    st.image(
-        np.hstack(list(answer.comparison.crops)),
+    appearance.show_picture(
+        images.to_jpeg(np.hstack(list(answer.comparison.crops))),
+        "The two faces, aligned",
         "the two faces, aligned: what the network compared",
-        alt="The two faces, aligned",
-        output_format="JPEG",
     )
 
 

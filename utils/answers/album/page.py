@@ -1,13 +1,12 @@
 """The page of an album: one file that holds all that it shows, and the graph of relatives."""
 
-import base64
 import functools
 import io
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ... import __version__, files
+from ... import __version__, files, images
 from ...scoring.calibration import percent
 
 if TYPE_CHECKING:
@@ -83,14 +82,10 @@ def _template() -> "jinja2.Template":
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["base64"] = _base64
+    environment.filters["data_url"] = images.data_url
     environment.filters["percent"] = percent
     environment.filters["printable"] = printable
     return environment.get_template("page.html")
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
 
 
 # --- graph --------------------------------------------------------------------------------------
