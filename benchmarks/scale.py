@@ -26,11 +26,11 @@ from utils import images
 from utils.answers.kinship import Kinship
 from utils.errors import WeightsError
 from utils.faces import alignment, backbones, detection
+from utils.training.encoder import SHIPPED
 from utils.training.ensemble import Ensemble
 
 READING, DETECTION, MODEL = "reading", "detection", "kinship model"
 PAIRS, SEARCH = "pairs", "exact search"
-ENCODERS = ("dlib-resnet", "facenet", "sface")  # those of the shipped model
 VECTORS = 100_000  # that a face is compared with
 LINKS = 2 * 32 * 4  # bytes of a vector's links in an HNSW graph with M = 32
 FACES_A_PHOTO = 2.5  # of an album
@@ -106,7 +106,7 @@ def steps_of(photos: list[np.ndarray], count: int, pairs: int) -> dict[str, Step
 def encoders_at_hand() -> dict[str, backbones.Backbone]:
     """Those whose weights are here."""
     encoders = {}
-    for name in ENCODERS:
+    for name in SHIPPED:
         try:
             backbones.get(name).weights_path()
             encoders[name] = backbones.get(name)
@@ -160,7 +160,7 @@ def reckoned(cpu: dict[str, float], sizes: dict[str, int], memory: float, faces:
     """
     # reading and detection, the frozen encoder (the same person?) and the kinship model
     seconds = (cpu[READING] + cpu[DETECTION]) * faces / FACES_A_PHOTO
-    seconds += (cpu[ENCODERS[0]] + cpu[MODEL]) * faces
+    seconds += (cpu[SHIPPED[0]] + cpu[MODEL]) * faces
     vectors = 4 * sum(sizes.values()) * faces
     return {
         "faces": faces,
@@ -203,8 +203,8 @@ def run(options: argparse.Namespace) -> dict:
     # seconds of a call to rates, by step
     cpu = {name: timing.cpu / steps[name].items for name, timing in timings.items()}
     rates = {name: steps[name].items / timing.wall for name, timing in timings.items()}
-    sizes = {name: results[name].shape[1] for name in (ENCODERS[0], MODEL)}
-    memory = bytes_in_memory(sizes[ENCODERS[0]])
+    sizes = {name: results[name].shape[1] for name in (SHIPPED[0], MODEL)}
+    memory = bytes_in_memory(sizes[SHIPPED[0]])
     archives = [reckoned(cpu, sizes, memory, faces) for faces in ARCHIVES]
     megapixels = float(np.mean([photo.shape[0] * photo.shape[1] for photo in photos])) / 1e6
     facts = {
@@ -238,10 +238,10 @@ def text_of(facts: dict, steps: dict[str, Step], repeats: int) -> str:
     rows = {}
     for name, step in steps.items():
         cpu = facts["cpu_seconds"][name]
-        ratio = cpu / facts["cpu_seconds"][ENCODERS[0]]
+        ratio = cpu / facts["cpu_seconds"][SHIPPED[0]]
         rate = f"{facts['rates'][name]:,.1f} {step.unit}/s"
         rows[name] = [rate, f"{1e3 * cpu:.3g}", f"{ratio:.3g}×"]
-    measured = side_by_side.table(["rate", "CPU ms each", f"to {ENCODERS[0]}"], rows)
+    measured = side_by_side.table(["rate", "CPU ms each", f"to {SHIPPED[0]}"], rows)
 
     # one column an archive
     table = {}

@@ -169,7 +169,7 @@ def shipped(tmp_path_factory, backbone):
         "threshold": 0.5,
         "bands": {"unlikely": 0.45, "likely": 0.55},
         "rates": rates,
-        "near_photos": {"encoder": backbone.name, "least": 0.95},
+        "near_photos": {backbone.name: 0.95},
         "conditions": dict.fromkeys(("small", "blurred", "turned"), worth),
         "out_of_fold": {
             "auc": {"value": 0.7111, "low": 0.6711, "high": 0.7511},

@@ -171,7 +171,10 @@ def trained_encoder(medium, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained_folds(medium, tmp_path_factory):
-    """Encoders of two folds that the command line fine-tuned in few steps, and what it printed."""
+    """Encoders of two folds, twice, that the command line fine-tuned in few steps.
+
+    And what it printed.
+    """
     from utils.training import encoder
 
     recipe = encoder.FinetuneSettings(
@@ -181,8 +184,10 @@ def trained_folds(medium, tmp_path_factory):
     arguments = ["--backbones", "toy", "--folds", 0, 1, "--data", medium, "--out", out]
     with pytest.MonkeyPatch.context() as patch, registered_toy():
         patch.setitem(encoder.RECIPES, "toy", recipe)
+        patch.setitem(encoder.RUNS, "toy", 2)
         facts = facts_of("train", "folds", *arguments)
-    paths = [out / f"toy-fold{fold}.keras" for fold in (0, 1)]
+    names = ("fold0", "fold1", "fold0-seed10", "fold1-seed11")
+    paths = [out / f"toy-{name}.keras" for name in names]
     return types.SimpleNamespace(paths=paths, out=out, facts=facts, recipe=recipe)
 
 

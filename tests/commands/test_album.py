@@ -50,7 +50,6 @@ def test_measuring_writes_what_albums_decide_by(
     from utils.answers.album import measuring
     from utils.answers.album import settings as album_settings
 
-    monkeypatch.setattr(album_settings, "IDENTITY", ("dlib-resnet",))
     monkeypatch.setattr(measuring, "FAMILIES", 2)
     monkeypatch.setattr(measuring, "DRAWS", 1)
     out = tmp_path / "album.json"
@@ -64,9 +63,6 @@ def test_measuring_writes_what_albums_decide_by(
     assert decided.sameness.threshold in measuring.THRESHOLDS
 
 
-def test_data_of_too_few_families_are_refused(refused, trained_folds, medium, toy, monkeypatch):
-    from utils.answers.album import settings as album_settings
-
-    monkeypatch.setattr(album_settings, "IDENTITY", ("dlib-resnet",))
+def test_data_of_too_few_families_are_refused(refused, trained_folds, medium, toy):
     sentence = refused("albums", *trained_folds.paths, "--data", medium)
     assert "No fold has the 10 families of an album; name data with more families." in sentence

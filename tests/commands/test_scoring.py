@@ -131,6 +131,7 @@ def test_submission_of_near_photos_is_written_beside_the_plain_one(
     out = tmp_path / "face_vgg.csv"
     arguments = ["--data", clean, "--model", shipped, "--out", out, "--near-photos"]
     facts = run("submit", *arguments, "--json")
+    assert facts["near_photos_by"] == "dlib-resnet"
     near = tmp_path / "face_vgg-near.csv"
     assert list(facts["written"]) == [str(out), str(near)] and facts["out"] == str(out)
     assert facts["auc"] == facts["written"][str(out)] != facts["written"][str(near)]
@@ -140,6 +141,10 @@ def test_submission_of_near_photos_is_written_beside_the_plain_one(
     expected = ensemble.load(shipped).probability(np.linspace(0.85, 0.95, len(sample)))
     np.testing.assert_allclose(pd.read_csv(out)["is_related"], expected, atol=1e-5)
     np.testing.assert_allclose(pd.read_csv(near)["is_related"], expected[::-1], atol=1e-5)
+    assert run("submit", *arguments).startswith(
+        "Photos of one person were found by dlib-resnet (better: edgeface; run: kincourse weights "
+        "edgeface).\n"
+    )
 
 
 # --- relations ----------------------------------------------------------------------------------

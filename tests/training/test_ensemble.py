@@ -38,7 +38,7 @@ FACTS = {
         "kin_rejected": {"value": 0.2345, "low": 0.1845, "high": 0.2745},
         "strangers_accepted": {"value": 0.1512, "low": 0.1012, "high": 0.1912},
     },
-    "near_photos": {"encoder": "dlib-resnet", "least": 0.95},
+    "near_photos": {"edgeface": 0.55, "dlib-resnet": 0.95},
     "conditions": dict.fromkeys(("small", "blurred", "turned"), WORTH),
     "out_of_fold": {
         "auc": {"value": 0.7, "low": 0.6, "high": 0.8},
@@ -403,7 +403,7 @@ SPOILT = {
     "rate-of-a-condition-a-word": with_fact(
         conditions=FACTS["conditions"] | {"small": WORTH | {"kin_rejected": {"value": "few"}}}
     ),
-    "nearness-a-word": with_fact(near_photos={"least": "near"}),
+    "nearness-a-word": with_fact(near_photos={"dlib-resnet": "near"}),
     "threshold-infinite": with_fact(threshold=float("inf")),
     "slope-no-number": with_fact(logistic=[1, float("nan")]),
     "weight-a-word": with_fact(weights=[0.25, "much"]),

@@ -13,12 +13,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 from utils.data import datasets, protocols
 from utils.data.protocols import HELD_OUT
 from utils.errors import ModelError
+from utils.faces.backbones import DEFAULT
 from utils.scoring import metrics
 from utils.settings import cache_dir
 from utils.training import out_of_fold
 from utils.training.encoder import family_means
 from utils.training.models import FaceEmbedder
-from utils.training.out_of_fold import Decision, FoldEmbeddings, bands
+from utils.training.out_of_fold import FROZEN, Decision, FoldEmbeddings, bands
+
+KEY = f"{FROZEN}{DEFAULT}"  # what says which photos look like one person's
 
 # --- decisions ----------------------------------------------------------------------------------
 
@@ -28,7 +31,7 @@ def made_fold(fold, seed, pairs=60):
     rng = np.random.default_rng(seed)
     labels = np.arange(pairs) % 2
     embeddings = {}
-    for name, size, nearness in (("one", 8, 0.8), ("two", 20, 0.5), (out_of_fold.KEY, 6, 0.3)):
+    for name, size, nearness in (("one", 8, 0.8), ("two", 20, 0.5), (KEY, 6, 0.3)):
         first, second = rng.normal(size=(2, pairs, size))
         second[labels == 1] += nearness * first[labels == 1]
         rows = np.concatenate([first, second]).astype(np.float32)
@@ -53,7 +56,7 @@ def made_fold(fold, seed, pairs=60):
         np.arange(pairs, 2 * pairs),
         rng.integers(0, 50, 2 * pairs).astype(str),
         embeddings,
-        cohorts | {out_of_fold.KEY: None},
+        cohorts | {KEY: None},
     )
 
 
@@ -95,9 +98,9 @@ def test_similarity_of_several_is_the_mean_of_their_cosines_against_one_cohort(m
 
 def test_one_that_has_no_cohort_leaves_the_cosine_alone(made):
     fold = made[0]
-    rows = fold.embeddings[out_of_fold.KEY]
+    rows = fold.embeddings[KEY]
     expected = metrics.cosine(rows[fold.a], rows[fold.b])
-    assert_allclose(fold.similarities({out_of_fold.KEY: 1.0}), expected, atol=1e-6)
+    assert_allclose(fold.similarities({KEY: 1.0}), expected, atol=1e-6)
 
 
 def test_decision_by_hand(made):
@@ -236,7 +239,7 @@ def few_people():
     people = np.array(["b", "a", "b", "c", "a", "d", "a"])
     pairs = pd.DataFrame({"is_related": [1, 0, 1, 0], "same_photo": [0] * 4})
     ends = np.array([0, 1, 2, 6]), np.array([3, 5, 4, 0])
-    embeddings = {"one": rows, "two": rows + 1, out_of_fold.KEY: metrics.normalise(keys)}
+    embeddings = {"one": rows, "two": rows + 1, KEY: metrics.normalise(keys)}
     return FoldEmbeddings("0", pairs, *ends, people, embeddings, {"one": None})
 
 
@@ -253,18 +256,18 @@ def test_averaged_photos_are_the_mean_of_their_person():
 
 def test_photos_are_averaged_with_those_that_look_like_one_person_without_any_name():
     fold = dataclasses.replace(few_people(), people=None)
-    rows, identity = fold.embeddings["one"], fold.embeddings[out_of_fold.KEY]
-    near = fold.averaged_where_near(0.8, {"one": 1.0}).embeddings
+    rows, identity = fold.embeddings["one"], fold.embeddings[KEY]
+    near = fold.averaged_where_near(0.8, {"one": 1.0}, DEFAULT).embeddings
     assert list(near) == ["one"]
     expected = metrics.mean_of_near(rows, metrics.near_keys(identity, rows), 0.8)
     assert_allclose(near["one"], expected, atol=1e-6)
     assert np.abs(near["one"] - rows).max() > 0.1
-    alone = fold.averaged_where_near(1.1, {"one": 1.0}).embeddings["one"]
+    alone = fold.averaged_where_near(1.1, {"one": 1.0}, DEFAULT).embeddings["one"]
     assert_allclose(alone, rows, atol=1e-6)
     # a photo that is in no pair is not looked at: the fourth to the seventh, but the sixth
     listed = dataclasses.replace(fold, a=np.array([0, 1]), b=np.array([2, 5]))
     seen = [0, 1, 2, 5]
-    near = listed.averaged_where_near(0.8, {"one": 1.0}).embeddings["one"]
+    near = listed.averaged_where_near(0.8, {"one": 1.0}, DEFAULT).embeddings["one"]
     keys = metrics.near_keys(identity[seen], rows[seen])
     assert_allclose(near[seen], metrics.mean_of_near(rows[seen], keys, 0.8), atol=1e-6)
     assert_array_equal(near[[3, 4, 6]], rows[[3, 4, 6]])
@@ -274,10 +277,10 @@ def test_photos_are_averaged_with_those_that_look_like_one_person_without_any_na
 def test_encoders_that_answer_together_also_say_together_which_photos_are_near():
     fold = few_people()
     weights = {"two": 0.3, "one": 0.7}
-    near = fold.averaged_where_near(0.8, weights).embeddings
+    near = fold.averaged_where_near(0.8, weights, DEFAULT).embeddings
     one, two = fold.embeddings["one"], fold.embeddings["two"]
     own = np.concatenate([0.3**0.5 * two, 0.7**0.5 * one], 1)
-    keys = metrics.near_keys(fold.embeddings[out_of_fold.KEY], own)
+    keys = metrics.near_keys(fold.embeddings[KEY], own)
     assert list(near) == ["two", "one"]
     for name, rows in (("one", one), ("two", two)):
         assert_allclose(near[name], metrics.mean_of_near(rows, keys, 0.8), atol=1e-6)
@@ -289,21 +292,19 @@ def test_nearness_is_chosen_that_gives_the_best_mean_auc(made, monkeypatch):
     monkeypatch.setattr(out_of_fold, "LEAST", tuple(np.linspace(0.3, 0.9, 11)))
     moved = []
     for number, fold in enumerate(folds):
-        keys = fold.embeddings[out_of_fold.KEY].copy()
+        keys = fold.embeddings[KEY].copy()
         noise = np.random.default_rng(number).normal(scale=0.12, size=keys[60:].shape)
         keys[60:] = metrics.normalise(keys[:60] + noise)
-        moved.append(
-            dataclasses.replace(fold, embeddings=fold.embeddings | {out_of_fold.KEY: keys})
-        )
+        moved.append(dataclasses.replace(fold, embeddings=fold.embeddings | {KEY: keys}))
     weights = Decision.fit(moved, ["one", "two"]).weights
     means = []
     for least in out_of_fold.LEAST:
-        near = [fold.averaged_where_near(least, weights) for fold in moved]
+        near = [fold.averaged_where_near(least, weights, DEFAULT) for fold in moved]
         aucs = [metrics.roc_auc(fold.labels, fold.similarities(weights)) for fold in near]
         means.append(np.mean(aucs))
     assert len(set(means)) > 3
     best = out_of_fold.LEAST[int(np.argmax(means))]
-    table = out_of_fold.near_aucs(moved, ["one", "two"])
+    table = out_of_fold.near_aucs(moved, ["one", "two"], DEFAULT)
     assert table.index.tolist() == list(out_of_fold.LEAST) and list(table) == ["0", "1"]
     assert_allclose(table.mean(axis=1), means, rtol=1e-12)
     assert out_of_fold.best_least(table) == best
@@ -406,11 +407,35 @@ def test_held_out_families_are_scored_by_the_mean_of_all_weights(
         assert_allclose(part.cohorts[name], cohort, atol=1e-5)
 
 
+def test_encoders_of_further_runs_score_a_fold_by_the_mean_of_their_weights(
+    encoders, small, families, photos, make_encoder
+):
+    second = [make_encoder(small, 50 + fold, fold) for fold in FOLDS]
+    once = [encoder for encoder in encoders if encoder.backbone.name == "toy-large"]
+    first = [of_fold(encoders, "toy-small", fold) for fold in FOLDS]
+    parts = out_of_fold.embed_folds(families, [*second, *once, *first], progress=False)
+    table = protocols.folds_for(families)
+    for part, fold in zip(parts, FOLDS, strict=False):
+        both = (of_fold(first, "toy-small", fold), of_fold(second, "toy-small", fold))
+        soup, crops = out_of_fold.soup(both), photos["toy-small"]
+        expected = soup.embed(crops[rows_of(part, families)])
+        assert_allclose(part.embeddings["toy-small"], expected, atol=1e-5)
+        # against all families that both have learned from
+        learned = list(table.loc[table["fold"] != fold, "family"])
+        cohort = family_means(soup, crops, families, learned)
+        assert_allclose(part.cohorts["toy-small"], cohort, atol=1e-5)
+        # another kind may have been trained once
+        assert part.cohorts["toy-large"] is of_fold(once, "toy-large", fold).cohort
+    all_six = out_of_fold.soup([*first, *second])
+    expected = all_six.embed(photos["toy-small"][rows_of(parts[-1], families)])
+    assert_allclose(parts[-1].embeddings["toy-small"], expected, atol=1e-5)
+
+
 def test_frozen_encoder_embeds_as_it_was_published(embedded, families, family_embeddings):
     for part in embedded:
         expected = metrics.normalise(family_embeddings[rows_of(part, families)])
-        assert_allclose(part.embeddings[out_of_fold.KEY], expected, atol=1e-6)
-        assert part.cohorts[out_of_fold.KEY] is None
+        assert_allclose(part.embeddings[KEY], expected, atol=1e-6)
+        assert part.cohorts[KEY] is None
 
 
 def files():
@@ -491,8 +516,8 @@ def test_encoders_of_other_data_are_refused(families, encoders):
 
 def test_missing_fold_is_named(families, encoders):
     message = (
-        r"^Of toy-small there are encoders of the folds \[0, 3\], of others \[0, 1, 3\]; name one "
-        r"encoder of each backbone for each fold\.$"
+        r"^Of toy-small there are encoders of the folds \[0, 3\], of others \[0, 1, 3\]; name "
+        r"equally many encoders of a backbone for each fold\.$"
     )
     given = [encoders[0], *encoders[2:]]
     for refuse in (
@@ -503,9 +528,15 @@ def test_missing_fold_is_named(families, encoders):
             refuse(given)
 
 
-def test_two_encoders_of_one_fold_are_refused(encoders):
+def test_two_encoders_of_one_fold_and_one_of_another_are_refused(encoders, small, make_encoder):
+    second = make_encoder(small, 60, 1)
     with pytest.raises(ModelError, match=r"Of toy-small there are .* the folds \[0, 1, 1, 3\]"):
-        out_of_fold.by_backbone([encoders[1], *encoders])
+        out_of_fold.by_backbone([second, *encoders])
+
+
+def test_an_encoder_that_is_there_twice_is_refused(encoders):
+    with pytest.raises(ModelError, match="^An encoder of toy-small is there twice, of one fold"):
+        out_of_fold.by_backbone([*encoders[:3], *encoders])
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -527,6 +558,8 @@ def test_rows_are_each_encoder_and_those_of_a_kind_together(made):
 
     assert rows("a", "b") == {"a": ["a"], "b": ["b"], "all encoders": ["a", "b"]}
     assert rows("a", "frozen a") == {"a": ["a"], "frozen a": ["frozen a"]}
+    # one that is not tuned is a row of its own, and no part of any other
+    assert "frozen all encoders" not in rows("a", "b", "frozen a", "frozen c")
     both = rows("a", "b", "frozen a", "frozen b")
     assert both["frozen all encoders"] == ["frozen a", "frozen b"]
     assert both["all encoders"] == ["a", "b"] and len(both) == 6
@@ -578,6 +611,12 @@ def test_shares_of_wrong_answers_are_zero_where_no_answer_was_given():
     assert (found["likely"], found["cannot_say"], found["unlikely"]) == (0.5, 0.25, 0.25)
 
 
+def test_the_best_encoder_of_identity_that_embedded_says_who_is_near(made):
+    assert out_of_fold.identity_of(made) == DEFAULT
+    best = made[0].embeddings | {f"{FROZEN}edgeface": None, f"{FROZEN}sface": None}
+    assert out_of_fold.identity_of([dataclasses.replace(made[0], embeddings=best)]) == "edgeface"
+
+
 def test_near_photos_are_averaged_as_was_chosen_on_the_other_folds(made, monkeypatch):
     asked = []
     monkeypatch.setattr(
@@ -596,10 +635,10 @@ def test_real_folds_are_measured_and_printed(embedded):
     measured = {}
     for name, members in out_of_fold.combinations(embedded).items():
         measured[name] = out_of_fold.measure(embedded, members, resamples=3)
-    rows = ["toy-small", "toy-large", out_of_fold.KEY, "all encoders"]
+    rows = ["toy-small", "toy-large", KEY, "all encoders"]
     assert list(measured) == rows
     text = out_of_fold.table(measured)
     assert text.index.tolist() == rows
     assert text["accuracy"].tolist() == [f"{measured[row]['accuracy']:.3f}" for row in rows]
     # the encoder of identity tells synthetic relatives apart, random toys do not
-    assert measured[out_of_fold.KEY]["auc"]["value"] > 0.75
+    assert measured[KEY]["auc"]["value"] > 0.75

@@ -12,11 +12,13 @@ from utils import settings
 from utils.data.protocols import HELD_OUT
 from utils.data.triples import Triple
 from utils.errors import CalibrationError, DatasetError
+from utils.faces.backbones import DEFAULT
 from utils.scoring import metrics
 from utils.training import models, parents
-from utils.training.out_of_fold import KEY, Decision, FoldEmbeddings
+from utils.training.out_of_fold import FROZEN, Decision, FoldEmbeddings
 from utils.training.parents import Combination, Questions, Sides
 
+KNOWN = f"{FROZEN}{DEFAULT}"
 FAMILIES = 12  # of a fold, each a couple and two children, with two photos each
 
 
@@ -46,8 +48,8 @@ def made_fold(fold, seed):
         np.array(a),
         np.array(b),
         np.array(people),
-        {"one": embeddings, KEY: embeddings},
-        {"one": cohort, KEY: None},
+        {"one": embeddings, KNOWN: embeddings},
+        {"one": cohort, KNOWN: None},
     )
 
 

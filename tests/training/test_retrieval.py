@@ -13,11 +13,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import average_precision_score
 
 from utils.data.protocols import HELD_OUT
+from utils.faces.backbones import DEFAULT
 from utils.scoring import metrics
 from utils.training import retrieval
-from utils.training.out_of_fold import KEY, Decision, FoldEmbeddings
+from utils.training.out_of_fold import FROZEN, Decision, FoldEmbeddings
 from utils.training.retrieval import People, Search
 
+KNOWN = f"{FROZEN}{DEFAULT}"
 WEIGHTS = {"one": 1.0}
 DECISION = Decision(WEIGHTS, (0.0, 1.0), 0.5, 0.6, 0.4)
 PEOPLE = ["F1/MID1", "F1/MID2", "F1/MID3", "F2/MID1", "F2/MID2"]
@@ -44,7 +46,7 @@ def made_fold(fold="0", seed=0):
     cohort = metrics.normalise(rng.normal(size=(12, 6)))
     a, b = np.array([0, 2, 4, 6]), np.array([2, 6, 8, 8])
     table = pd.DataFrame({"is_related": [1, 0, 0, 1]})
-    return FoldEmbeddings(fold, table, a, b, people, {"one": rows, KEY: rows}, {"one": cohort})
+    return FoldEmbeddings(fold, table, a, b, people, {"one": rows, KNOWN: rows}, {"one": cohort})
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=30).filter(any))
@@ -105,7 +107,7 @@ def test_same_person_is_sought_by_the_other_photos(dataset):
     assert_array_equal(same.sought, np.eye(5, dtype=bool))
     assert not same.left_out.any()
     # of a person with two photos, the score is the cosine of the one with the other
-    rows = fold.embeddings[KEY]
+    rows = fold.embeddings[KNOWN]
     for number, first in ((1, 2), (2, 4), (3, 6), (4, 8)):
         assert same.scores[number, number] == pytest.approx(
             float(rows[first] @ rows[first + 1]), abs=1e-5

@@ -107,7 +107,7 @@ def test_near_photos_are_averaged_by_the_encoder_of_identity_beside_the_plain_si
     cosines = np.sort((keys @ keys.T)[np.triu_indices(4, 1)])
     # so that two of the photos are taken for one person's
     least = float(cosines[-2:].mean())
-    near_photos = {"encoder": backbone.name, "least": least}
+    near_photos = {"toy": 0.0, backbone.name: least}  # no weights of a toy are at hand
     model = dataclasses.replace(
         shipped_encoder, facts=shipped_encoder.facts | {"near_photos": near_photos}
     )
@@ -115,7 +115,7 @@ def test_near_photos_are_averaged_by_the_encoder_of_identity_beside_the_plain_si
     assert_allclose(plain, shipping.similarities(model, a, b, progress=False), atol=1e-6)
     means = table.copy()
     means[:] = metrics.mean_of_near(table.to_numpy(), keys, least)
-    assert (np.abs(means - table).max(axis=1) > 1e-3).sum() in (2, 3)
+    assert (np.abs(means - table).max(axis=1) > 0.02).sum() in (2, 3)
     sides = [means.loc[[str(path) for path in side]].to_numpy() for side in (a, b)]
     assert_allclose(near, model.similarity(*sides), atol=1e-5)
     assert np.abs(near - plain).max() > 1e-3
@@ -247,9 +247,9 @@ def test_kinds_weigh_and_answers_are_fitted_on_the_folds_alone(model, folds):
     assert facts["weights"] == pytest.approx(model.weights, abs=1e-6)
     assert (facts["logistic"], facts["threshold"]) == (decision.logistic, decision.threshold)
     assert facts["bands"] == {"unlikely": decision.unlikely, "likely": decision.likely}
-    aucs = out_of_fold.near_aucs(folds[:-1], ["toy-large", "toy-small"])
+    aucs = out_of_fold.near_aucs(folds[:-1], ["toy-large", "toy-small"], "dlib-resnet")
     least = out_of_fold.best_least(aucs)
-    assert facts["near_photos"] == {"encoder": "dlib-resnet", "least": least}
+    assert facts["near_photos"] == {"dlib-resnet": least}
 
 
 def test_cohort_is_that_of_all_training_families_by_what_is_kept(model, soups, families):

@@ -55,7 +55,7 @@ def albums(options: argparse.Namespace) -> Result:
     # what is wrong with the encoders is told before the photos are read
     encoders = [models.load_encoder(path) for path in options.encoders]
     groups = out_of_fold.by_backbone(encoders)
-    identities = album_settings.at_hand()
+    identities = backbones.at_hand()
     dataset = open_data(options.data)
     folds = out_of_fold.embed_folds(dataset, encoders, identities)
     facts = album_settings.to_file(

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -152,7 +152,8 @@ def evaluate(options: argparse.Namespace) -> Result:
             "--near-photos",
             action="store_true",
             help="also write OUT with -near in its name, where each photo is averaged over those "
-            "of the list that look like the same person's (with a file of: ship)",
+            "of the list that look like the same person's (with a file of: ship; best after: "
+            "weights edgeface)",
         ),
     ],
 )
@@ -167,15 +168,21 @@ def submit(options: argparse.Namespace) -> Result:
     pairs = evaluation.submission_pairs(dataset)
     a, b = (dataset.paths(pairs[side]) for side in ("photo_a", "photo_b"))
     usable = unreadable.readable_pairs(a, b, options.data or dataset.root)
+    lines: list[str] = []
+    facts: dict[str, Any] = {}
     if options.near_photos:
-        scored = _near_scores(options, dataset, pairs[usable])
+        scored, identity = _near_scores(options, dataset, pairs[usable])
+        best = backbones.IDENTITY[0]
+        better = f" (better: {best}; run: kincourse weights {best})" if identity != best else ""
+        lines.append(f"Photos of one person were found by {identity}{better}.")
+        facts["near_photos_by"] = identity
     else:
         trained = scorer(options.model, backbones.get(options.backbone))
         scored = {options.out: trained.score_table(dataset, pairs[usable])}
 
     # synthetic families come with the answers that Kaggle keeps
     truth = dataset.root / synthetic.TRUTH
-    left_out, written, lines = int((~usable).sum()), {}, []
+    left_out, written = int((~usable).sum()), {}
     for out, probabilities in scored.items():
         # Kaggle wants a score for the others too: one that puts them neither first nor last
         scores = np.full(len(pairs), np.median(probabilities))
@@ -187,20 +194,23 @@ def submit(options: argparse.Namespace) -> Result:
         if left_out:
             note += f"; {left_out} of them, with photos that cannot be read, have the median score"
         lines.append(f"{path}: {len(pairs)} pairs{note}")
-    facts = {"pairs": len(pairs), "left_out": left_out, "written": written}
+    facts |= {"pairs": len(pairs), "left_out": left_out, "written": written}
     first, auc = next(iter(written.items()))
     return Result({"out": first, "auc": auc, **facts}, "\n".join(lines))
 
 
 def _near_scores(
     options: argparse.Namespace, dataset: "Dataset", pairs: "pd.DataFrame"
-) -> dict[Path, np.ndarray]:
+) -> tuple[dict[Path, np.ndarray], str]:
     """Probabilities of pairs as they are, and averaged over near photos, by the file to write.
 
     Args:
         options: of ``submit``.
         dataset: the data.
         pairs: those that are scored, with photo_a and photo_b.
+
+    Returns:
+        They, and the name of the encoder that says which photos show one person.
     """
     from .. import files
     from ..training import ensemble, shipping
@@ -210,7 +220,8 @@ def _near_scores(
     model = ensemble.load(options.model)
     a, b = (dataset.paths(pairs[side]) for side in ("photo_a", "photo_b"))
     plain, near = shipping.near_similarities(model, a, b)
-    return {options.out: model.probability(plain), second: model.probability(near)}
+    scored = {options.out: model.probability(plain), second: model.probability(near)}
+    return scored, shipping.near_photos(model)[0]
 
 
 @verb(

@@ -296,7 +296,7 @@ def ablation(options: argparse.Namespace) -> Result:
 
 @verb(
     "train folds",
-    "fine-tune the encoders that ship, one of each backbone for each fold (hours; can be stopped)",
+    "fine-tune the encoders that ship, of each backbone for each fold (hours; can be stopped)",
     ["train folds --data recognizing-faces-in-the-wild.zip", "train folds --backbones edgeface"],
     [
         DATA,
@@ -372,13 +372,15 @@ def crossvalidate(options: argparse.Namespace) -> Result:
 
     # what is wrong with the encoders is told before the photos are read
     encoders = [models.load_encoder(path) for path in options.encoders]
-    groups, frozen = out_of_fold.by_backbone(encoders), [DEFAULT]
+    groups = out_of_fold.by_backbone(encoders)
+    # the default tells people apart in searches, the best one that is here says who is near
+    frozen = [DEFAULT, backbones.at_hand()[0]]
     if options.frozen:
-        frozen = list(dict.fromkeys([DEFAULT, *groups]))
-        for name in frozen:
+        frozen += groups
+        for name in groups:
             backbones.get(name).weights_path()
     dataset = open_data(options.data)
-    folds = out_of_fold.embed_folds(dataset, encoders, frozen)
+    folds = out_of_fold.embed_folds(dataset, encoders, list(dict.fromkeys(frozen)))
     measured, text = _TASKS[options.task](dataset, folds, list(groups))
     if options.out:
         write_json(options.out, measured)

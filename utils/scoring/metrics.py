@@ -7,8 +7,8 @@ import numpy as np
 
 BOUNDS = (2.5, 97.5)  # percentiles between which 95 % of the resamples lie
 # Of :func:`near_keys` and :func:`mean_of_near`, chosen on inner folds.
-NEAR_IDENTITY = 0.6  # what the encoder of identity weighs
-NEAR_SOFTNESS = 0.005  # in units of a cosine
+NEAR_IDENTITY = 0.4  # what the encoder of identity weighs
+NEAR_SOFTNESS = 0.015  # in units of a cosine
 NEAR_CHUNK = 1024  # photos that are compared with all at a time
 LEAST_LENGTH = 1e-12  # of an embedding: zeros stay zeros when rows are divided by their length
 NO_PENALTY = 1e6  # scikit-learn's C: so weak a penalty that the fit is maximum likelihood

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,9 @@ class FinetuneSettings:
 
 # The encoders of the shipped model.
 SHIPPED = ("dlib-resnet", "edgeface", "mobilefacenet")
+# How often one is trained for each fold, if not once. The mean of the weights of all runs scores
+# the fold, and ships.
+RUNS = {"edgeface": 2}
 # How encoders are fine-tuned, chosen on inner folds.
 RECIPES = {
     "dlib-resnet": FinetuneSettings(precision="mixed_bfloat16"),
@@ -309,19 +313,22 @@ def fit_folds(
     folds: Sequence[int],
     folder: Path,
     recipes: Mapping[str, FinetuneSettings] = RECIPES,
+    runs: Mapping[str, int] = RUNS,
     verbose: int | str = "auto",
 ) -> dict[str, float]:
-    """Fine-tune an encoder of each backbone for each fold, by its recipe, into a folder.
+    """Fine-tune encoders of each backbone for each fold, by its recipe, into a folder.
 
     What is there already is kept, so the same call goes on after a run that was killed. The seed
-    is the fold's number.
+    is the fold's number, and ten more in each further run.
 
     Args:
         dataset: the photos and the kin.
         backbones: where they start.
         folds: of the five.
-        folder: of the files ``NAME-fold0.keras``, which is made.
+        folder: of the files ``NAME-fold0.keras``, and ``NAME-fold0-seed10.keras`` of a second run;
+            it is made.
         recipes: settings by the backbone's name; another backbone has the defaults.
+        runs: how often each backbone is trained for a fold; another one once.
         verbose: what Keras's ``fit`` prints; 0: nothing.
 
     Returns:
@@ -335,12 +342,14 @@ def fit_folds(
     aucs = {}
     for backbone in backbones:
         settings = recipes.get(backbone.name, FinetuneSettings())
-        for fold in folds:
-            out = folder / f"{backbone.name}-fold{fold}.keras"
+        for repeat, fold in itertools.product(range(runs.get(backbone.name, 1)), folds):
+            seed = fold + 10 * repeat
+            suffix = f"-seed{seed}" if repeat else ""
+            out = folder / f"{backbone.name}-fold{fold}{suffix}.keras"
             with training_into(out):
                 if not out.is_file():
                     run = out.with_suffix(".run")
-                    encoder, _ = fit_encoder(dataset, backbone, fold, fold, settings, run, verbose)
+                    encoder, _ = fit_encoder(dataset, backbone, fold, seed, settings, run, verbose)
                     # one that ended early would be averaged with the others as if it were whole
                     if "stopped" in encoder.facts:
                         raise TrainingError(f"{out} was not made: {encoder.facts['stopped']}")
@@ -349,7 +358,7 @@ def fit_folds(
             # one that was there may be of another training
             expected = {
                 "fold": fold,
-                "seed": fold,
+                "seed": seed,
                 "fingerprint": backbone.fingerprint,
                 "settings": dataclasses.asdict(settings),
                 "data": protocols.data_name(dataset),

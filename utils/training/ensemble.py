@@ -13,7 +13,7 @@ from .. import images, surroundings
 from ..data.datasets import PHOTO_SIZE
 from ..errors import ModelError
 from ..faces.alignment import CROP_LANDMARKS
-from ..faces.backbones import Backbone, get
+from ..faces.backbones import DEFAULT, Backbone, get
 from ..files import NPZ_ERRORS, atomic, check_machine
 from ..scoring.metrics import normalise
 from .models import PREPROCESSED_OTHERWISE, Encoder, FaceEmbedder, KinScores
@@ -253,7 +253,7 @@ def _check_facts(facts: dict[str, Any]) -> None:
     numbers += [measured[name]["value"] for name in ("auc", "auc_all_photos_of_a_person")]
     shares = ("kin_among_unlikely", "strangers_among_likely", "cannot_say")
     numbers += [measured["bands"][name] for name in shares]
-    numbers.append(facts["near_photos"]["least"])
+    numbers += [facts["near_photos"][DEFAULT], *facts["near_photos"].values()]
     for condition in facts["conditions"]:
         worth = facts["conditions"][condition]
         numbers += [worth[rate]["value"] for rate in ("kin_rejected", "strangers_accepted")]

@@ -1,9 +1,10 @@
 """What encoders are worth on every family, each scored by encoders that never learned from it.
 
-An encoder that was fine-tuned without a fold scores that fold. The held-out families are scored by
-the mean of all encoders' weights, which learned from every other family. Weights, probabilities,
-threshold and bands of a fold are fitted on the scores of the other folds. (The encoders that gave
-these scores had the fold in their training; what is fitted are a few numbers.)
+An encoder that was fine-tuned without a fold scores that fold; where there are several, the mean
+of their weights does. The held-out families are scored by the mean of all encoders' weights, which
+learned from every other family. Weights, probabilities, threshold and bands of a fold are fitted
+on the scores of the other folds. (The encoders that gave these scores had the fold in their
+training; what is fitted are a few numbers.)
 
 Frozen encoders are compared by their cosine alone, of each photo as it is: as they were published.
 """
@@ -25,7 +26,7 @@ from ..data.datasets import Dataset
 from ..data.protocols import HELD_OUT
 from ..errors import ModelError
 from ..faces import backbones, embeddings
-from ..faces.backbones import DEFAULT
+from ..faces.backbones import DEFAULT, IDENTITY
 from ..files import NPZ_ERRORS, atomic, check_machine
 from ..scoring import metrics
 from . import models
@@ -36,10 +37,8 @@ from .models import Encoder, FaceEmbedder
 ENSEMBLE = "all encoders"
 CACHED = "1"  # raise it when what is cached is computed otherwise
 FROZEN = "frozen "  # before the name of an encoder as it was published
-# The encoder that says, with those that are tuned, which photos look like one person's.
-KEY = f"{FROZEN}{DEFAULT}"
 # Cosines at which photos count half in the mean: one of them is chosen on other folds.
-LEAST = (0.84, 0.85, 0.86, 0.87, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93, 0.95)
+LEAST = tuple(percent / 100 for percent in range(46, 92, 2))
 MOST_PHOTOS = 5  # of a person: more are one group in the table
 BAND_ERRORS = 0.1  # of the answers "likely", and of the answers "unlikely"
 EVEN = 0.5  # the probability at which kin and strangers are as likely
@@ -123,7 +122,9 @@ class FoldEmbeddings:
             means[name] = (sums / np.bincount(person)[:, None])[person]
         return dataclasses.replace(self, embeddings=means)
 
-    def averaged_where_near(self, least: float, weights: dict[str, float]) -> "FoldEmbeddings":
+    def averaged_where_near(
+        self, least: float, weights: dict[str, float], identity: str
+    ) -> "FoldEmbeddings":
         """The same, averaged over photos of the pairs that look like one person's.
 
         No name of a person is used, as on a list whose people nobody knows.
@@ -132,9 +133,11 @@ class FoldEmbeddings:
             least: cosine of keys at which a photo counts half: see :func:`metrics.mean_of_near`.
             weights: of the encoders whose embeddings are averaged, as in :meth:`similarities`; the
                 others are left out.
+            identity: the backbone that, as it was published, says with them who is one person.
         """
         listed, means = np.union1d(self.a, self.b), {}
-        keys = metrics.near_keys(self.embeddings[KEY], self.joined(weights))[listed]
+        frozen = self.embeddings[f"{FROZEN}{identity}"]
+        keys = metrics.near_keys(frozen, self.joined(weights))[listed]
         for name in weights:
             rows = self.embeddings[name].copy()
             rows[listed] = metrics.mean_of_near(rows[listed], keys, least)
@@ -234,32 +237,41 @@ def bands(
 
 
 def by_backbone(encoders: Sequence[Encoder]) -> dict[str, list[Encoder]]:
-    """Encoders by the name of their backbone, each list by fold.
+    """Encoders by the name of their backbone, each list by fold and seed.
 
     Raises:
-        ModelError: a backbone has not one encoder for each fold that another has, there is one
-            fold alone, or encoders of a backbone were not trained alike.
+        ModelError: a backbone has not as many encoders for each fold that another has, there is
+            one fold alone, an encoder is there twice, or encoders of a backbone were not trained
+            alike.
     """
     groups: dict[str, list[Encoder]] = {}
     for encoder in encoders:
         groups.setdefault(encoder.backbone.name, []).append(encoder)
     folds = {}
     for name, group in groups.items():
-        group.sort(key=lambda encoder: encoder.facts["fold"])
+        group.sort(key=_run)
         folds[name] = [encoder.facts["fold"] for encoder in group]
     wanted = sorted({fold for those in folds.values() for fold in those})
     for name, those in folds.items():
-        if those != wanted:
+        runs = len(those) // len(wanted)
+        if those != sorted(wanted * runs):
             raise ModelError(
-                f"Of {name} there are encoders of the folds {those}, of others {wanted}; name one "
-                "encoder of each backbone for each fold."
+                f"Of {name} there are encoders of the folds {those}, of others {wanted}; name "
+                "equally many encoders of a backbone for each fold."
             )
+        if len(set(map(_run, groups[name]))) < len(those):
+            raise ModelError(f"An encoder of {name} is there twice, of one fold and seed.")
     # what is fitted for a fold comes from the others
     if len(wanted) < 2:
         raise ModelError("Encoders of two folds at least are needed; train them with: train folds")
     for name, group in groups.items():
         _check_alike(name, group)
     return groups
+
+
+def _run(encoder: Encoder) -> tuple[int, int]:
+    """Which of the trainings of a backbone this was: fold and seed."""
+    return encoder.facts["fold"], encoder.facts["seed"]
 
 
 def _check_alike(name: str, encoders: Sequence[Encoder]) -> None:
@@ -292,7 +304,7 @@ def embed_folds(
 
     Args:
         dataset: the data that the encoders were trained on.
-        encoders: of one or more backbones, one for each fold.
+        encoders: of one or more backbones, as many for each fold.
         frozen: encoders that also embed as they were published, by name.
         progress: show bars.
 
@@ -303,21 +315,23 @@ def embed_folds(
     _check_data(dataset, encoders)
     table = protocols.out_of_fold_for(dataset)
     folds = protocols.folds_for(dataset)
-    names = [str(encoder.facts["fold"]) for encoder in next(iter(groups.values()))]
+    numbers = sorted({encoder.facts["fold"] for encoder in encoders})
     parts = []
-    for number, fold in enumerate([*names, HELD_OUT]):
+    for fold in [*map(str, numbers), HELD_OUT]:
         # the pairs of the fold, and the photos of its families
         pairs = table[table["fold"] == fold].reset_index(drop=True)
         rows = np.flatnonzero(dataset.photos["family"].isin(set(_families(pairs))))
-        # who never saw them: the encoder without this fold, or all for the held-out families
+        learned = folds.loc[folds["fold"].astype(str) != fold, "family"]
+        # who never saw them: the encoders without this fold, or all for the held-out families
         embedded: dict[str, np.ndarray] = {}
         cohorts: dict[str, np.ndarray | None] = {}
         for name, group in groups.items():
-            if fold == HELD_OUT:
-                embedder = soup(group)
-                cohorts[name] = _cohort(dataset, embedder, list(folds["family"]), progress)
+            without = [each for each in group if fold in (HELD_OUT, str(each.facts["fold"]))]
+            if len(without) == 1:
+                embedder, cohorts[name] = without[0].embedder, without[0].cohort
             else:
-                embedder, cohorts[name] = group[number].embedder, group[number].cohort
+                embedder = soup(without)
+                cohorts[name] = _cohort(dataset, embedder, list(learned), progress)
             embedded[name] = _embedded(dataset, embedder, rows, f"{name}, {fold}", progress)
         embedded |= _frozen(dataset, frozen, rows, progress)
         a, b = protocols.photo_rows(pairs, dataset)
@@ -464,12 +478,20 @@ def scored(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFram
     return pd.concat(tables, ignore_index=True)
 
 
-def near_aucs(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFrame:
+def identity_of(folds: Sequence[FoldEmbeddings]) -> str:
+    """The best backbone that tells people apart of those that embedded, as they were published."""
+    return next(name for name in IDENTITY if f"{FROZEN}{name}" in folds[0].embeddings)
+
+
+def near_aucs(
+    folds: Sequence[FoldEmbeddings], names: Sequence[str], identity: str
+) -> pd.DataFrame:
     """AUC of each fold with photos averaged that look like one person's, by how near they must be.
 
     Args:
-        folds: each embedded by encoders of its own, and by ``KEY``.
+        folds: each embedded by encoders of its own, and by ``identity``.
         names: of the encoders that answer together.
+        identity: the backbone that, as it was published, says with them who is one person.
 
     Returns:
         A row for each of ``LEAST``, a column for each fold.
@@ -477,7 +499,7 @@ def near_aucs(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataF
     weights = _weights(folds, names)
     columns = {}
     for fold in folds:
-        near = [fold.averaged_where_near(least, weights) for least in LEAST]
+        near = [fold.averaged_where_near(least, weights, identity) for least in LEAST]
         columns[fold.fold] = [
             metrics.roc_auc(fold.labels, averaged.similarities(weights)) for averaged in near
         ]
@@ -491,13 +513,14 @@ def best_least(aucs: pd.DataFrame) -> float:
 
 def _scored_where_near(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFrame:
     """Like :func:`scored`, averaged over near photos, how near being chosen on the other folds."""
-    aucs = near_aucs([fold for fold in folds if fold.fold != HELD_OUT], names)
+    identity = identity_of(folds)
+    aucs = near_aucs([fold for fold in folds if fold.fold != HELD_OUT], names, identity)
     tables = []
     for fold in folds:
         others = [other for other in folds if other.fold not in (fold.fold, HELD_OUT)]
         least = best_least(aucs[[other.fold for other in others]])
         weights = _weights(others, names)
-        near = [part.averaged_where_near(least, weights) for part in (*others, fold)]
+        near = [part.averaged_where_near(least, weights, identity) for part in (*others, fold)]
         results = scored(near, names)
         tables.append(results[results["fold"] == fold.fold])
     return pd.concat(tables, ignore_index=True)
@@ -601,9 +624,9 @@ def combinations(folds: Sequence[FoldEmbeddings]) -> dict[str, list[str]]:
     names = list(folds[0].embeddings)
     rows = {name: [name] for name in names}
     tuned = [name for name in names if not name.startswith(FROZEN)]
-    frozen = [name for name in names if name.startswith(FROZEN)]
+    frozen = [f"{FROZEN}{name}" for name in tuned]
     for title, members in ((f"{FROZEN}{ENSEMBLE}", frozen), (ENSEMBLE, tuned)):
-        if len(members) > 1:
+        if len(members) > 1 and set(members) <= set(names):
             rows[title] = members
     return rows
 

@@ -20,9 +20,10 @@ import pandas as pd
 from .. import settings
 from ..data.datasets import Dataset
 from ..data.protocols import HELD_OUT
+from ..faces.backbones import DEFAULT
 from ..scoring import metrics
 from . import models
-from .out_of_fold import KEY, Decision, FoldEmbeddings
+from .out_of_fold import FROZEN, Decision, FoldEmbeddings
 
 RANKS = (1, 5, 10)
 # Who is sought, by what, among whom.
@@ -173,7 +174,7 @@ def _same_person(fold: FoldEmbeddings, rng: np.random.Generator) -> Search:
     The score is the mean cosine with the photos of a person: so much nearer is a mean of length 1
     to everybody, that five times as many strangers would lie within the threshold of verification.
     """
-    people = People.of(fold, fold.embeddings[KEY])
+    people = People.of(fold, fold.embeddings[f"{FROZEN}{DEFAULT}"])
     counts = np.bincount(people.row)
     probes = people.one_photo_each(rng)
     probes = probes[counts[people.row[probes]] > 1]

@@ -79,7 +79,8 @@ def near_similarities(
     photos of all other pairs: it is transductive, and two lists give a pair two scores.
 
     Args:
-        model: the shipped model; its facts say how near photos must be.
+        model: the shipped model; its facts say how near photos must be by each encoder of
+            identity. The best one is asked whose weights are here.
         a: paths of the first photos.
         b: paths of the second photos.
         progress: show bars.
@@ -88,13 +89,25 @@ def near_similarities(
         Similarities ``(n,)`` of either kind.
     """
     embeddings = embed_faces(model, [*a, *b], progress)
-    chosen = model.facts["near_photos"]
-    identity = backbones.get(chosen["encoder"])
-    frozen = metrics.normalise(embed_photos(identity, list(embeddings.index), progress=progress))
+    name, least = near_photos(model)
+    paths = list(embeddings.index)
+    frozen = metrics.normalise(embed_photos(backbones.get(name), paths, progress=progress))
     own = embeddings.to_numpy()
-    means = metrics.mean_of_near(own, metrics.near_keys(frozen, own), chosen["least"])
+    means = metrics.mean_of_near(own, metrics.near_keys(frozen, own), least)
     averaged = pd.DataFrame(means, embeddings.index)
     return _between(model, embeddings, a, b), _between(model, averaged, a, b)
+
+
+def near_photos(model: Ensemble) -> tuple[str, float]:
+    """Who says which photos look like one person's, and how near they must be.
+
+    Returns:
+        The best encoder of identity whose weights are here, and the cosine of keys at which a
+        photo counts half: see :func:`metrics.mean_of_near`.
+    """
+    chosen = model.facts["near_photos"]
+    name = next(name for name in backbones.at_hand() if name in chosen)
+    return name, chosen[name]
 
 
 def _aligned(
@@ -140,7 +153,7 @@ def assemble(
 
     Args:
         dataset: the data that the encoders were trained on.
-        encoders: from :func:`encoder.fit_encoder`: of each backbone one for each of the folds.
+        encoders: from :func:`encoder.fit_encoder`: of each backbone as many for each fold.
         name: what answers call the model.
         resamples: of the families, for the intervals.
         progress: show bars.
@@ -149,10 +162,10 @@ def assemble(
         The model with the weights that are written, and all its facts.
 
     Raises:
-        ModelError: a backbone has not one encoder for each fold that another has.
+        ModelError: a backbone has not as many encoders for each fold that another has.
     """
-    groups = out_of_fold.by_backbone(encoders)
-    folds = out_of_fold.embed_folds(dataset, encoders, progress=progress)
+    groups, identities = out_of_fold.by_backbone(encoders), backbones.at_hand()
+    folds = out_of_fold.embed_folds(dataset, encoders, identities, progress)
     # everything that is fitted, on the folds alone
     decision = out_of_fold.Decision.fit(folds[:-1], list(groups))
     weights = tuple(decision.weights.values())
@@ -162,8 +175,10 @@ def assemble(
         "logistic": decision.logistic,
         "threshold": decision.threshold,
         "near_photos": {
-            "encoder": backbones.DEFAULT,
-            "least": out_of_fold.best_least(out_of_fold.near_aucs(folds[:-1], list(groups))),
+            identity: out_of_fold.best_least(
+                out_of_fold.near_aucs(folds[:-1], list(groups), identity)
+            )
+            for identity in identities
         },
         "bands": {"unlikely": decision.unlikely, "likely": decision.likely},
         "out_of_fold": out_of_fold.measure(folds, list(groups), resamples),

@@ -7,7 +7,7 @@ import pytest
 
 from utils import settings as places
 from utils.answers.album import settings
-from utils.errors import CalibrationError, WeightsError
+from utils.errors import CalibrationError
 from utils.faces import backbones
 from utils.faces.backbones.sface import SFace
 from utils.scoring.metrics import Interval
@@ -26,7 +26,7 @@ def encoders(content):
     return content["encoders"]
 
 
-@pytest.mark.parametrize("name", settings.IDENTITY)
+@pytest.mark.parametrize("name", backbones.IDENTITY)
 def test_file_of_the_course_is_for_the_model_of_the_course(name, encoders):
     decisions = settings.load(backbones.get(name), encoders)
     assert decisions.sameness.identity > 0 and decisions.sameness.kin > 0
@@ -37,7 +37,7 @@ def test_file_of_the_course_is_for_the_model_of_the_course(name, encoders):
 
 
 def test_measured_figures_reach_the_goals(content):
-    worth = content["identity"]["sface"]["held_out"]
+    worth = content["identity"]["edgeface"]["held_out"]
     assert worth["f1"] >= 0.90 and worth["kin_merged"] <= 0.03
     assert worth["photos_with_a_person_twice"] == 0
     assert content["kinship"]["out_of_fold"]["gain"]["value"] >= 0.03
@@ -45,7 +45,7 @@ def test_measured_figures_reach_the_goals(content):
 
 def test_page_has_the_figures_of_the_file(content):
     page = (places.ROOT / "docs" / "album.md").read_text("utf-8")
-    worth = [content["identity"][name]["held_out"] for name in settings.IDENTITY]
+    worth = [content["identity"][name]["held_out"] for name in backbones.IDENTITY]
 
     def row(name):
         return " | ".join(f"{100 * own[name]:.1f} %" for own in worth)
@@ -68,22 +68,15 @@ def test_page_has_the_figures_of_the_file(content):
 
 def test_figures_are_printed(content):
     text = settings.report(content)
-    assert text.startswith("grouping by sface, held-out families: precision 0.")
+    assert text.startswith("grouping by edgeface, held-out families: precision 0.")
     assert "kinship, all families, all photos: AUC 0." in text
     assert "gain of all photos over one  0.0" in text
 
 
 def test_best_encoder_whose_weights_are_here_is_taken(monkeypatch):
-    monkeypatch.setattr(SFace, "weights_path", lambda self: "here")
-    assert settings.at_hand() == ["sface", "dlib-resnet"]
-    assert settings.identity_encoder().name == "sface"
-
-    def missing(self):
-        raise WeightsError("not here")
-
-    monkeypatch.setattr(SFace, "weights_path", missing)
-    assert settings.at_hand() == ["dlib-resnet"]
     assert settings.identity_encoder().name == "dlib-resnet"
+    monkeypatch.setattr(SFace, "weights_path", lambda self: "here")
+    assert settings.identity_encoder().name == "sface"
 
 
 @pytest.mark.parametrize(

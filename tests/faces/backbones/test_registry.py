@@ -9,6 +9,7 @@ import pytest
 
 from utils.errors import BackboneError
 from utils.faces import backbones
+from utils.faces.backbones.sface import SFace
 
 # Name, side of the crops, length of an embedding, preprocessing.
 BACKBONES = [
@@ -32,6 +33,14 @@ def test_every_name_gives_the_backbone_of_that_name():
         sizes = backbone.input_size, backbone.embedding_size
         rows.append((backbone.name, *sizes, backbone.preprocessing))
     assert rows == BACKBONES
+
+
+def test_encoders_of_identity_are_those_whose_weights_are_here(monkeypatch):
+    assert backbones.at_hand() == ["dlib-resnet"]
+    monkeypatch.setattr(SFace, "weights_path", lambda self: "here")
+    assert backbones.at_hand() == ["sface", "dlib-resnet"]
+    assert backbones.at_hand(["dlib-resnet", "facenet", "sface"]) == ["dlib-resnet", "sface"]
+    assert set(backbones.IDENTITY) <= set(backbones.REGISTRY)
 
 
 def test_default_is_the_backbone_that_needs_no_download():

@@ -1,13 +1,12 @@
 """What an album decides by: fitted on the folds' families, kept in ``data/album.json``."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ... import settings, surroundings
-from ...errors import CalibrationError, WeightsError
+from ...errors import CalibrationError
 from ...faces import backbones
 from ...faces.backbones import Backbone
 from ...files import read_json
@@ -15,9 +14,6 @@ from ...scoring.calibration import percent
 from ...scoring.metrics import Interval
 from .people import Sameness
 from .relations import KinOdds
-
-# Encoders of identity, the better first: the first one whose weights are here is used.
-IDENTITY = ("sface", backbones.DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Decisions:
 
 def identity_encoder() -> Backbone:
     """The best encoder of identity whose weights are here; the last one comes with a package."""
-    return backbones.get(next(iter(at_hand()), IDENTITY[-1]))
+    return backbones.get(next(iter(backbones.at_hand()), backbones.DEFAULT))
 
 
 def load(identity: Backbone, encoders: Sequence[str], path: str | Path | None = None) -> Decisions:
@@ -88,16 +84,6 @@ def from_dict(content: dict[str, Any], identity: str) -> Decisions:
         KinOdds((a, b, c), float(odds["unlikely"]), float(odds["likely"])),
         {"grouping": own["held_out"], "kinship": content["kinship"]["out_of_fold"]},
     )
-
-
-def at_hand() -> list[str]:
-    """The encoders of identity whose weights are here."""
-    names = []
-    for name in IDENTITY:
-        with contextlib.suppress(WeightsError):
-            backbones.get(name).weights_path()
-            names.append(name)
-    return names
 
 
 def to_file(measured: dict[str, Any], encoders: Sequence[str]) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """Face encoders by name: ``backbones.get("dlib-resnet")``."""
 
+import contextlib
 import functools
 import importlib
+from collections.abc import Sequence
 
-from ...errors import BackboneError
+from ...errors import BackboneError, WeightsError
 from .base import Backbone
 
 DEFAULT = "dlib-resnet"
+# Encoders that tell people apart as they were published, the better first: of these the first one
+# is used whose weights are here. Those of the last one come with a package.
+IDENTITY = ("edgeface", "sface", DEFAULT)
 
 # Name to "module:class"; a module is imported when its backbone is asked for.
 REGISTRY = {
@@ -21,7 +26,7 @@ REGISTRY = {
     "vggface-vgg16": "vggface:VGGFaceVGG16",
 }
 
-__all__ = ["DEFAULT", "REGISTRY", "Backbone", "get"]
+__all__ = ["DEFAULT", "IDENTITY", "REGISTRY", "Backbone", "at_hand", "get"]
 
 
 def get(name: str = DEFAULT) -> Backbone:
@@ -35,6 +40,16 @@ def get(name: str = DEFAULT) -> Backbone:
             f"There is no backbone {name!r}; choose one of: {', '.join(REGISTRY)}."
         )
     return _shared(name)
+
+
+def at_hand(names: Sequence[str] = IDENTITY) -> list[str]:
+    """Those of some backbones whose weights are here, in the same order."""
+    here = []
+    for name in names:
+        with contextlib.suppress(WeightsError):
+            get(name).weights_path()
+            here.append(name)
+    return here
 
 
 @functools.cache
