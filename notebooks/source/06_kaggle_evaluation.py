@@ -506,9 +506,9 @@ ablation.table(files.read_json(settings.RESULTS / "ablation.json"))
 # all fine-tuned in this way. Other networks, trained on other photos, make other mistakes, so the mean
 # of their cosines is better than each of them. (The article's FaceNet, fine-tuned alike, is weaker than
 # either of the two small ones, and larger than all three.) Of each kind the file holds the mean of the
-# *weights* of five encoders, each trained without another fold: a *model soup* (Wortsman et al., ICML
-# 2022), as small and as fast as one of them. The `F09` families had no part in it, so they say what it
-# is worth:
+# *weights* of five encoders, each trained without another fold (of EdgeFace ten, two without each): a
+# *model soup* (Wortsman et al., ICML 2022), as small and as fast as one of them. The `F09` families had
+# no part in it, so they say what it is worth:
 
 # %%
 model = kinship.Kinship.load()
@@ -517,9 +517,9 @@ shipped = evaluation.Report.from_dict(facts["report"])
 evaluation.table([*evaluation.read_reports(settings.RESULTS / "kaggle_f09.json"), shipped]).T
 
 # %% [markdown]
-# Fifty families are few: look at the width of the interval. The five encoders of a kind can say more.
-# Each left one fold out, so each can score that fold, whose families it never saw. Together they score
-# every family [out of fold](../docs/glossary.md#out-of-fold). The weights of the kinds, the threshold
+# Fifty families are few: look at the width of the interval. The encoders of a kind can say more. Each
+# left one fold out, so it can score that fold, whose families it never saw. Together they score every
+# family [out of fold](../docs/glossary.md#out-of-fold). The weights of the kinds, the threshold
 # and the probabilities of a fold are fitted on the others. `kincourse crossvalidate --frozen` prints
 # this table:
 
@@ -537,8 +537,8 @@ out_of_fold.table(files.read_json(settings.RESULTS / "out_of_fold.json"))
 #
 # - *All photos of a person*: each embedding is the mean over all photos of the person. Several photos
 #   say more than one.
-# - *Near photos*: the mean is taken over photos that look like one person's to the encoders. That needs
-#   no names, but it looks at all photos of the list.
+# - *Near photos*: the mean is taken over photos that look like one person's to the encoders, EdgeFace
+#   as it was published among them. That needs no names, but it looks at all photos of the list.
 # - *Cannot say*: the share of pairs whose probability is neither so high nor so low that at most one
 #   answer in ten is wrong. Two photos often do not decide.
 #
