@@ -505,7 +505,7 @@ def test_an_archive_is_reckoned_from_the_rates(scale):
 def test_encoders_without_weights_are_left_out_and_named(scale, capsys):
     assert list(scale.encoders_at_hand()) == ["dlib-resnet"]
     error = capsys.readouterr().err
-    assert "facenet is left out" in error and "sface is left out" in error
+    assert "edgeface is left out" in error and "mobilefacenet is left out" in error
 
 
 def test_the_cache_takes_more_memory_than_its_vectors(scale):

@@ -399,6 +399,7 @@ def test_csls_tells_kin_among_faces_that_are_near_everybody():
 
 
 def test_photo_is_averaged_with_those_whose_keys_are_near_its_own(monkeypatch):
+    monkeypatch.setattr(metrics, "NEAR_SOFTNESS", 0.005)  # a hard limit, nearly
     rows = np.array([[1.0, 0], [0, 1], [0.6, 0.8], [-1, 0]])
     keys = np.array([[1.0, 0], [0.8, 0.6], [0, 1], [0, -1]])
     # the second is near the first (0.8) and less near the third (0.6)
@@ -425,7 +426,7 @@ def test_cosine_of_keys_is_the_weighted_mean_of_both_encoders():
     rng = np.random.default_rng(5)
     identity, own = (metrics.normalise(rng.normal(size=(6, d))) for d in (3, 7))
     keys = metrics.near_keys(identity, own)
-    expected = 0.6 * identity @ identity.T + 0.4 * own @ own.T
+    expected = 0.4 * identity @ identity.T + 0.6 * own @ own.T
     assert_allclose(keys @ keys.T, expected, atol=1e-12)
 
 
