@@ -4,6 +4,7 @@ import gc
 import itertools
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from hostile_files import all_files, bombs, many_scans
@@ -58,16 +59,19 @@ def test_hostile_files_are_told_in_a_sentence_and_leave_no_memory_behind(app, mo
         told(app, content)
 
     # all that ask for much, and each sixth of the others: the Flask app's test gives all of them
-    # to the same reader
-    files = itertools.chain(bombs(), itertools.islice(all_files(), 0, None, 6))
-    before, count, odd = memory(), 0, {}
-    for name, content in files:
-        sentences, count = told(app, content), count + 1
-        if not is_one_sentence(sentences):
-            odd[name] = sentences
-    grown = memory() - before
-    assert not odd
-    assert count == 51 and grown < 100e6
+    # to the same reader; what stays behind of the files stays again when they are given again,
+    # what the allocator keeps for later does not
+    grown = []
+    while len(grown) < 2 and min(grown, default=np.inf) >= 100e6:
+        files = itertools.chain(bombs(), itertools.islice(all_files(), 0, None, 6))
+        before, count, odd = memory(), 0, {}
+        for name, content in files:
+            sentences, count = told(app, content), count + 1
+            if not is_one_sentence(sentences):
+                odd[name] = sentences
+        grown.append(memory() - before)
+        assert not odd and count == 51
+    assert min(grown) < 100e6
     assert told(app, wall) == ["6 faces found"]
 
 
