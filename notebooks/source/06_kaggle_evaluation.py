@@ -506,9 +506,10 @@ ablation.table(files.read_json(settings.RESULTS / "ablation.json"))
 # all fine-tuned in this way. Other networks, trained on other photos, make other mistakes, so the mean
 # of their cosines is better than each of them. (The article's FaceNet, fine-tuned alike, is weaker than
 # either of the two small ones, and larger than all three.) Of each kind the file holds the mean of the
-# *weights* of five encoders, each trained without another fold (of EdgeFace ten, two without each): a
-# *model soup* (Wortsman et al., ICML 2022), as small and as fast as one of them. The `F09` families had
-# no part in it, so they say what it is worth:
+# *weights* of five encoders, each trained without another fold (of the two small ones ten, two without
+# each): a *model soup* (Wortsman et al., ICML 2022), as small and as fast as one of them. How much each
+# kind weighs is fitted by logistic regression. The `F09` families had no part in it, so they say what
+# it is worth:
 
 # %%
 model = kinship.Kinship.load()

@@ -1,5 +1,6 @@
 """A gallery ranks people: relatives, and by themselves the same person."""
 
+import dataclasses
 import json
 import shutil
 
@@ -228,8 +229,6 @@ def test_fewer_are_given_when_fewer_are_asked_for(opened, shown):
 
 
 def test_shift_makes_the_inner_product_the_similarity_of_kinship(model):
-    import dataclasses
-
     rng = np.random.default_rng(0)
     cohort = rng.normal(size=(20, 128)).astype(np.float32)
     with_cohort = dataclasses.replace(
@@ -243,6 +242,12 @@ def test_shift_makes_the_inner_product_the_similarity_of_kinship(model):
     products = shifted @ np.append(question, 1.0) - own / 2
     expected = with_cohort.encoder.similarity(np.broadcast_to(question, people.shape), people)
     assert_allclose(products, expected, atol=1e-5)
+
+
+def test_embeddings_of_encoders_that_weigh_otherwise_are_not_compared(model):
+    other = dataclasses.replace(model, encoder=dataclasses.replace(model.encoder, weights=(0.5,)))
+    fingerprints = [gallery.Encoders(each).fingerprint() for each in (model, model, other)]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
 def test_answer_is_plain_and_says_what_a_rank_is_worth(opened, shown):

@@ -288,7 +288,7 @@ def test_several_photos_of_a_person_are_averaged_and_the_answer_says_so(model, p
         crops[name] = alignment.align(photo, face.landmarks, model.encoder.template, 150)
     first = model.encoder.embed(np.stack([crops["a"], crops["again"]])).mean(0)
     second = model.encoder.embed(crops["b"][None])[0]
-    expected = model.encoder.score(metrics.normalise(first), second)
+    expected = model.encoder.score(model.encoder.normalised(first), second)
     assert_allclose(answer.probability, expected, atol=5e-3)  # one photo went through JPEG
     assert abs(answer.probability - answers["relatives"].probability) > 0.02
     assert answer.photos == (2, 3) and answer.to_dict()["photos"] == [2, 3]

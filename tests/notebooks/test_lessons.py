@@ -24,7 +24,7 @@ from utils.data import audit, datasets, pairs, scenes
 from utils.faces import alignment, backbones, detection
 from utils.scoring import calibration, metrics
 from utils.training import callbacks, losses, networks, retrieval
-from utils.training.models import FaceEmbedder
+from utils.training.models import FaceEmbedder, KinScores
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "source"
 
@@ -583,7 +583,7 @@ def test_lesson_11_measures_groups_as_scikit_learn_does():
 
 def test_lesson_11_compares_people_as_the_album_does():
     embeddings = metrics.normalise(np.random.default_rng(0).normal(size=(7, 16)))
-    first, second = relations.means_of(embeddings, [np.arange(4), np.arange(4, 7)])
+    first, second = relations.means_of(KinScores(), embeddings, [np.arange(4), np.arange(4, 7)])
     similarity = definitions("11_family_album", np=np)["person_similarity"]
     assert similarity(3 * embeddings[:4], embeddings[4:]) == pytest.approx(
         first @ second, abs=1e-6

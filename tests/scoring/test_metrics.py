@@ -357,6 +357,36 @@ def test_brier_and_reliability_hold_for_any_probabilities(labels, probabilities)
     assert 0 <= metrics.calibration_error(labels, probabilities) <= 1
 
 
+def test_scores_weigh_as_much_as_they_say_whatever_their_scale():
+    rng = np.random.default_rng(0)
+    labels = np.arange(4000) % 2
+    # the log-odds of two equal normals is their distance over their variance
+    noise = rng.normal(size=(4000, 2)) * [1.0, 2.0]
+    scores = labels[:, None] + noise
+    weights = metrics.fusion_weights(labels, scores)
+    assert weights == pytest.approx([0.8, 0.2], abs=0.05)
+    assert weights.sum() == pytest.approx(1)
+    rescaled = metrics.fusion_weights(labels, scores * [1.0, 10.0] + [5.0, -3.0])
+    assert rescaled == pytest.approx(weights / [1, 10] / np.sum(weights / [1, 10]), rel=1e-3)
+
+
+def test_score_that_would_be_subtracted_weighs_nothing():
+    rng = np.random.default_rng(1)
+    labels = np.arange(600) % 2
+    good = labels + rng.normal(size=600)
+    assert metrics.fusion_weights(labels, np.column_stack([good, -good + 3]))[1] == 0
+    noise = rng.normal(size=600)
+    both = np.column_stack([-labels + noise, -labels - noise])
+    assert_allclose(metrics.fusion_weights(labels, both), [0.5, 0.5])
+
+
+def test_scores_that_tell_all_apart_or_say_nothing_have_weights():
+    labels = np.array([0, 0, 1, 1])
+    scores = np.column_stack([labels * 0.1, labels * 0.1, np.full(4, 0.7)])
+    assert_allclose(metrics.fusion_weights(labels, scores), [0.5, 0.5, 0], atol=1e-6)
+    assert_allclose(metrics.fusion_weights(labels, np.ones((4, 2))), [0.5, 0.5])
+
+
 # --- similarity ---------------------------------------------------------------------------------
 
 

@@ -173,13 +173,26 @@ def test_photos_are_scored_by_their_paths_as_their_faces_are(both, families):
     assert_allclose(both.score_photos(paths[:2], paths[2:], progress=False), expected, atol=1e-6)
 
 
-def test_joined_cohort_is_the_cohort_of_the_joined_embeddings(both, members, photos):
-    cohorts = [by_hand(member, photos) for member in members]
-    joined = ensemble.joined_cohort(cohorts, (0.25, 0.75))
+def test_members_are_joined_as_one_whatever_their_lengths(both, members, photos):
+    parts = [
+        length * by_hand(member, photos) for length, member in zip((3, 0.1), members, strict=True)
+    ]
+    joined = ensemble.joined(parts, (0.25, 0.75))
     assert_allclose(joined, both.embed(photos), atol=1e-6)
     assert_allclose(np.linalg.norm(joined, axis=1), 1, atol=1e-6)
     with pytest.raises(ValueError):
-        ensemble.joined_cohort(cohorts, (1.0,))
+        ensemble.joined(parts, (1.0,))
+
+
+def test_in_the_mean_of_photos_every_member_keeps_its_weight(both, members, photos):
+    means = [by_hand(member, photos).mean(0) for member in members]
+    lengths = [np.linalg.norm(mean) for mean in means]
+    assert abs(lengths[0] - lengths[1]) > 1e-3
+    expected = ensemble.joined(means, (0.25, 0.75))
+    person = both.normalised(both.embed(photos).mean(0))
+    assert_allclose(person, expected, atol=1e-6)
+    assert np.abs(person - metrics.normalise(both.embed(photos).mean(0))).max() > 1e-5
+    assert_allclose(both.normalised(both.embed(photos)), both.embed(photos), atol=1e-6)
 
 
 def test_ensemble_cannot_be_changed(both):

@@ -104,16 +104,15 @@ def test_one_that_has_no_cohort_leaves_the_cosine_alone(made):
 
 
 def test_decision_by_hand(made):
-    folds, spreads = made[:2], {}
-    for name in ("one", "two"):
-        scores = [by_hand(fold, name)[fold.labels == 0] for fold in folds]
-        spreads[name] = np.std(np.concatenate(scores))
-    assert spreads["one"] > 1.2 * spreads["two"]
+    folds = made[:2]
     decision = Decision.fit(folds, ["one", "two"])
-    inverse = {name: 1 / spread for name, spread in spreads.items()}
-    for name, weight in decision.weights.items():
-        assert weight == pytest.approx(inverse[name] / sum(inverse.values()), rel=1e-4)
     labels = np.concatenate([fold.labels for fold in folds])
+    apart = []
+    for name in ("one", "two"):
+        apart.append(np.concatenate([by_hand(fold, name) for fold in folds]))
+    weights = metrics.fusion_weights(labels, np.column_stack(apart))
+    assert list(decision.weights) == ["one", "two"]
+    assert list(decision.weights.values()) == pytest.approx(weights, rel=1e-4)
     scores = np.concatenate([fold.similarities(decision.weights) for fold in folds])
     assert decision.logistic == metrics.fit_logistic(labels, scores)
     shift, slope = decision.logistic
@@ -232,6 +231,16 @@ def test_bands_are_never_wrong_more_often_than_allowed_and_never_wider_than_coul
 # --- several photos of a person -----------------------------------------------------------------
 
 
+def test_weights_may_come_from_elsewhere_and_the_rest_is_fitted_with_them(made):
+    folds, weights = made[:2], {"two": 0.8, "one": 0.2}
+    decision = Decision.with_weights(folds, weights)
+    assert decision.weights == weights
+    labels = np.concatenate([fold.labels for fold in folds])
+    scores = np.concatenate([fold.similarities(weights) for fold in folds])
+    assert decision.logistic == metrics.fit_logistic(labels, scores)
+    assert decision != Decision.fit(folds, ["two", "one"])
+
+
 def few_people():
     """Seven photos of four people, whose embeddings have two numbers."""
     rows = np.float32([[1, 0], [0, 1], [0.6, 0.8], [1, 0], [0, 1], [-1, 0], [0.8, 0.6]])
@@ -252,6 +261,22 @@ def test_averaged_photos_are_the_mean_of_their_person():
     assert_array_equal(fold.embeddings["one"], few_people().embeddings["one"])
     assert_array_equal(averaged.people, fold.people)
     assert averaged.pairs is fold.pairs and averaged.fold == fold.fold
+
+
+def test_people_are_means_of_photos_and_every_encoder_keeps_its_weight():
+    fold, weights = few_people(), {"one": 0.25, "two": 0.75}
+    # opposite photos leave a short mean under one encoder, not under the other
+    groups = [np.array([0, 2]), np.array([3, 5, 6]), np.array([4])]
+    people = fold.people_joined(groups, weights)
+    for row, photos in enumerate(groups):
+        parts = []
+        for name, weight in weights.items():
+            mean = fold.embeddings[name][photos].astype(np.float64).mean(0)
+            parts.append(weight**0.5 * mean / np.linalg.norm(mean))
+        assert_allclose(people[row], np.concatenate(parts), atol=1e-6)
+    together = fold.averaged().joined(weights)
+    everyone = fold.people_joined([np.array([0, 2]), np.array([1, 4, 6])], weights)
+    assert_allclose(together[[0, 1]], everyone, atol=1e-6)
 
 
 def test_photos_are_averaged_with_those_that_look_like_one_person_without_any_name():
@@ -279,7 +304,7 @@ def test_encoders_that_answer_together_also_say_together_which_photos_are_near()
     weights = {"two": 0.3, "one": 0.7}
     near = fold.averaged_where_near(0.8, weights, DEFAULT).embeddings
     one, two = fold.embeddings["one"], fold.embeddings["two"]
-    own = np.concatenate([0.3**0.5 * two, 0.7**0.5 * one], 1)
+    own = np.concatenate([0.3**0.5 * metrics.normalise(two), 0.7**0.5 * one], 1)
     keys = metrics.near_keys(fold.embeddings[KEY], own)
     assert list(near) == ["two", "one"]
     for name, rows in (("one", one), ("two", two)):
@@ -582,7 +607,14 @@ def test_measured_numbers_are_those_of_the_scored_pairs(made):
     held_out = table[table["fold"] == HELD_OUT]
     assert measured["auc_held_out"]["value"] == pytest.approx(auc(held_out), abs=6e-5)
     assert measured["auc_by_fold"] == {fold: auc(rows) for fold, rows in table.groupby("fold")}
-    together = out_of_fold.scored([fold.averaged() for fold in made], names)
+    together = []
+    for fold in made:
+        known = [other for other in made if other.fold not in (fold.fold, HELD_OUT)]
+        # the weights are those of single photos
+        weights = Decision.fit(known, names).weights
+        decision = Decision.with_weights([other.averaged() for other in known], weights)
+        together.append(fold.pairs.assign(probability=decision.probabilities(fold.averaged())))
+    together = pd.concat(together)
     whole = measured["auc_all_photos_of_a_person"]["value"]
     assert whole == pytest.approx(auc(together), abs=6e-5)
     assert measured["accuracy"] == round(np.mean(related == (labels == 1)), 4)

@@ -124,6 +124,17 @@ def test_log_odds_are_those_of_the_pairs_by_a_fit_on_other_folds(folds, listed):
         assert_allclose(getattr(own.sides, name), expected, rtol=1e-4)
 
 
+def test_all_photos_of_a_person_are_averaged_and_the_fit_stays_that_on_single_ones(folds, listed):
+    [own, *_] = parents.ask(folds, ["one"], listed, draws=1, seed=4, all_photos=True)
+    decision = Decision.fit([folds[1], folds[2]], ["one"])
+    rows, _ = parents._draw(folds[0], listed, 1, np.random.default_rng((4, 0)))
+    averaged = folds[0].averaged()
+    for name, (one, other) in {"a": (0, 2), "b": (1, 2), "couple": (0, 1)}.items():
+        similarity = averaged.between(rows[:, one], rows[:, other], {"one": 1.0})
+        expected = models.kin_log_odds(similarity, decision.logistic)
+        assert_allclose(getattr(own.sides, name), expected, rtol=1e-6)
+
+
 def test_both_parents_say_more_than_one_and_the_numbers_are_plain(parts):
     measured = parents.measure(parts, resamples=20)
     assert measured["questions"] == 4 * 96 and measured["families"] == 4 * FAMILIES

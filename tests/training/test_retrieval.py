@@ -116,7 +116,7 @@ def test_same_person_is_sought_by_the_other_photos(dataset):
 
 def test_a_person_is_the_mean_of_its_photos():
     fold = made_fold()
-    people = People.of(fold, fold.embeddings["one"])
+    people = People.of(fold, {"one": 1.0})
     assert people.names.tolist() == PEOPLE and people.families.tolist() == ["F1"] * 3 + ["F2"] * 2
     expected = metrics.normalise(fold.embeddings["one"][fold.people == PEOPLE[0]].mean(0))
     assert_allclose(people.means[0], expected, atol=1e-6)

@@ -257,7 +257,7 @@ def test_cohort_is_that_of_all_training_families_by_what_is_kept(model, soups, f
     for soup in soups:
         [photos] = datasets.decoded(families, [soup.input_size])
         cohorts.append(family_means(soup, photos, families, learned))
-    joined = ensemble.joined_cohort(cohorts, model.weights)
+    joined = ensemble.joined(cohorts, model.weights)
     assert joined.shape == (len(learned), 138)
     assert_allclose(model.cohort, half(joined), atol=1e-3)
     assert_array_equal(model.cohort, half(model.cohort))
@@ -346,7 +346,7 @@ def test_what_rounding_costs_is_told_by_what_it_was_worth_before(
     model, soups, folds, families, small_protocols
 ):
     cohorts = list(folds[-1].cohorts.values())[:2]
-    cohort = ensemble.joined_cohort(cohorts, model.weights)
+    cohort = ensemble.joined(cohorts, model.weights)
     exact = Ensemble(tuple(soups), model.weights, {}, cohort)
     expected = aucs_by_hand(exact, families, small_protocols.protocol)
     assert model.facts["before_rounding"] == expected

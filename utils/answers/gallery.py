@@ -28,7 +28,7 @@ from .kinship import Bands, Kinship
 from .nearest import Index
 
 FACTS, KIN, IDENTITY, INDEX = "gallery.json", "kin.npy", "identity.npy", "{}.faiss"
-FORMAT = 1  # raise it when the files mean something else
+FORMAT = 2  # raise it when the files mean something else
 CHUNK = 16  # photos read, embedded and kept at a time
 NAMED = 5  # of the photos that were left out, in one sentence
 NO_FACE = "no face was found"
@@ -63,8 +63,10 @@ class Encoders:
 
     def fingerprint(self) -> str:
         """Names both networks; embeddings of others are not compared."""
-        digest = hashlib.sha256(f"{FORMAT} {self._frozen.fingerprint}".encode())
-        for member in self.model.encoder.members:
+        kinship = self.model.encoder
+        parts = f"{FORMAT} {self._frozen.fingerprint} {kinship.weights}"
+        digest = hashlib.sha256(parts.encode())
+        for member in kinship.members:
             for weight in member.model.get_weights():
                 digest.update(weight.tobytes())
         return digest.hexdigest()[:16]
@@ -271,7 +273,7 @@ def _write(
     kin, identity = (_means(part, names) for part in np.split(vectors, [size], axis=1))
     # a mean of length 1 is nearer to everybody than photos are, for which verification is
     # calibrated; kinship answers are made with it all the same, for several photos as for one
-    kin = metrics.normalise(kin)
+    kin = encoders.model.encoder.normalised(kin)
     facts: dict[str, Any] = {
         "format": FORMAT,
         "encoder": encoders.fingerprint(),

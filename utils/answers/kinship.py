@@ -439,7 +439,7 @@ class Kinship:
 
         means = []
         for start, stop in zip(stops[:-1], stops[1:], strict=True):
-            means.append(metrics.normalise(embeddings[start:stop].mean(0)))
+            means.append(self.encoder.normalised(embeddings[start:stop].mean(0)))
         return means
 
     def same_person(self, pair: tuple[ChosenFace, ChosenFace]) -> SamePerson:

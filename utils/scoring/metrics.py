@@ -385,6 +385,30 @@ def fit_logistic(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     return float(round(intercept, 4)), float(round(slope, 4))
 
 
+def fusion_weights(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """What each of several scores weighs in their sum: float64 ``(k,)``, at least 0, sum 1.
+
+    Linear fusion by logistic regression (Brümmer and du Preez, Computer Speech & Language 2006). A
+    score that would be subtracted weighs nothing.
+
+    Args:
+        labels: ``(n,)``, 1 for kin, 0 for strangers.
+        scores: ``(n, k)``, each on a scale of its own.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    scores = np.asarray(scores, np.float64)
+    # a score that says the same of all pairs has no spread, but for rounding
+    spreads = np.where(np.ptp(scores, axis=0) > 0, scores.std(0), 1.0)
+    standardised = (scores - scores.mean(0)) / spreads
+    # the penalty is nothing beside many pairs, and keeps a few that are told apart in bounds
+    model = LogisticRegression(class_weight="balanced").fit(standardised, labels)
+    slopes = np.maximum(model.coef_[0], 0) / spreads
+    if not slopes.any():
+        slopes = np.ones(len(slopes))
+    return slopes / slopes.sum()
+
+
 # --- similarity ---------------------------------------------------------------------------------
 
 

@@ -71,10 +71,19 @@ class Ensemble(KinScores):
             mirrored: the mean of each photo's and its mirror image's.
         """
         parts = []
-        for member, weight in zip(self.members, self.weights, strict=True):
+        for member in self.members:
             view = resized(faces, member.input_size)
-            parts.append(weight**0.5 * member.embed(view, batch_size, mirrored))
-        return normalise(np.concatenate(parts, axis=1))
+            parts.append(member.embed(view, batch_size, mirrored))
+        return joined(parts, self.weights)
+
+    def normalised(self, means: np.ndarray) -> np.ndarray:
+        """Means of embeddings ``(..., d)`` as embeddings: each member has its weight again.
+
+        Photos of a person agree less under one member than under another; its part of the mean is
+        so much shorter.
+        """
+        ends = np.cumsum([member.embedding_size for member in self.members])
+        return joined(np.split(means, ends[:-1], axis=-1), self.weights)
 
 
 def resized(faces: np.ndarray, size: int) -> np.ndarray:
@@ -92,18 +101,18 @@ def resized(faces: np.ndarray, size: int) -> np.ndarray:
     return views
 
 
-def joined_cohort(cohorts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    """The cohort of an ensemble from those of its members, of the same families.
+def joined(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """Embeddings by several encoders side by side, as those of one encoder.
 
     Args:
-        cohorts: float32 ``(families, d)`` each.
-        weights: of each member's cosine; they sum to 1.
+        parts: by each encoder, of the same faces or families, of any length: ``(..., d)``.
+        weights: of each encoder's cosine; they sum to 1.
 
     Returns:
-        float32 ``(families, all d)``, of length 1.
+        ``(..., all d)``, of length 1.
     """
-    parts = [weight**0.5 * each for each, weight in zip(cohorts, weights, strict=True)]
-    return normalise(np.concatenate(parts, axis=1))
+    scaled = [weight**0.5 * normalise(part) for part, weight in zip(parts, weights, strict=True)]
+    return normalise(np.concatenate(scaled, axis=-1))
 
 
 # --- the file that ships ------------------------------------------------------------------------

@@ -231,6 +231,10 @@ class KinScores:
         """Embeddings of length 1, float32 ``(n, d)``, of uint8 RGB faces."""
         raise NotImplementedError
 
+    def normalised(self, means: np.ndarray) -> np.ndarray:
+        """Means of embeddings ``(..., d)`` as embeddings: of length 1 again."""
+        return normalise(means)
+
     def similarity(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """How near the embeddings of two photos are, whichever comes first: ``(...)``.
 

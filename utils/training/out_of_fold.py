@@ -31,7 +31,7 @@ from ..files import NPZ_ERRORS, atomic, check_machine
 from ..scoring import metrics
 from . import models
 from .encoder import family_means
-from .ensemble import joined_cohort
+from .ensemble import joined
 from .models import Encoder, FaceEmbedder
 
 ENSEMBLE = "all encoders"
@@ -54,7 +54,7 @@ class FoldEmbeddings:
         a: rows of the first photos in the embeddings, int64 ``(pairs,)``.
         b: rows of the second photos.
         people: whom each embedded photo shows, ``(photos,)``.
-        embeddings: by encoder, float32 ``(photos, d)``, of length 1.
+        embeddings: by encoder, float32 ``(photos, d)``: of length 1, or means of such.
         cohorts: by encoder, the mean embeddings ``(families, d)`` of the families that it learned
             from; None for a frozen encoder.
     """
@@ -100,7 +100,7 @@ class FoldEmbeddings:
         cohorts = [self.cohorts[name] for name in weights]
         known = [cohort for cohort in cohorts if cohort is not None]
         complete = len(known) == len(cohorts)
-        return joined_cohort(known, list(weights.values())) if complete else None
+        return joined(known, list(weights.values())) if complete else None
 
     def joined(self, weights: dict[str, float]) -> np.ndarray:
         """Embeddings of all photos by some encoders as one: ``(photos, all d)``.
@@ -108,8 +108,23 @@ class FoldEmbeddings:
         Args:
             weights: as in :meth:`similarities`.
         """
-        rows = [weight**0.5 * self.embeddings[name] for name, weight in weights.items()]
-        return np.concatenate(rows, axis=1)
+        return joined([self.embeddings[name] for name in weights], list(weights.values()))
+
+    def people_joined(self, photos: Sequence[np.ndarray], weights: dict[str, float]) -> np.ndarray:
+        """Embeddings of people by some encoders as one, each the mean of some photos.
+
+        Args:
+            photos: rows of each person's photos in the embeddings.
+            weights: as in :meth:`similarities`.
+
+        Returns:
+            ``(people, all d)``, of length 1.
+        """
+        means = []
+        for name in weights:
+            rows = self.embeddings[name]
+            means.append(np.stack([rows[of_person].mean(0) for of_person in photos]))
+        return joined(means, list(weights.values()))
 
     def averaged(self) -> "FoldEmbeddings":
         """The same with each photo's embedding replaced by the mean over all of its person's."""
@@ -118,7 +133,6 @@ class FoldEmbeddings:
         for name, rows in self.embeddings.items():
             sums = np.zeros((person.max() + 1, rows.shape[1]), np.float32)
             np.add.at(sums, person, rows)
-            # not of length 1 again: side by side, the encoders keep their weights
             means[name] = (sums / np.bincount(person)[:, None])[person]
         return dataclasses.replace(self, embeddings=means)
 
@@ -135,14 +149,16 @@ class FoldEmbeddings:
                 others are left out.
             identity: the backbone that, as it was published, says with them who is one person.
         """
-        listed, means = np.union1d(self.a, self.b), {}
+        listed = np.union1d(self.a, self.b)
         frozen = self.embeddings[f"{FROZEN}{identity}"]
         keys = metrics.near_keys(frozen, self.joined(weights))[listed]
-        for name in weights:
-            rows = self.embeddings[name].copy()
-            rows[listed] = metrics.mean_of_near(rows[listed], keys, least)
-            means[name] = rows
-        return dataclasses.replace(self, embeddings=means)
+        # all encoders' embeddings side by side: who is near is the same for all
+        parts = [self.embeddings[name] for name in weights]
+        side_by_side = np.concatenate(parts, axis=1)
+        side_by_side[listed] = metrics.mean_of_near(side_by_side[listed], keys, least)
+        ends = np.cumsum([part.shape[1] for part in parts])
+        means = np.split(side_by_side, ends[:-1], axis=1)
+        return dataclasses.replace(self, embeddings=dict(zip(weights, means, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -173,7 +189,13 @@ class Decision:
             folds: each embedded by encoders of its own.
             names: of the encoders that answer together.
         """
-        weights = _weights(folds, names)
+        return cls.with_weights(folds, _weights(folds, names))
+
+    @classmethod
+    def with_weights(
+        cls, folds: Sequence[FoldEmbeddings], weights: dict[str, float]
+    ) -> "Decision":
+        """Fit all but the weights, which may come from other embeddings of the same folds."""
         labels = np.concatenate([fold.labels for fold in folds])
         scores = np.concatenate([fold.similarities(weights) for fold in folds])
         logistic = metrics.fit_logistic(labels, scores)
@@ -193,13 +215,13 @@ class Decision:
 
 
 def _weights(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> dict[str, float]:
-    """Weights that give the encoders' similarities the same spread over strangers' pairs."""
-    spreads = {}
+    """Weights of the encoders' cosines, by :func:`metrics.fusion_weights` of similarities."""
+    columns = []
     for name in names:
-        scores = [fold.similarities({name: 1.0})[fold.labels == 0] for fold in folds]
-        spreads[name] = float(np.std(np.concatenate(scores)))
-    total = sum(1 / spread for spread in spreads.values())
-    return {name: 1 / spread / total for name, spread in spreads.items()}
+        columns.append(np.concatenate([fold.similarities({name: 1.0}) for fold in folds]))
+    labels = np.concatenate([fold.labels for fold in folds])
+    weights = metrics.fusion_weights(labels, np.column_stack(columns))
+    return dict(zip(names, weights.tolist(), strict=True))
 
 
 def bands(
@@ -461,11 +483,25 @@ def scored(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFram
         The protocol's rows with the columns probability, related and band: 1 likely, 0 cannot
         say, -1 unlikely.
     """
+    return _scored(folds, lambda fold, others: (fold, Decision.fit(others, names)))
+
+
+def _scored(
+    folds: Sequence[FoldEmbeddings],
+    prepare: Callable[[FoldEmbeddings, list[FoldEmbeddings]], tuple[FoldEmbeddings, Decision]],
+) -> pd.DataFrame:
+    """What :func:`scored` gives, for folds that are embedded otherwise.
+
+    Args:
+        folds: of :func:`embed_folds`.
+        prepare: given a fold and those that may be fitted on, the fold as it is scored, and what
+            decides.
+    """
     tables = []
-    for fold in folds:
+    for each in folds:
         # what is fitted has seen neither this fold nor the held-out families
-        others = [other for other in folds if other.fold not in (fold.fold, HELD_OUT)]
-        decision = Decision.fit(others, names)
+        others = [other for other in folds if other.fold not in (each.fold, HELD_OUT)]
+        fold, decision = prepare(each, others)
         probabilities = decision.probabilities(fold)
         band = decision.band(probabilities)
         tables.append(
@@ -476,6 +512,21 @@ def scored(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFram
             )
         )
     return pd.concat(tables, ignore_index=True)
+
+
+def _scored_together(folds: Sequence[FoldEmbeddings], names: Sequence[str]) -> pd.DataFrame:
+    """Like :func:`scored`, averaged over all photos of each person.
+
+    The encoders weigh what they weigh for single photos, as they do in answers.
+    """
+
+    def averaged(
+        fold: FoldEmbeddings, others: list[FoldEmbeddings]
+    ) -> tuple[FoldEmbeddings, Decision]:
+        known = [other.averaged() for other in others]
+        return fold.averaged(), Decision.with_weights(known, _weights(others, names))
+
+    return _scored(folds, averaged)
 
 
 def identity_of(folds: Sequence[FoldEmbeddings]) -> str:
@@ -515,15 +566,16 @@ def _scored_where_near(folds: Sequence[FoldEmbeddings], names: Sequence[str]) ->
     """Like :func:`scored`, averaged over near photos, how near being chosen on the other folds."""
     identity = identity_of(folds)
     aucs = near_aucs([fold for fold in folds if fold.fold != HELD_OUT], names, identity)
-    tables = []
-    for fold in folds:
-        others = [other for other in folds if other.fold not in (fold.fold, HELD_OUT)]
+
+    def averaged(
+        fold: FoldEmbeddings, others: list[FoldEmbeddings]
+    ) -> tuple[FoldEmbeddings, Decision]:
         least = best_least(aucs[[other.fold for other in others]])
         weights = _weights(others, names)
-        near = [part.averaged_where_near(least, weights, identity) for part in (*others, fold)]
-        results = scored(near, names)
-        tables.append(results[results["fold"] == fold.fold])
-    return pd.concat(tables, ignore_index=True)
+        near = [part.averaged_where_near(least, weights, identity) for part in (fold, *others)]
+        return near[0], Decision.with_weights(near[1:], weights)
+
+    return _scored(folds, averaged)
 
 
 def measure(
@@ -543,7 +595,7 @@ def measure(
         accuracy, error rates and bands.
     """
     table = scored(folds, names)
-    together = scored([fold.averaged() for fold in folds], names)
+    together = _scored_together(folds, names)
     # which pairs each number is of
     held_out = (table["fold"] == HELD_OUT).to_numpy()
     cross = table["same_photo"].to_numpy() == 0

@@ -175,6 +175,7 @@ def ask(
     listed: Sequence[Triple],
     draws: int = DRAWS,
     seed: int = settings.SEED,
+    all_photos: bool = False,
 ) -> list[Questions]:
     """Questions of every fold, each pair scored by encoders and a fit that never saw the fold.
 
@@ -184,6 +185,7 @@ def ask(
         listed: triples of :mod:`utils.data.triples`; those of no fold are left out.
         draws: photos of each triple are drawn so many times.
         seed: of the draws, and of the children of other families.
+        all_photos: of each person, averaged; the fit stays that on single photos.
 
     Raises:
         DatasetError: fewer than two folds to fit on have two families with a triple.
@@ -196,7 +198,8 @@ def ask(
         rows, labels = _draw(fold, listed, draws, rng)
         if not len(rows):
             continue
-        log_odds = _pair_log_odds(fold, Decision.fit(others, names), rows)
+        seen = fold.averaged() if all_photos else fold
+        log_odds = _pair_log_odds(seen, Decision.fit(others, names), rows)
         families = np.array([person.split("/")[0] for person in fold.people])
         couples, children = families[rows[:, 0]], families[rows[:, 2]]
         parts.append(Questions(fold.fold, labels, log_odds, couples, children))
@@ -352,7 +355,7 @@ def calibrate(
     together = Questions.joined(known)
     probabilities = combination.probability(together.sides)
     unlikely, likely = bands(together.labels, probabilities)
-    averaged = [fold.averaged() for fold in folds]
+    all_photos = ask(folds, names, clear, draws=1, all_photos=True)
     return {
         "terms": list(combination.terms),
         "intercept": combination.intercept,
@@ -368,7 +371,7 @@ def calibrate(
             "negatives": "the same couple with a child of another family of the fold",
         },
         "measured": measure(parts, resamples),
-        "measured_all_photos": measure(ask(averaged, names, clear, draws=1), resamples),
+        "measured_all_photos": measure(all_photos, resamples),
         "measured_candidates": measure(ask(folds, names, every, draws=1), resamples),
     }
 

@@ -93,12 +93,12 @@ class People:
     means: np.ndarray
 
     @classmethod
-    def of(cls, fold: FoldEmbeddings, photos: np.ndarray) -> "People":
-        """The people of a fold by some embeddings of its photos ``(photos, d)``."""
+    def of(cls, fold: FoldEmbeddings, weights: dict[str, float]) -> "People":
+        """The people of a fold by some encoders as one: see :meth:`FoldEmbeddings.joined`."""
         names, row = np.unique(fold.people, return_inverse=True)
-        sums = np.zeros((len(names), photos.shape[1]), photos.dtype)
-        np.add.at(sums, row, photos)
-        return cls(names, row, photos, metrics.normalise(sums))
+        groups = [np.flatnonzero(row == number) for number in range(len(names))]
+        means = fold.people_joined(groups, weights)
+        return cls(names, row, fold.joined(weights), means)
 
     @property
     def families(self) -> np.ndarray:
@@ -123,7 +123,7 @@ def searches(
         decision: how the encoders are joined, fitted on other folds.
         rng: draws the photo of each person.
     """
-    people = People.of(fold, fold.joined(decision.weights))
+    people = People.of(fold, decision.weights)
     cohort = fold.cohort(decision.weights)
     one = people.photos[people.one_photo_each(rng)]  # (people, d)
     by_one = _similarity(one, people.means, cohort)  # (people, people)
@@ -174,7 +174,7 @@ def _same_person(fold: FoldEmbeddings, rng: np.random.Generator) -> Search:
     The score is the mean cosine with the photos of a person: so much nearer is a mean of length 1
     to everybody, that five times as many strangers would lie within the threshold of verification.
     """
-    people = People.of(fold, fold.embeddings[f"{FROZEN}{DEFAULT}"])
+    people = People.of(fold, {f"{FROZEN}{DEFAULT}": 1.0})
     counts = np.bincount(people.row)
     probes = people.one_photo_each(rng)
     probes = probes[counts[people.row[probes]] > 1]

@@ -94,7 +94,7 @@ def near_similarities(
     frozen = metrics.normalise(embed_photos(backbones.get(name), paths, progress=progress))
     own = embeddings.to_numpy()
     means = metrics.mean_of_near(own, metrics.near_keys(frozen, own), least)
-    averaged = pd.DataFrame(means, embeddings.index)
+    averaged = pd.DataFrame(model.normalised(means), embeddings.index)
     return _between(model, embeddings, a, b), _between(model, averaged, a, b)
 
 
@@ -184,7 +184,7 @@ def assemble(
         "out_of_fold": out_of_fold.measure(folds, list(groups), resamples),
     }
     members = tuple(out_of_fold.soup(group) for group in groups.values())
-    exact = Ensemble(members, weights, facts, out_of_fold.joined_cohort(cohorts, weights))
+    exact = Ensemble(members, weights, facts, ensemble.joined(cohorts, weights))
     model = ensemble.rounded(exact)
 
     # the held-out families, as users' photos are taken

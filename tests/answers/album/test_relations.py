@@ -58,7 +58,7 @@ def test_all_pairs_at_once_are_as_each_by_itself(monkeypatch, with_cohort):
 
 def test_mean_of_a_person_is_that_of_all_photos():
     rows = np.array([(1.0, 0), (0, 1.0), (0, 2.0)], np.float32)
-    means = relations.means_of(rows, [np.array([0, 1]), np.array([2])])
+    means = relations.means_of(Scores(None), rows, [np.array([0, 1]), np.array([2])])
     assert_allclose(means, [(0.5**0.5, 0.5**0.5), (0, 1)], atol=1e-6)
 
 

@@ -208,7 +208,7 @@ class Maker:
         own = []
         for person in members:
             own.append(np.array([rows[face.id] for face in person.faces]))
-        means = relations.means_of(table.kin, own)  # (people, d)
+        means = relations.means_of(self.model, table.kin, own)  # (people, d)
         photos = np.array([len(person.faces) for person in members], int)
         odds = self.decisions.odds
         comparison = Comparison(members, odds, edits.relations_said(self.corrections, id_of))

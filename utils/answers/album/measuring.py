@@ -18,7 +18,6 @@ from ...data.protocols import HELD_OUT
 from ...errors import DatasetError
 from ...scoring import metrics
 from ...training import models, out_of_fold
-from ...training.ensemble import joined_cohort
 from ...training.out_of_fold import FROZEN, FoldEmbeddings
 from . import people, relations
 from .people import Limits, Sameness
@@ -325,12 +324,9 @@ def pair_table(dataset: Dataset, fold: FoldEmbeddings, weights: dict[str, float]
         photos_b, similarity.
     """
     ids = _photos_of(dataset, fold)["photo_id"].to_numpy()
-    joined = fold.joined(weights)
-    # what a pair is compared with, and the rows of each person
-    cohorts = [cohort for name in weights if (cohort := fold.cohorts[name]) is not None]
-    cohort = joined_cohort(cohorts, list(weights.values())) if cohorts else None
     own = {name: np.flatnonzero(fold.people == name) for name in np.unique(fold.people)}
     rng = np.random.default_rng(0)
+    # of each pair some photos of either, in an order of their own: rows in the embeddings
     lines, firsts, seconds = [], [], []
     for row, (a, b) in enumerate(zip(fold.people[fold.a], fold.people[fold.b], strict=True)):
         apart = _apart(own[a], own[b], ids)
@@ -339,15 +335,17 @@ def pair_table(dataset: Dataset, fold: FoldEmbeddings, weights: dict[str, float]
         orders = [rng.permutation(part) for part in apart]
         for most in PHOTOS:
             first, second = (order[:most] for order in orders)
-            firsts.append(joined[first].mean(0))
-            seconds.append(joined[second].mean(0))
+            firsts.append(first)
+            seconds.append(second)
             lines.append((row, most, len(first), len(second)))
+    # whom each line is about, and how alike the means of their photos are
     table = pd.DataFrame(lines, columns=["row", "most", "photos_a", "photos_b"])
     families = protocols.pair_families(fold.pairs)
     table["related"] = fold.labels[table["row"]]
     for side, names in zip("ab", families, strict=True):
         table[f"family_{side}"] = np.asarray(names)[table["row"]]
-    table["similarity"] = models.pair_similarity(np.array(firsts), np.array(seconds), cohort)
+    a, b = (fold.people_joined(groups, weights) for groups in (firsts, seconds))
+    table["similarity"] = models.pair_similarity(a, b, fold.cohort(weights))
     return table.assign(fold=fold.fold)
 
 

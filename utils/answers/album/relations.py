@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...scoring import metrics
 from ...training.models import KinScores
 from ..kinship import CANNOT_SAY, LIKELY, UNLIKELY
 
@@ -73,17 +72,18 @@ def features(similarity: np.ndarray, photos_a: np.ndarray, photos_b: np.ndarray)
     return np.stack([np.ones(np.shape(similarity)), similarity, similarity * photos], axis=-1)
 
 
-def means_of(embeddings: np.ndarray, people: Sequence[np.ndarray]) -> np.ndarray:
+def means_of(model: KinScores, embeddings: np.ndarray, people: Sequence[np.ndarray]) -> np.ndarray:
     """The mean embedding of each person's faces, of length 1: ``(people, d)``.
 
     Args:
+        model: gave the embeddings.
         embeddings: of all faces, ``(faces, d)``.
         people: the rows of each person's faces.
     """
     means = np.zeros((len(people), embeddings.shape[1]), np.float32)
     for number, rows in enumerate(people):
         means[number] = embeddings[rows].mean(0)
-    return metrics.normalise(means)
+    return model.normalised(means)
 
 
 def probabilities(
