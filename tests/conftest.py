@@ -7,6 +7,7 @@ TensorFlow, and starts them some seconds sooner.
 import gc
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,7 @@ PROGRAMS = (
     "training/test_distribution.py",
 )
 TESTS = Path(__file__).parent
+MAIN = sys.modules["__main__"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
@@ -100,6 +102,13 @@ def own_environment(tmp_path_factory):
         patch.setenv("KIN_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
         patch.delenv("KIN_DATA", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def same_program():
+    """Streamlit's AppTest leaves its page as `__main__`; what a later test spawns would run it."""
+    yield
+    sys.modules["__main__"] = MAIN
 
 
 @pytest.fixture(scope="session")
